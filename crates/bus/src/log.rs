@@ -1,0 +1,114 @@
+//! What both buses can do: topics, transactional writing, committed reading. Bytes only, no schemas.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hutong_core::{LaneId, PipelineId, Result};
+
+/// The header that carries Hutong's own marks on a record: names and bytes.
+pub type Headers = Vec<(String, Bytes)>;
+
+/// A topic as Hutong wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// How many partitions.
+    pub partitions: u32,
+    /// Whether only the last record of a key is kept. Change topics never are; checkpoint topics always.
+    pub compacted: bool,
+}
+
+/// A record to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition; the writer of the record has decided it.
+    pub partition: u32,
+    /// The key's bytes.
+    pub key: Option<Bytes>,
+    /// The value's bytes; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Headers.
+    pub headers: Headers,
+}
+
+/// A record that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// Its offset.
+    pub offset: u64,
+    /// When it was written, microseconds since 1970 UTC.
+    pub written_us: i64,
+    /// The key's bytes.
+    pub key: Option<Bytes>,
+    /// The value's bytes; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// Headers.
+    pub headers: Headers,
+}
+
+/// What one read returned.
+#[derive(Debug, Clone, Default)]
+pub struct Fetched {
+    /// The committed records, in order. May be empty: a stretch of aborted records or markers was passed.
+    pub records: Vec<Incoming>,
+    /// The offset to read next: everything before it was returned, aborted, or is a marker.
+    pub next: u64,
+    /// The end of what is committed, as last seen; `next == end` means that the reader has caught up.
+    pub end: u64,
+}
+
+/// Partition to the half-open range of offsets that it holds: the first kept, and the end.
+pub type Extent = BTreeMap<u32, (u64, u64)>;
+
+/// A bus: topics by name. Cheap to clone behind its `Arc`.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Creates the topic when it is missing. Returns what differs from the wish on one that exists already
+    /// (partitions, replication, settings), in words; empty when nothing differs.
+    async fn ensure(&self, topic: &TopicSpec) -> Result<Vec<String>>;
+
+    /// Returns the extent of each partition; `None` when there is no such topic.
+    async fn extent(&self, topic: &str) -> Result<Option<Extent>>;
+
+    /// Makes the transactional writer of a lane. It touches nothing before [`Writer::open`].
+    async fn writer(&self, lane: &LaneId) -> Result<Box<dyn Writer>>;
+
+    /// Makes a reader of one partition. `group` names the pipeline for tools that watch group lag.
+    async fn reader(&self, topic: &str, partition: u32, group: Option<&PipelineId>) -> Result<Box<dyn Reader>>;
+}
+
+/// The one writer of a lane.
+#[async_trait]
+pub trait Writer: Send {
+    /// Takes the lane over: shuts earlier writers out, waits until their transactions have ended, and
+    /// returns the value of the lane's last committed checkpoint record.
+    async fn open(&mut self) -> Result<Option<Bytes>>;
+
+    /// Writes the records and the lane's checkpoint record in one transaction (I2), and returns the offset
+    /// that each record got, in their order.
+    ///
+    /// After `Err` the outcome is unknown: call [`Writer::open`].
+    async fn commit(&mut self, records: Vec<Outgoing>, checkpoint: Bytes) -> Result<Vec<u64>>;
+}
+
+/// A reader of the committed records of one partition.
+#[async_trait]
+pub trait Reader: Send {
+    /// Starts to read at an offset. `Err(PositionLost)` when it is trimmed or beyond the end.
+    async fn seek(&mut self, offset: u64) -> Result<()>;
+
+    /// Waits until there is something behind the current place, then returns up to about `limit` records
+    /// or `limit_bytes`, whichever comes first. Cancel safe.
+    async fn next(&mut self, limit: usize, limit_bytes: usize) -> Result<Fetched>;
+
+    /// Tells group-lag tools how far the pipeline is; never read back.
+    async fn note(&mut self, next: u64) -> Result<()> {
+        let _ = next;
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! Where a pipeline stands, and the one place that moves it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind, Position, Result};
+
+/// All places that a lane has reached, one a partition, with what the source wants to find again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Partition to the place reached in it.
+    pub positions: BTreeMap<String, Position>,
+    /// What the source wants to find again when it opens: incarnation, snapshot progress, bases.
+    /// The names belong to the source; the engine and the sinks only carry them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, String>,
+}
+
+/// The step between two checkpoints: for each partition the half-open range `(from, to]`, and the
+/// notes that change with it (`None` removes a note).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Partition to the range that the batch covers; `from` excluded, `to` included.
+    pub ranges: BTreeMap<String, (Position, Position)>,
+    /// Notes that change with it.
+    #[serde(default)]
+    pub notes: BTreeMap<String, Option<String>>,
+}
+
+impl Checkpoint {
+    /// Returns the place reached in a partition; the start when it was never touched.
+    pub fn position(&self, partition: &str) -> Position {
+        self.positions.get(partition).copied().unwrap_or(Position::START)
+    }
+
+    /// Returns a note.
+    pub fn note(&self, name: &str) -> Option<&str> {
+        self.notes.get(name).map(String::as_str)
+    }
+
+    /// States whether nothing was ever committed.
+    pub fn is_empty(&self) -> bool {
+        self.positions.is_empty() && self.notes.is_empty()
+    }
+
+    /// Moves by `delta`. The only place where positions move.
+    ///
+    /// I2, I4: `Err` on an overlap, a gap or a step back, and then the checkpoint is left as it was.
+    pub fn advance(&mut self, delta: &Delta) -> Result<()> {
+        for (partition, (from, to)) in &delta.ranges {
+            let here = self.position(partition);
+            let fault = if *from < here {
+                "overlaps what is committed"
+            } else if *from > here {
+                "leaves a gap after what is committed"
+            } else if to < from {
+                "goes backwards"
+            } else {
+                continue;
+            };
+            return Err(Error::new(
+                ErrorKind::Broken,
+                format!("advance partition {partition}"),
+                format!("the step ({from}, {to}] {fault} ({here})"),
+            ));
+        }
+        for (partition, (_, to)) in &delta.ranges {
+            self.positions.insert(partition.clone(), *to);
+        }
+        for (name, note) in &delta.notes {
+            match note {
+                Some(text) => self.notes.insert(name.clone(), text.clone()),
+                None => self.notes.remove(name),
+            };
+        }
+        Ok(())
+    }
+}
+
+impl Delta {
+    /// Makes the step of one partition.
+    pub fn range(partition: impl Into<String>, from: Position, to: Position) -> Self {
+        Self { ranges: BTreeMap::from([(partition.into(), (from, to))]), notes: BTreeMap::new() }
+    }
+
+    /// Sets a note with this step.
+    pub fn set_note(&mut self, name: impl Into<String>, text: impl Into<String>) {
+        self.notes.insert(name.into(), Some(text.into()));
+    }
+
+    /// States whether the step moves nothing and notes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.notes.is_empty() && self.ranges.values().all(|(from, to)| from == to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn i2_refuses_overlap_gap_and_step_back_and_stays_untouched() {
+        let start = Checkpoint { positions: [("p".into(), Position::offset(5))].into(), ..Checkpoint::default() };
+        for (from, to, says) in [(4, 9, "overlaps"), (6, 9, "gap"), (5, 4, "backwards")] {
+            let mut here = start.clone();
+            let error =
+                here.advance(&Delta::range("p", Position::offset(from), Position::offset(to))).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+            assert_eq!(here, start);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn i2_a_chain_of_steps_reaches_its_end(steps in proptest::collection::vec((0u64..50, any::<bool>()), 0..40)) {
+            let mut here = Checkpoint::default();
+            let mut at = Position::START;
+            let mut offset = 0;
+            for (length, noted) in steps {
+                offset += length;
+                let to = Position::offset(offset);
+                let mut delta = Delta::range("p", at, to);
+                if noted {
+                    delta.set_note("n", length.to_string());
+                }
+                here.advance(&delta).unwrap();
+                at = to;
+                // Applying a moving step twice is an overlap.
+                if length > 0 {
+                    prop_assert!(here.clone().advance(&delta).is_err());
+                }
+            }
+            prop_assert_eq!(here.position("p"), at);
+        }
+    }
+}

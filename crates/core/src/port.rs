@@ -1,0 +1,105 @@
+//! The ports: where adapters meet the engine.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::change::{Change, Rejected};
+use crate::checkpoint::{Checkpoint, Delta};
+use crate::contract::Contract;
+use crate::error::Result;
+use crate::lane::LaneId;
+
+/// What one commit writes.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The changes, in order.
+    pub changes: Vec<Change>,
+    /// What cannot go on, and goes to the quarantine in the same commit.
+    pub rejected: Vec<Rejected>,
+    /// How many changes each named rule dropped. I3: what is dropped is counted.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// The step that the commit makes. It may move although there is no change (a filtered stretch, an idle source).
+    pub delta: Delta,
+    /// How far behind its origin the source is after this batch.
+    pub behind: Behind,
+}
+
+/// How far behind its origin a source is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Changes (of a topic) or bytes (of a log) not yet read; `None` when the source cannot tell.
+    pub count: Option<u64>,
+    /// Everything that the origin had committed before this time (microseconds since 1970 UTC) is in this
+    /// batch or in an earlier one. `None` when the source cannot tell yet.
+    pub complete_to_us: Option<i64>,
+}
+
+/// Where a pipeline reads.
+///
+/// The engine calls `open` once, then `next` and `ack` in turn; after any `Err` it calls `open` again.
+#[async_trait]
+pub trait Source: Send {
+    /// Starts to read after `from`; an empty checkpoint asks for the snapshot first.
+    ///
+    /// `Err(PositionLost)` when the origin no longer holds it. May be called again at any time.
+    async fn open(&mut self, from: &Checkpoint) -> Result<()>;
+
+    /// Waits for the next batch. `None`: a bounded source has ended.
+    ///
+    /// Cancel safe: a call that is dropped loses nothing. A batch is never empty of both changes and step.
+    async fn next(&mut self) -> Result<Option<Batch>>;
+
+    /// Says that everything up to `upto` is durable downstream, so the origin may forget it (I1).
+    async fn ack(&mut self, upto: &Checkpoint) -> Result<()>;
+
+    /// Frees what it holds at the origin, but nothing that a later `open` needs.
+    async fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Where a pipeline writes.
+#[async_trait]
+pub trait Sink: Send {
+    /// Takes the lane over, shuts earlier owners out, and returns where the lane stands.
+    async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint>;
+
+    /// Makes room for rows of a contract. Idempotent. Called before the first change of a contract, and again
+    /// when a contract changes. `Err(SchemaConflict)` rather than a loss.
+    async fn prepare(&mut self, contract: &Contract) -> Result<()>;
+
+    /// Writes changes, rejects and checkpoint in one transaction (I2).
+    ///
+    /// After `Err` the outcome is unknown: call `open` and read the checkpoint. `Err(Fenced)`: somebody else
+    /// has taken the lane.
+    async fn commit(&mut self, batch: &Batch) -> Result<()>;
+
+    /// Frees what it holds.
+    async fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The outcome of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// The change goes on, perhaps altered.
+    Pass(Change),
+    /// A named rule drops it; the engine counts it by the name.
+    Drop {
+        /// The rule, from a closed set: `filtered`, `outside_grant`, `suspended`, `duplicate`.
+        reason: &'static str,
+    },
+    /// It cannot go on and is set aside.
+    Reject(Rejected),
+}
+
+/// A pure decision about one change.
+pub trait Step: Send {
+    /// Returns the step's name for metrics and logs.
+    fn name(&self) -> &'static str;
+
+    /// Decides about one change.
+    fn apply(&mut self, change: Change) -> Verdict;
+}

@@ -1,0 +1,52 @@
+//! How old a lane's knowledge is, as one pure rule.
+
+/// What a lane knows about where it stands. Times are microseconds since 1970 UTC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Everything that the origin committed before this time has been passed.
+    pub complete_to_us: Option<i64>,
+    /// The source commit time of the newest change passed (committed, dropped or quarantined).
+    pub passed_us: Option<i64>,
+    /// The source commit time of the first change that is read but not passed.
+    pub waiting_us: Option<i64>,
+    /// Changes known to stand behind the place that is passed.
+    pub count: Option<u64>,
+    /// When the lane was first started.
+    pub started_us: i64,
+}
+
+/// Returns the lag in seconds: 0 when the newest watermark is at most two intervals old and passed, else
+/// the age of the first change that is not passed, or of the last sign that everything was.
+///
+/// Never negative and never NaN: a source clock ahead of ours counts as no lag.
+pub fn seconds(standing: &Standing, now_us: i64, interval_us: i64) -> f64 {
+    let fresh = standing.complete_to_us.is_some_and(|t| now_us.saturating_sub(t) <= 2 * interval_us);
+    if fresh && standing.waiting_us.is_none() && standing.count.unwrap_or(0) == 0 {
+        return 0.0;
+    }
+    let since = standing
+        .waiting_us
+        .or(standing.passed_us.max(standing.complete_to_us))
+        .unwrap_or(standing.started_us);
+    now_us.saturating_sub(since).max(0) as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    #[test]
+    fn follows_the_definition() {
+        let now = 1_000 * SECOND;
+        let at = |s: Standing| seconds(&s, now, 5 * SECOND);
+        let idle = Standing { complete_to_us: Some(now - 9 * SECOND), passed_us: Some(5), count: Some(0), ..Standing::default() };
+        assert_eq!(at(idle), 0.0, "an idle stream with a young watermark is fresh");
+        assert_eq!(at(Standing { complete_to_us: Some(now - 60 * SECOND), ..idle }), 60.0, "a dead capture shows as lag");
+        assert_eq!(at(Standing { waiting_us: Some(now - 7 * SECOND), ..idle }), 7.0, "what waits counts from its commit");
+        assert_eq!(at(Standing { count: Some(3), passed_us: Some(now - 4 * SECOND), complete_to_us: None, ..idle }), 4.0);
+        assert_eq!(at(Standing { waiting_us: Some(now + 7 * SECOND), ..idle }), 0.0, "never negative");
+        assert_eq!(at(Standing { started_us: now - SECOND, ..Standing::default() }), 1.0, "nothing known yet");
+    }
+}

@@ -1,0 +1,249 @@
+//! The pipeline loop: one lane from its source through its steps into its sink.
+//!
+//! The order of a round is steps, commit, ack (I1). Reading the next batch overlaps with the commit.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hutong_core::{
+    Batch, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Result, Sink, Source, Step, Verdict,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::backoff::Backoff;
+use crate::metrics::Metrics;
+use crate::status::{Entry, Passed, State, now_us};
+
+/// How a lane behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Changes that may be quarantined since the lane was started, before it halts: a flood is not an exception.
+    pub quarantine_limit: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { quarantine_limit: 1_000 }
+    }
+}
+
+/// One lane: source, steps, sink, and who watches it.
+pub struct Lane {
+    /// Its name.
+    pub id: LaneId,
+    /// Where it reads.
+    pub source: Box<dyn Source>,
+    /// What decides about each change, in order.
+    pub steps: Vec<Box<dyn Step>>,
+    /// Where it writes.
+    pub sink: Box<dyn Sink>,
+    /// How it behaves.
+    pub settings: Settings,
+    /// Its entry on the board.
+    pub entry: Entry,
+    /// The process's metrics.
+    pub metrics: Metrics,
+}
+
+/// How a session of a lane ended without an error.
+enum End {
+    Asked,
+    Exhausted,
+}
+
+impl Lane {
+    /// Runs the lane until it is asked to stop, its bounded source ends, or it halts.
+    ///
+    /// `Err` only when it halts: a person must act. An outage never ends it (I7): it opens again.
+    pub async fn run(mut self, token: CancellationToken) -> Result<()> {
+        self.metrics.lane_added(&self.id);
+        let mut backoff = Backoff::default();
+        let mut quarantined = 0;
+        let halted = loop {
+            match self.session(&token, &mut backoff, &mut quarantined).await {
+                Ok(end) => {
+                    self.close().await;
+                    self.entry.state(State::Stopped, now_us());
+                    let why = match end {
+                        End::Asked => "stopped",
+                        End::Exhausted => "reached the end of its source",
+                    };
+                    info!(lane = %self.id, "{why}");
+                    return Ok(());
+                }
+                Err(problem) if problem.class() == Class::Retry => {
+                    self.metrics.retried(&self.id);
+                    let wait = backoff.wait();
+                    self.entry.failed(&problem, backoff.attempts(), now_us());
+                    warn!(lane = %self.id, error = %problem, wait_ms = wait.as_millis() as u64, "will open again");
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = token.cancelled() => {
+                            self.close().await;
+                            self.entry.state(State::Stopped, now_us());
+                            return Ok(());
+                        }
+                    }
+                }
+                Err(problem) => break problem,
+            }
+        };
+        self.entry.failed(&halted, 0, now_us());
+        error!(lane = %self.id, error = %halted, hint = halted.hint.as_deref().unwrap_or(""), "halted");
+        self.close().await;
+        Err(halted)
+    }
+
+    /// Frees both ends; nothing depends on it, so an error is only noted.
+    async fn close(&mut self) {
+        for (end, closed) in [("source", self.source.close().await), ("sink", self.sink.close().await)] {
+            if let Err(problem) = closed {
+                debug!(lane = %self.id, end, error = %problem, "close");
+            }
+        }
+    }
+
+    /// Opens both ends and goes round until something stops it.
+    async fn session(
+        &mut self,
+        token: &CancellationToken,
+        backoff: &mut Backoff,
+        quarantined: &mut u64,
+    ) -> Result<End> {
+        // The sink first: it shuts an earlier owner out, and only it knows where the lane stands (I2).
+        let mut checkpoint = until(token, self.sink.open(&self.id)).await?;
+        let Some(checkpoint) = checkpoint.as_mut() else { return Ok(End::Asked) };
+        self.entry.opened(checkpoint);
+        if until(token, self.source.open(checkpoint)).await?.is_none() {
+            return Ok(End::Asked);
+        }
+        self.entry.state(State::Running, now_us());
+        info!(lane = %self.id, "opened");
+        let mut prepared: Vec<Arc<Contract>> = Vec::new();
+        let mut early: Option<Result<Option<Batch>>> = None;
+        loop {
+            let read = match early.take() {
+                Some(read) => read,
+                None => match until(token, self.source.next()).await {
+                    Ok(None) => return Ok(End::Asked),
+                    Ok(Some(read)) => Ok(read),
+                    Err(problem) => Err(problem),
+                },
+            };
+            let Some(batch) = read? else { return Ok(End::Exhausted) };
+            if token.is_cancelled() {
+                // Nothing of this batch is committed; the next owner reads it again.
+                return Ok(End::Asked);
+            }
+            self.entry.reading(batch.changes.iter().map(|c| c.origin.committed_us).min());
+            let newest_us = batch.changes.iter().map(|c| c.origin.committed_us).max();
+            let batch = self.decide(batch);
+            *quarantined += batch.rejected.len() as u64;
+            if *quarantined > self.settings.quarantine_limit {
+                return Err(self.flooded(*quarantined, &batch));
+            }
+            for change in &batch.changes {
+                if !prepared.iter().any(|c| Arc::ptr_eq(c, &change.contract)) {
+                    self.sink.prepare(&change.contract).await?;
+                    prepared.push(Arc::clone(&change.contract));
+                }
+            }
+            let started = Instant::now();
+            early = self.commit_while_reading(&batch).await?;
+            checkpoint.advance(&batch.delta)?;
+            // I1: only now may the origin forget.
+            self.source.ack(checkpoint).await?;
+            backoff.reset();
+            self.note(&batch, newest_us, checkpoint, started.elapsed());
+        }
+    }
+
+    /// Applies the steps to each change. I3: each one passes, is counted under a rule, or is set aside.
+    fn decide(&mut self, mut batch: Batch) -> Batch {
+        if self.steps.is_empty() {
+            return batch;
+        }
+        let mut passed = Vec::with_capacity(batch.changes.len());
+        'changes: for mut change in std::mem::take(&mut batch.changes) {
+            for step in &mut self.steps {
+                match step.apply(change) {
+                    Verdict::Pass(next) => change = next,
+                    Verdict::Drop { reason } => {
+                        *batch.dropped.entry(reason).or_default() += 1;
+                        continue 'changes;
+                    }
+                    Verdict::Reject(rejected) => {
+                        batch.rejected.push(rejected);
+                        continue 'changes;
+                    }
+                }
+            }
+            passed.push(change);
+        }
+        batch.changes = passed;
+        batch
+    }
+
+    /// Commits, and reads the next batch meanwhile. Dropping `next` is safe: it is cancel safe.
+    async fn commit_while_reading(&mut self, batch: &Batch) -> Result<Option<Result<Option<Batch>>>> {
+        let commit = self.sink.commit(batch);
+        tokio::pin!(commit);
+        let mut early = None;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut commit => {
+                    done?;
+                    return Ok(early);
+                }
+                read = self.source.next(), if early.is_none() => early = Some(read),
+            }
+        }
+    }
+
+    fn note(&self, batch: &Batch, newest_us: Option<i64>, checkpoint: &Checkpoint, took: Duration) {
+        let (committed, quarantined) = (batch.changes.len() as u64, batch.rejected.len() as u64);
+        for (rule, count) in &batch.dropped {
+            self.metrics.dropped(&self.id, rule, *count);
+        }
+        self.metrics.committed(&self.id, committed, quarantined, took);
+        if quarantined > 0 {
+            let first = &batch.rejected[0];
+            warn!(lane = %self.id, count = quarantined, rule = first.rule, reason = %first.reason, "quarantined");
+        }
+        debug!(lane = %self.id, changes = committed, quarantined, "committed");
+        let passed = Passed {
+            committed,
+            quarantined,
+            dropped: &batch.dropped,
+            newest_us,
+            complete_to_us: batch.behind.complete_to_us,
+            count: batch.behind.count,
+            checkpoint,
+        };
+        self.entry.passed(&passed, now_us());
+    }
+
+    fn flooded(&self, count: u64, batch: &Batch) -> Error {
+        let last = batch.rejected.last().map(|r| format!("{}: {}", r.rule, r.reason)).unwrap_or_default();
+        Error::new(
+            ErrorKind::Broken,
+            format!("go on with {}", self.id),
+            format!(
+                "{count} changes were quarantined, the limit is {}; the last one by {last}",
+                self.settings.quarantine_limit
+            ),
+        )
+        .hint(format!("mend the cause (hutong quarantine list {}), then start it again", self.id.pipeline.name))
+    }
+}
+
+/// Waits for `work` unless the lane is asked to stop first: then `None`, and `work` is dropped.
+async fn until<T>(token: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    tokio::select! {
+        biased;
+        () = token.cancelled() => Ok(None),
+        done = work => done.map(Some),
+    }
+}

@@ -1,0 +1,15 @@
+//! The engine: lanes, the pipeline loop, retry, supervision, lag, metrics and status.
+//!
+//! Knows the ports of `core` and no adapter: it cannot tell a topic from a table.
+
+pub mod backoff;
+pub mod lag;
+pub mod lane;
+pub mod metrics;
+pub mod status;
+pub mod supervisor;
+
+pub use lane::{Lane, Settings};
+pub use metrics::Metrics;
+pub use status::{Board, LaneStatus, State};
+pub use supervisor::Supervisor;

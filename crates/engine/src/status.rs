@@ -1,0 +1,254 @@
+//! What each lane is doing, for people and for metrics.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hutong_core::{Checkpoint, Class, Error, LaneId};
+use serde::{Deserialize, Serialize};
+
+use crate::lag::{self, Standing};
+
+/// What a lane is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It takes its sink over and asks where it stands.
+    Opening,
+    /// It moves changes, or waits for some.
+    Running,
+    /// It waits before it opens again.
+    Retrying,
+    /// It stopped by itself: a person must act.
+    Halted,
+    /// It was asked to stop, or its bounded source has ended.
+    Stopped,
+}
+
+impl State {
+    /// All states, for metrics that show every series from the start.
+    pub const ALL: [Self; 5] = [Self::Opening, Self::Running, Self::Retrying, Self::Halted, Self::Stopped];
+
+    /// Returns the word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Halted => "halted",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// One lane as `hutong status` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LaneStatus {
+    /// The lane's name.
+    pub lane: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// What it is doing.
+    pub state: State,
+    /// Since when, microseconds since 1970 UTC.
+    pub since_us: i64,
+    /// Seconds behind its origin.
+    pub lag_seconds: f64,
+    /// Changes (or bytes of a log) behind its origin, when the source can tell.
+    pub lag_changes: Option<u64>,
+    /// Changes committed since the process started.
+    pub committed: u64,
+    /// Changes a second over the last seconds.
+    pub rate: f64,
+    /// Changes dropped since the process started, by rule.
+    pub dropped: BTreeMap<String, u64>,
+    /// Changes quarantined since the process started.
+    pub quarantined: u64,
+    /// Attempts since the last success.
+    pub attempts: u32,
+    /// The last error, when the lane is not well.
+    pub error: Option<String>,
+    /// What a person must do about it.
+    pub hint: Option<String>,
+    /// Where it stands.
+    pub checkpoint: Checkpoint,
+}
+
+/// One lane's entry on the board. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Entry(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    id: LaneId,
+    state: State,
+    since_us: i64,
+    standing: Standing,
+    committed: u64,
+    window: Window,
+    dropped: BTreeMap<String, u64>,
+    quarantined: u64,
+    attempts: u32,
+    problem: Option<(String, Option<String>)>,
+    checkpoint: Checkpoint,
+}
+
+/// Counts of the last ten seconds, for a rate.
+#[derive(Debug, Default)]
+struct Window {
+    buckets: [(i64, u64); 10],
+}
+
+impl Window {
+    fn add(&mut self, now_us: i64, count: u64) {
+        let second = now_us / 1_000_000;
+        let bucket = &mut self.buckets[second.rem_euclid(10) as usize];
+        if bucket.0 != second {
+            *bucket = (second, 0);
+        }
+        bucket.1 += count;
+    }
+
+    fn rate(&self, now_us: i64) -> f64 {
+        let second = now_us / 1_000_000;
+        // The running second is not whole, so it does not count.
+        let sum: u64 = self.buckets.iter().filter(|(s, _)| second - s >= 1 && second - s < 10).map(|(_, n)| n).sum();
+        sum as f64 / 9.0
+    }
+}
+
+impl Entry {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while counting leaves counts that are still worth showing.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what the lane is doing now.
+    pub(crate) fn state(&self, state: State, now_us: i64) {
+        let mut inner = self.lock();
+        if inner.state != state {
+            inner.state = state;
+            inner.since_us = now_us;
+        }
+    }
+
+    /// Notes where the lane stands after it was opened.
+    pub(crate) fn opened(&self, checkpoint: &Checkpoint) {
+        let mut inner = self.lock();
+        inner.checkpoint = checkpoint.clone();
+    }
+
+    /// Notes that a batch is read and not yet committed; `first_us` is its oldest change's commit time.
+    pub(crate) fn reading(&self, first_us: Option<i64>) {
+        self.lock().standing.waiting_us = first_us;
+    }
+
+    /// Notes a commit.
+    pub(crate) fn passed(&self, passed: &Passed<'_>, now_us: i64) {
+        let mut inner = self.lock();
+        inner.committed += passed.committed;
+        inner.window.add(now_us, passed.committed);
+        inner.quarantined += passed.quarantined;
+        for (rule, count) in passed.dropped {
+            *inner.dropped.entry((*rule).to_owned()).or_default() += count;
+        }
+        inner.standing.waiting_us = None;
+        inner.standing.count = passed.count;
+        inner.standing.passed_us = inner.standing.passed_us.max(passed.newest_us);
+        inner.standing.complete_to_us = inner.standing.complete_to_us.max(passed.complete_to_us);
+        inner.checkpoint = passed.checkpoint.clone();
+        inner.attempts = 0;
+        inner.problem = None;
+        if inner.state != State::Running {
+            inner.state = State::Running;
+            inner.since_us = now_us;
+        }
+    }
+
+    /// Notes an error, and what follows from it.
+    pub(crate) fn failed(&self, error: &Error, attempts: u32, now_us: i64) {
+        let mut inner = self.lock();
+        inner.attempts = attempts;
+        inner.problem = Some((error.to_string(), error.hint.clone()));
+        let state = if error.class() == Class::Retry { State::Retrying } else { State::Halted };
+        if inner.state != state {
+            inner.state = state;
+            inner.since_us = now_us;
+        }
+    }
+
+    /// Returns the lane as it is shown.
+    pub fn status(&self, now_us: i64, interval_us: i64) -> LaneStatus {
+        let inner = self.lock();
+        LaneStatus {
+            lane: inner.id.to_string(),
+            pipeline: inner.id.pipeline.to_string(),
+            state: inner.state,
+            since_us: inner.since_us,
+            lag_seconds: lag::seconds(&inner.standing, now_us, interval_us),
+            lag_changes: inner.standing.count,
+            committed: inner.committed,
+            rate: inner.window.rate(now_us),
+            dropped: inner.dropped.clone(),
+            quarantined: inner.quarantined,
+            attempts: inner.attempts,
+            error: inner.problem.as_ref().map(|(text, _)| text.clone()),
+            hint: inner.problem.as_ref().and_then(|(_, hint)| hint.clone()),
+            checkpoint: inner.checkpoint.clone(),
+        }
+    }
+}
+
+/// What a commit has passed.
+#[derive(Debug)]
+pub(crate) struct Passed<'a> {
+    pub(crate) committed: u64,
+    pub(crate) quarantined: u64,
+    pub(crate) dropped: &'a BTreeMap<&'static str, u64>,
+    pub(crate) newest_us: Option<i64>,
+    pub(crate) complete_to_us: Option<i64>,
+    pub(crate) count: Option<u64>,
+    pub(crate) checkpoint: &'a Checkpoint,
+}
+
+/// All lanes of the process.
+#[derive(Debug, Clone, Default)]
+pub struct Board(Arc<Mutex<Vec<Entry>>>);
+
+impl Board {
+    /// Makes an empty board.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a lane.
+    pub fn add(&self, id: LaneId, now_us: i64) -> Entry {
+        let entry = Entry(Arc::new(Mutex::new(Inner {
+            id,
+            state: State::Opening,
+            since_us: now_us,
+            standing: Standing { started_us: now_us, ..Standing::default() },
+            committed: 0,
+            window: Window::default(),
+            dropped: BTreeMap::new(),
+            quarantined: 0,
+            attempts: 0,
+            problem: None,
+            checkpoint: Checkpoint::default(),
+        })));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
+        entry
+    }
+
+    /// Returns every lane as it is shown, by name.
+    pub fn status(&self, now_us: i64, interval_us: i64) -> Vec<LaneStatus> {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut lanes: Vec<_> = entries.iter().map(|e| e.status(now_us, interval_us)).collect();
+        lanes.sort_by(|a, b| a.lane.cmp(&b.lane));
+        lanes
+    }
+}
+
+/// Returns the wall clock, microseconds since 1970 UTC.
+pub fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
