@@ -4,5 +4,6 @@
 //! [`TopicSink`] and [`TopicSource`] are the bus's two ends as the engine sees them; they encode and decode
 //! envelopes and know nothing of which bus carries them.
 
+pub mod kafka;
 pub mod log;
 

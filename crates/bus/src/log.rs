@@ -62,6 +62,11 @@ pub struct Fetched {
     pub end: u64,
 }
 
+/// Returns the name of the compacted topic that holds a pipeline's checkpoints: one partition a lane.
+pub fn checkpoint_topic(bus: &str, pipeline: &PipelineId) -> String {
+    format!("{bus}.checkpoint.{pipeline}")
+}
+
 /// Partition to the half-open range of offsets that it holds: the first kept, and the end.
 pub type Extent = BTreeMap<u32, (u64, u64)>;
 

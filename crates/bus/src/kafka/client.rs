@@ -1,0 +1,113 @@
+//! How a cluster is reached: settings that every client shares, and one client for questions.
+
+use std::time::Duration;
+
+use hutong_core::{Result, Secret};
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::error::failed;
+
+/// How long a question to the cluster may take.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The largest record that Hutong's topics take, in bytes.
+pub(super) const RECORD_LIMIT_BYTES: usize = 16 << 20;
+
+/// How a cluster is reached.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Host and port of some brokers, separated by commas.
+    pub brokers: String,
+    /// The bus's name: it begins transactional ids, groups and Hutong's own topics.
+    pub bus: String,
+    /// TLS and SASL settings by librdkafka's names, passed through.
+    pub security: Vec<(String, Secret)>,
+}
+
+/// One cluster.
+pub(super) struct Client {
+    config: Config,
+    admin: AdminClient<DefaultClientContext>,
+    // Read uncommitted: what it is asked for is the true end of a partition.
+    asker: BaseConsumer,
+}
+
+impl Client {
+    pub(super) fn new(config: Config) -> Result<Self> {
+        let base = settings(&config);
+        let admin = base.create().map_err(|e| failed("make a Kafka admin client", e))?;
+        let asker = base
+            .clone()
+            .set("isolation.level", "read_uncommitted")
+            .set("enable.auto.commit", "false")
+            .set("group.id", format!("{}.asker", config.bus))
+            .create()
+            .map_err(|e| failed("make a Kafka client", e))?;
+        Ok(Self { config, admin, asker })
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn admin(&self) -> &AdminClient<DefaultClientContext> {
+        &self.admin
+    }
+
+    pub(super) fn asker(&self) -> &BaseConsumer {
+        &self.asker
+    }
+
+    /// Returns the settings that every client starts from.
+    pub(super) fn settings(&self) -> ClientConfig {
+        settings(&self.config)
+    }
+
+    /// Returns the settings of a committed-only reader that says when a position is lost.
+    pub(super) fn reading(&self, group: &str) -> ClientConfig {
+        let mut settings = self.settings();
+        settings
+            .set("group.id", group)
+            .set("isolation.level", "read_committed")
+            .set("check.crcs", "true")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "100")
+            .set("fetch.queue.backoff.ms", "10")
+            // Bounded memory for each reader: what is prefetched counts.
+            .set("queued.max.messages.kbytes", "8192")
+            .set("queued.min.messages", "5000")
+            .set("fetch.message.max.bytes", "4194304")
+            .set("receive.message.max.bytes", "104857600");
+        settings
+    }
+
+    /// Returns how many brokers the cluster has now.
+    pub(super) fn broker_count(&self) -> Result<usize> {
+        let metadata = self
+            .asker
+            .fetch_metadata(None, TIMEOUT)
+            .map_err(|e| failed(format!("ask {} for its brokers", self.config.brokers), e))?;
+        Ok(metadata.brokers().len())
+    }
+}
+
+fn settings(config: &Config) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings
+        .set("bootstrap.servers", &config.brokers)
+        .set("client.id", "hutong")
+        .set("allow.auto.create.topics", "false")
+        .set("topic.metadata.refresh.interval.ms", "60000")
+        .set("reconnect.backoff.max.ms", "2000")
+        .set("log.connection.close", "false");
+    for (name, value) in &config.security {
+        settings.set(name, value.reveal());
+    }
+    settings
+}

@@ -1,0 +1,73 @@
+//! The bus on Apache Kafka 3.7 or later.
+//!
+//! Everything that librdkafka blocks on runs off the async runtime: administration and commits in
+//! `spawn_blocking`, reading on a thread of its own for each reader.
+
+mod client;
+mod error;
+mod last;
+mod reader;
+mod topics;
+mod writer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
+
+pub use client::Config;
+
+use crate::log::{Extent, Log, Reader, TopicSpec, Writer};
+
+/// A Kafka cluster.
+#[derive(Clone)]
+pub struct Bus {
+    client: Arc<client::Client>,
+}
+
+impl Bus {
+    /// Makes the bus; touches the network only when it is asked something.
+    pub fn new(config: Config) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self { client: Arc::new(client::Client::new(config)?) }))
+    }
+
+    /// Removes the records of a partition before an offset. The caller keeps base and history.
+    pub async fn delete_before(&self, topic: &str, partition: u32, offset: u64) -> Result<()> {
+        topics::delete_before(&self.client, topic, partition, offset).await
+    }
+
+    /// Answers when the cluster does; for probes.
+    pub async fn ping(&self) -> Result<usize> {
+        let client = Arc::clone(&self.client);
+        blocking(move || client.broker_count()).await
+    }
+}
+
+#[async_trait]
+impl Log for Bus {
+    async fn ensure(&self, topic: &TopicSpec) -> Result<Vec<String>> {
+        topics::ensure(&self.client, topic).await
+    }
+
+    async fn extent(&self, topic: &str) -> Result<Option<Extent>> {
+        let (client, topic) = (Arc::clone(&self.client), topic.to_owned());
+        blocking(move || topics::extent(&client, &topic)).await
+    }
+
+    async fn writer(&self, lane: &LaneId) -> Result<Box<dyn Writer>> {
+        Ok(Box::new(writer::Lane::new(Arc::clone(&self.client), lane.clone())))
+    }
+
+    async fn reader(&self, topic: &str, partition: u32, group: Option<&PipelineId>) -> Result<Box<dyn Reader>> {
+        let group = group.map(|pipeline| format!("{}.{pipeline}", self.client.config().bus));
+        Ok(Box::new(reader::Partition::new(Arc::clone(&self.client), topic, partition, group)))
+    }
+}
+
+/// Runs a blocking call of librdkafka off the async runtime.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(join) => Err(Error::caused(ErrorKind::Broken, "call the Kafka client", join)),
+    }
+}

@@ -1,0 +1,225 @@
+//! A reader of one partition, on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hutong_core::{Error, ErrorKind, Result, ResultExt};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use super::blocking;
+use super::client::{Client, TIMEOUT};
+use super::error::failed;
+use super::topics::watermarks;
+use crate::log::{Fetched, Incoming, Reader};
+
+/// Records that one hand-over holds at the most.
+const RECORD_LIMIT: usize = 5_000;
+/// Bytes that one hand-over holds at the most, but for its last record.
+const BYTE_LIMIT: usize = 4 << 20;
+/// How often group-lag tools are told.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A reader of one partition.
+pub(super) struct Partition {
+    client: Arc<Client>,
+    topic: String,
+    partition: u32,
+    group: Option<String>,
+    running: Option<Running>,
+    noted: Option<Instant>,
+}
+
+/// The thread that reads, and what it hands over.
+struct Running {
+    consumer: Arc<BaseConsumer>,
+    fetched: mpsc::Receiver<Result<Fetched>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Partition {
+    pub(super) fn new(client: Arc<Client>, topic: &str, partition: u32, group: Option<String>) -> Self {
+        Self { client, topic: topic.to_owned(), partition, group, running: None, noted: None }
+    }
+}
+
+#[async_trait]
+impl Reader for Partition {
+    async fn seek(&mut self, offset: u64) -> Result<()> {
+        self.running = None;
+        let (client, topic, partition) = (Arc::clone(&self.client), self.topic.clone(), self.partition);
+        let group = self.group.clone().unwrap_or_else(|| format!("{}.reader", client.config().bus));
+        let running = blocking(move || {
+            let (low, high) = watermarks(&client, &topic, partition)?;
+            if offset < low || offset > high {
+                return Err(Error::new(
+                    ErrorKind::PositionLost,
+                    format!("read {topic}/{partition} from {offset}"),
+                    format!("the topic holds {low} to {high}"),
+                )
+                .hint("reload the subscription from the base"));
+            }
+            let doing = || format!("read {topic}/{partition}");
+            let consumer: BaseConsumer = client.reading(&group).create().map_err(|e| failed(doing(), e))?;
+            let mut place = TopicPartitionList::new();
+            place
+                .add_partition_offset(&topic, partition as i32, Offset::Offset(offset as i64))
+                .map_err(|e| failed(doing(), e))?;
+            consumer.assign(&place).map_err(|e| failed(doing(), e))?;
+            let consumer = Arc::new(consumer);
+            let stop = Arc::new(AtomicBool::new(false));
+            let (sender, fetched) = mpsc::channel(2);
+            let drain = Drain {
+                consumer: Arc::clone(&consumer),
+                stop: Arc::clone(&stop),
+                topic: topic.clone(),
+                partition: partition as i32,
+                next: offset,
+                end: high,
+            };
+            std::thread::Builder::new()
+                .name(format!("read {topic}/{partition}"))
+                .spawn(move || drain.run(&sender))
+                .or_kind(ErrorKind::Unavailable, || format!("start a thread to read {topic}/{partition}"))?;
+            Ok(Running { consumer, fetched, stop })
+        })
+        .await?;
+        self.running = Some(running);
+        Ok(())
+    }
+
+    async fn next(&mut self, _limit: usize, _limit_bytes: usize) -> Result<Fetched> {
+        let doing = || format!("read {}/{}", self.topic, self.partition);
+        let running = self
+            .running
+            .as_mut()
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, doing(), "the reader was not told where to start"))?;
+        // Cancel safe: `recv` takes a hand-over out only when it returns it.
+        match running.fetched.recv().await {
+            Some(fetched) => fetched,
+            None => Err(Error::new(ErrorKind::Unavailable, doing(), "the reading thread has ended")),
+        }
+    }
+
+    async fn note(&mut self, next: u64) -> Result<()> {
+        if self.group.is_none() || self.noted.is_some_and(|at| at.elapsed() < NOTE_INTERVAL) {
+            return Ok(());
+        }
+        self.noted = Some(Instant::now());
+        let Some(running) = &self.running else { return Ok(()) };
+        let mut list = TopicPartitionList::new();
+        let told = list
+            .add_partition_offset(&self.topic, self.partition as i32, Offset::Offset(next as i64))
+            .and_then(|()| running.consumer.commit(&list, CommitMode::Async));
+        // Nobody reads it back: a tool that shows an old number is no reason to stop a lane.
+        if let Err(error) = told {
+            tracing::debug!(%error, "tell the group offset");
+        }
+        Ok(())
+    }
+}
+
+/// The loop of the reading thread.
+struct Drain {
+    consumer: Arc<BaseConsumer>,
+    stop: Arc<AtomicBool>,
+    topic: String,
+    partition: i32,
+    next: u64,
+    end: u64,
+}
+
+impl Drain {
+    fn run(mut self, sender: &mpsc::Sender<Result<Fetched>>) {
+        let mut asked = Instant::now();
+        while !self.stop.load(Ordering::Relaxed) {
+            match self.gather(&mut asked) {
+                Ok(None) => {}
+                Ok(Some(fetched)) => {
+                    if sender.blocking_send(Ok(fetched)).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    // The receiver may be gone; then nobody needs the error.
+                    drop(sender.blocking_send(Err(error)));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for a record, then takes what is there without waiting.
+    fn gather(&mut self, asked: &mut Instant) -> Result<Option<Fetched>> {
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut reached_end = false;
+        let consumer = Arc::clone(&self.consumer);
+        while records.len() < RECORD_LIMIT && bytes < BYTE_LIMIT {
+            let wait = if records.is_empty() { Duration::from_millis(100) } else { Duration::ZERO };
+            match consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    let record = own(&message);
+                    bytes += record.value.as_ref().map_or(0, Bytes::len) + 64;
+                    self.next = record.offset + 1;
+                    records.push(record);
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    reached_end = true;
+                    break;
+                }
+                Some(Err(error)) => {
+                    return Err(failed(format!("read {}/{}", self.topic, self.partition), error));
+                }
+            }
+        }
+        if reached_end {
+            // The marker that ends a transaction takes an offset that no reader sees, so the end is where
+            // we are, not what the broker calls the end.
+            self.end = self.next;
+        } else if !records.is_empty() {
+            if asked.elapsed() > Duration::from_secs(1) {
+                *asked = Instant::now();
+                let (_, high) = consumer
+                    .fetch_watermarks(&self.topic, self.partition, TIMEOUT)
+                    .map_err(|e| failed(format!("ask for the end of {}/{}", self.topic, self.partition), e))?;
+                self.end = u64::try_from(high).unwrap_or(0);
+            }
+            // The end was not seen, so at least one record is thought to follow.
+            self.end = self.end.max(self.next + 1);
+        }
+        if records.is_empty() && !reached_end {
+            return Ok(None);
+        }
+        Ok(Some(Fetched { records, next: self.next, end: self.end }))
+    }
+}
+
+fn own(message: &BorrowedMessage<'_>) -> Incoming {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        headers
+            .iter()
+            .map(|h| (h.key.to_owned(), Bytes::copy_from_slice(h.value.unwrap_or_default())))
+            .collect()
+    });
+    Incoming {
+        offset: message.offset() as u64,
+        written_us: message.timestamp().to_millis().unwrap_or(0) * 1_000,
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+        headers,
+    }
+}
