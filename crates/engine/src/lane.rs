@@ -118,6 +118,11 @@ impl Lane {
         if until(token, self.source.open(checkpoint)).await?.is_none() {
             return Ok(End::Asked);
         }
+        if !checkpoint.is_empty() {
+            // A commit whose answer was lost is durable all the same: without this the origin would keep
+            // what it covers until the next change comes.
+            self.source.ack(checkpoint).await?;
+        }
         self.entry.state(State::Running, now_us());
         info!(lane = %self.id, "opened");
         let mut prepared: Vec<Arc<Contract>> = Vec::new();

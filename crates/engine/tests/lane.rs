@@ -1,0 +1,142 @@
+//! The pipeline loop over ports in memory that fail in every way a store can.
+
+use std::time::Duration;
+
+use hutong_core::{Change, ErrorKind, Kind, LaneId, PipelineId, Position, Rejected, Step, Verdict};
+use hutong_engine::status::now_us;
+use hutong_engine::{Board, Lane, Metrics, Settings, State};
+use hutong_testkit::memory::{Fault, Shared, change, contract};
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+fn filled(count: u64, batch_limit: usize) -> Shared {
+    let world = Shared::default();
+    let contract = contract();
+    let mut inner = world.lock();
+    inner.batch_limit = batch_limit;
+    for place in 0..count {
+        let text = format!("v{place}");
+        let text = (place % 5 != 4).then_some(text.as_str());
+        inner.log.insert(place, change(&contract, place, place as i64 % 7, text));
+    }
+    drop(inner);
+    world
+}
+
+fn lane(world: &Shared, board: &Board, steps: Vec<Box<dyn Step>>, quarantine_limit: u64) -> Lane {
+    let id = LaneId::new(PipelineId::new(Kind::Capture, "memory"), 0);
+    Lane {
+        source: world.source(),
+        sink: world.sink(),
+        steps,
+        settings: Settings { quarantine_limit },
+        entry: board.add(id.clone(), now_us()),
+        metrics: Metrics::new().unwrap(),
+        id,
+    }
+}
+
+fn in_paused_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(work)
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        3 => Just(Fault::None),
+        1 => Just(Fault::Refuse),
+        1 => Just(Fault::RefuseOpen),
+        1 => Just(Fault::FailAfterWrite)
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn i1_i2_i7_every_change_is_applied_once_and_in_order_whatever_fails(
+        count in 0u64..60, batch in 1usize..9, faults in proptest::collection::vec(fault(), 0..30)
+    ) {
+        let world = filled(count, batch);
+        let wanted = in_paused_time(async {
+            let calm = filled(count, batch);
+            lane(&calm, &Board::new(), Vec::new(), 0).run(CancellationToken::new()).await.unwrap();
+            calm.lock().rows.clone()
+        });
+        world.lock().faults = faults.into();
+        in_paused_time(lane(&world, &Board::new(), Vec::new(), 0).run(CancellationToken::new())).unwrap();
+        let world = world.lock();
+        prop_assert_eq!(&world.applied, &(0..count).map(Position::offset).collect::<Vec<_>>());
+        prop_assert_eq!(&world.rows, &wanted);
+        prop_assert!(world.log.is_empty(), "what is durable was acked");
+    }
+}
+
+struct EveryThird;
+
+impl Step for EveryThird {
+    fn name(&self) -> &'static str {
+        "third"
+    }
+
+    fn apply(&mut self, change: Change) -> Verdict {
+        match change.position.as_offset().unwrap_or(0) % 3 {
+            0 => Verdict::Drop { reason: "filtered" },
+            1 => Verdict::Reject(Rejected {
+                rule: "check",
+                reason: "of the test".into(),
+                position: change.position,
+                stream: change.contract.stream.clone(),
+                change: None,
+                record: None,
+            }),
+            _ => Verdict::Pass(change),
+        }
+    }
+}
+
+#[test]
+fn i3_every_change_is_committed_counted_or_set_aside() {
+    let (world, board) = (filled(30, 4), Board::new());
+    in_paused_time(lane(&world, &board, vec![Box::new(EveryThird)], 100).run(CancellationToken::new())).unwrap();
+    let status = board.status(now_us(), 1).remove(0);
+    assert_eq!((status.committed, status.quarantined, status.dropped["filtered"]), (10, 10, 10));
+    assert_eq!(world.lock().rejected, 10);
+    assert_eq!(status.state, State::Stopped);
+}
+
+#[test]
+fn a_flood_of_rejects_halts_before_it_is_written() {
+    let (world, board) = (filled(30, 30), Board::new());
+    let error = in_paused_time(lane(&world, &board, vec![Box::new(EveryThird)], 9).run(CancellationToken::new()))
+        .unwrap_err();
+    assert!(error.to_string().contains("10 changes were quarantined, the limit is 9"), "{error}");
+    assert_eq!(world.lock().rejected, 0);
+    assert_eq!(board.status(now_us(), 1)[0].state, State::Halted);
+}
+
+#[test]
+fn i7_a_fenced_lane_halts_and_writes_nothing_more() {
+    let (world, board) = (filled(9, 3), Board::new());
+    world.lock().faults = [Fault::None, Fault::Fence].into();
+    let error =
+        in_paused_time(lane(&world, &board, Vec::new(), 0).run(CancellationToken::new())).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Fenced);
+    assert_eq!(world.lock().applied.len(), 3);
+}
+
+#[test]
+fn an_outage_is_waited_out_and_shown() {
+    let (world, board) = (filled(3, 3), Board::new());
+    world.lock().faults = vec![Fault::RefuseOpen; 50].into();
+    let token = CancellationToken::new();
+    in_paused_time(async {
+        let run = lane(&world, &board, Vec::new(), 0).run(token.clone());
+        tokio::pin!(run);
+        assert!(tokio::time::timeout(Duration::from_secs(60), &mut run).await.is_err(), "it goes on trying");
+        let status = board.status(now_us(), 1).remove(0);
+        assert_eq!(status.state, State::Retrying);
+        assert!(status.error.unwrap().contains("refused"));
+        token.cancel();
+        run.await.unwrap();
+    });
+}
