@@ -71,7 +71,7 @@ pub(super) async fn ensure(client: &Arc<Client>, topic: &TopicSpec) -> Result<Ve
 }
 
 async fn create(
-    client: &Client,
+    client: &Arc<Client>,
     topic: &TopicSpec,
     replication: usize,
     settings: &[(&'static str, String)],
@@ -86,15 +86,16 @@ async fn create(
             return Err(failed(doing(), rdkafka::error::KafkaError::AdminOp(code)));
         }
     }
-    // The metadata of a new topic takes a moment to reach every broker.
+    // The metadata of a new topic takes a moment to reach every broker, and its leaders another.
     let deadline = tokio::time::Instant::now() + TIMEOUT;
     loop {
-        let description = client
-            .admin()
-            .describe_configs(&[ResourceSpecifier::Topic(&topic.name)], &options())
-            .await
-            .map_err(|e| failed(doing(), e))?;
-        if description.iter().all(std::result::Result::is_ok) {
+        let (asker, name) = (Arc::clone(client), topic.name.clone());
+        let seen = match blocking(move || extent(&asker, &name)).await {
+            Ok(seen) => seen,
+            Err(error) if error.kind == ErrorKind::Unavailable => None,
+            Err(error) => return Err(error),
+        };
+        if seen.is_some() {
             return Ok(());
         }
         if tokio::time::Instant::now() > deadline {

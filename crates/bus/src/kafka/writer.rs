@@ -154,7 +154,9 @@ fn transact(
         if let Err(abort) = producer.abort_transaction(TIMEOUT) {
             tracing::debug!(error = %abort, "abort a transaction");
         }
-        return Err(failed(doing, error));
+        // A fenced producer's records are purged; only the client knows why.
+        let fatal = producer.client().fatal_error().map(|(code, _)| KafkaError::Global(code));
+        return Err(failed(doing, fatal.unwrap_or(error)));
     }
     let deadline = Instant::now() + TRANSACTION_TIMEOUT;
     loop {
