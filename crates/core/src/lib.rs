@@ -23,6 +23,8 @@ pub mod lane;
 pub mod mask;
 pub mod port;
 pub mod position;
+pub mod problem;
+pub mod quality;
 pub mod secret;
 pub mod value;
 
@@ -30,8 +32,13 @@ pub use change::{Before, Change, Op, Origin, Place, RecordTrace, Rejected, Trans
 pub use checkpoint::{Checkpoint, Delta};
 pub use contract::{Contract, Field, Type};
 pub use error::{Class, Error, ErrorKind, Result, ResultExt};
+pub use filter::{Filter, Truth};
+pub use grant::{Grant, Permit};
 pub use lane::{Kind, LaneId, PipelineId};
+pub use mask::Mask;
 pub use port::{Batch, Behind, Sink, Source, Step, Verdict};
 pub use position::Position;
+pub use problem::{Problem, nearest};
+pub use quality::Quality;
 pub use secret::Secret;
 pub use value::{Decimal, Row, Value};

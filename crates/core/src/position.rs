@@ -115,7 +115,7 @@ impl FromStr for Position {
         let malformed =
             || Error::new(ErrorKind::Malformed, "read a position", "it is not an even number of hexadecimal digits");
         let digits = text.as_bytes();
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return Err(malformed());
         }
         let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8).ok_or_else(malformed);

@@ -3,6 +3,7 @@
 //! Knows the Avro text of a contract (`schemas/<stream>.avsc`) and nothing of envelopes, registries or tables.
 
 mod avro;
+mod diff;
 mod field;
 mod read;
 mod write;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+pub use diff::{Difference, diff};
 pub use field::{Check, Field};
 pub use read::parse;
 

@@ -1,0 +1,143 @@
+//! Grants: what of a stream may leave for one subscription, and the step that lets through just that.
+//!
+//! I5: default deny. A column, a row or a stream that nobody named does not move.
+
+mod permit;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use jiff::civil;
+use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
+
+use crate::contract::{Check, Contract, Field, Type};
+use crate::mask::{Key, Mask, hexadecimal};
+use crate::problem::Problem;
+use crate::secret::Secret;
+
+pub use permit::Permit;
+
+/// The name of the field that stands for a key which is not granted in clear.
+pub const HIDDEN_KEY: &str = "hutong_key";
+
+/// The approved subscription: what may leave, until when.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    /// The subscription's name.
+    pub subscription: String,
+    /// The stream's name.
+    pub stream: String,
+    /// The wire names of the granted columns, in the order of the replica.
+    pub columns: Vec<String>,
+    /// The condition that granted rows fulfil; `None` grants every row.
+    pub rows: Option<String>,
+    /// Wire name to the mask on it. Complete: a contract's default masks are put in by [`default_masks`].
+    pub masks: BTreeMap<String, Mask>,
+    /// The last day of the grant; `None` when it has no end.
+    pub until: Option<civil::Date>,
+    /// The subscription's own key, for pseudonyms and hidden keys.
+    pub key: Secret,
+}
+
+impl Grant {
+    /// Returns SHA-256 of what decides the replica's content: stream, columns, rows, masks and the key's fingerprint.
+    ///
+    /// 64 lower-case hexadecimal digits. The order of the columns, the subscription's name and its end do not matter.
+    pub fn digest(&self) -> String {
+        let mut columns: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+        columns.sort_unstable();
+        let mut text = String::from("hutong grant 1\n");
+        // Every part is quoted, so that no text can pass for two.
+        let _ = writeln!(text, "stream {:?}", self.stream);
+        for column in columns {
+            let _ = writeln!(text, "column {column:?}");
+        }
+        let _ = writeln!(text, "rows {:?}", self.rows.as_deref().map(str::trim));
+        for (column, mask) in &self.masks {
+            let _ = writeln!(text, "mask {column:?} {mask}");
+        }
+        let _ = writeln!(text, "key {}", Key::new(&self.key).digest(b"hutong key fingerprint"));
+        hexadecimal(&Sha256::digest(text.as_bytes()))
+    }
+}
+
+/// Returns the masks that a contract puts on granted columns unless the grant says otherwise.
+///
+/// `Err` names a field whose contract asks for a mask that does not exist or does not fit.
+pub fn default_masks(
+    contract: &Contract,
+    columns: &[String],
+) -> Result<BTreeMap<String, Mask>, Vec<Problem>> {
+    let (mut masks, mut problems) = (BTreeMap::new(), Vec::new());
+    for field in contract.fields.iter().filter(|f| columns.contains(&f.name)) {
+        match field.mask.as_deref().map(Mask::parse) {
+            None => {}
+            Some(Ok(mask)) => {
+                masks.insert(field.name.clone(), mask);
+            }
+            Some(Err(why)) => {
+                problems.push(Problem::new(format!("the contract's column `{}`: {why}", field.name)));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(masks) } else { Err(problems) }
+}
+
+/// States whether a grant has ended: `until` is its last day, which ends at 24:00 in `zone`.
+pub fn expired(until: civil::Date, zone: &TimeZone, now_us: i64) -> bool {
+    end_us(until, zone).is_some_and(|end_us| now_us >= end_us)
+}
+
+/// Returns the first moment after a grant's last day, microseconds since 1970 UTC.
+///
+/// `None` for a day that has no next one: the last of the calendar never ends.
+pub fn end_us(until: civil::Date, zone: &TimeZone) -> Option<i64> {
+    let end = until.tomorrow().and_then(|day| zone.to_timestamp(day.at(0, 0, 0, 0)));
+    end.ok().map(|end| end.as_microsecond())
+}
+
+/// Finds granted columns that together tell more than each (DOMAIN, "Masks").
+///
+/// A citizen number masked 6+4 hides its birth date and nothing else: beside the full birth date in clear the number
+/// is known. A birth date is a column with 出生 in its title, or `birth` or `csrq` in its wire name.
+pub fn linkage(contract: &Contract, grant: &Grant) -> Vec<Problem> {
+    let granted = || contract.fields.iter().filter(|f| grant.columns.contains(&f.name));
+    let births: Vec<&Field> =
+        granted().filter(|f| is_birth(f) && !grant.masks.contains_key(&f.name)).collect();
+    let numbers = granted().filter(|f| grant.masks.get(&f.name) == Some(&Mask::Id));
+    numbers
+        .flat_map(|number| births.iter().map(move |birth| (number, birth)))
+        .filter(|(number, birth)| same_person(&number.name, &birth.name))
+        .map(|(number, birth)| {
+            let message = format!(
+                "`{}` is masked by `id`, and beside it `{}` gives the masked digits away",
+                number.name, birth.name
+            );
+            Problem::new(message).hint(format!(
+                "mask `{}` by `year`, or `{}` by `id_short` or `pseudonym`",
+                birth.name, number.name
+            ))
+        })
+        .collect()
+}
+
+fn is_birth(field: &Field) -> bool {
+    let name = field.name.to_ascii_lowercase();
+    let dated = matches!(field.ty, Type::Date | Type::Timestamp | Type::TimestampTz | Type::Text { .. });
+    let number = field.checks.contains(&Check::CitizenNumber);
+    dated && !number && (field.title().contains("出生") || name.contains("birth") || name.contains("csrq"))
+}
+
+/// Of a couple, one's birth date says nothing of the other's number. Whatever is not surely of two persons is of one.
+fn same_person(number: &str, birth: &str) -> bool {
+    let who = |name: &str| ["man_", "woman_"].into_iter().find(|who| name.starts_with(who));
+    match (who(number), who(birth)) {
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests;
