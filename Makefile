@@ -1,0 +1,64 @@
+# Everything that one does with Hutong; `make` alone lists it.
+# Each target installs or fetches what it needs and is quick the second time. See tools/setup.sh.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+
+# Where rustup puts cargo, for shells that have not been told yet.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# Arguments of `hutong demo`: make demo ARGS="--seconds 20"
+ARGS ?=
+
+# Integration tests share the machine with a broker, a registry and databases. On two cores, more than
+# four at a time starve the Java servers until clients run into their timeouts.
+TEST_THREADS ?= 4
+
+SERVERS := target/servers/.fetched
+VENV := target/venv/.installed
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup-build ## three departments on this machine, no server needed; ARGS="--seconds 20" ends it by itself
+	cargo build --release --locked --package hutong
+	$(or $(CARGO_TARGET_DIR),target)/release/hutong demo $(ARGS)
+
+.PHONY: build
+build: setup-build ## build the program: target/release/hutong
+	cargo build --release --locked --package hutong
+
+.PHONY: test
+test: lint servers $(VENV) ## all checks and all tests, over real servers
+	cargo test --workspace --locked -- --test-threads=$(TEST_THREADS)
+
+.PHONY: lint
+lint: setup-test ## format, clippy and documentation, without a warning
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+.PHONY: servers
+servers: $(SERVERS) ## fetch what the tests start: Kafka and Apicurio (PostgreSQL comes with the system)
+
+# The tools are looked for each time, which takes no time; what was fetched is kept until its list changes.
+.PHONY: setup-build setup-test
+setup-build:
+	@tools/setup.sh build
+setup-test:
+	@tools/setup.sh test
+
+$(SERVERS): tools/pom.xml tools/servers.sh | setup-test
+	@tools/servers.sh
+	@touch $@
+
+$(VENV): tools/requirements.txt tools/venv.sh | setup-test
+	@tools/venv.sh
+	@touch $@
+
+.PHONY: clean
+clean: ## remove everything that was built or fetched
+	rm -rf target

@@ -1,0 +1,191 @@
+//! A Kafka of one node.
+
+use std::env;
+use std::fmt::Write;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+
+use super::error::{Doing, Error, Result};
+use super::port::free_port;
+use super::server::{self, Program, Server};
+use super::{java, template};
+
+/// The jars' folder, where it is not `target/servers/kafka/libs`.
+const LIBS: &str = "HUTONG_KAFKA_LIBS";
+
+/// An Apache Kafka of one node that is broker and controller (KRaft), without TLS or passwords.
+///
+/// Topics are not created by themselves when a client names them, as in production.
+#[derive(Debug)]
+pub struct Kafka {
+    server: Server,
+    port: u16,
+}
+
+/// What a [`Kafka`] starts with.
+#[derive(Debug, Default)]
+pub struct KafkaBuilder {
+    properties: Vec<(String, String)>,
+}
+
+impl Kafka {
+    /// Starts a Kafka of one's own.
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// Starts with properties of one's own.
+    pub fn builder() -> KafkaBuilder {
+        KafkaBuilder::default()
+    }
+
+    /// Returns the Kafka of this test process, which all its tests share.
+    ///
+    /// Choose names of topics, groups and transactional ids that no other test uses.
+    pub async fn shared() -> Result<&'static Self> {
+        static SHARED: OnceCell<Kafka> = OnceCell::const_new();
+        SHARED.get_or_try_init(Self::start).await
+    }
+
+    /// Returns the address for `bootstrap.servers`.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Stops the broker as an operator would (SIGTERM); what it holds stays.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.server.signal("TERM").await
+    }
+
+    /// Kills the broker in the middle of whatever it does (SIGKILL); what it holds stays.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.server.signal("KILL").await
+    }
+
+    /// Stops the broker if it runs, and starts it again at the same address with what it holds.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.stop().await?;
+        self.up().await
+    }
+
+    async fn up(&mut self) -> Result<()> {
+        let port = self.port;
+        self.server
+            .start(async |server: &Server| {
+                server.logged("Kafka Server started")
+                    && TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_ok()
+            })
+            .await
+    }
+}
+
+impl KafkaBuilder {
+    /// Sets a property of the broker, over the default or over an earlier call's.
+    pub fn property(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the broker and waits until it answers.
+    pub async fn start(self) -> Result<Kafka> {
+        let libs = libs()?;
+        let folder = server::folder(None)?;
+        let data = folder.path().join("data");
+        template::copy(&version(&libs)?, &data, || format(&libs))?;
+
+        let (port, controller) = (free_port(), free_port());
+        let properties = folder.path().join("server.properties");
+        let mut text = defaults(&data, port, controller);
+        for (name, value) in &self.properties {
+            // Of two lines with one name, Java takes the later.
+            writeln!(text, "{name}={value}").expect("a string takes whatever is written");
+        }
+        fs::write(&properties, text).doing(|| format!("write {}", properties.display()))?;
+
+        let program = kafka_java(&libs, 512)?.arg("kafka.Kafka").arg(properties);
+        let mut kafka = Kafka { server: Server::new("Kafka", program, folder), port };
+        kafka.up().await?;
+        Ok(kafka)
+    }
+}
+
+fn libs() -> Result<PathBuf> {
+    let libs = env::var_os(LIBS).map_or_else(|| template::servers().join("kafka/libs"), PathBuf::from);
+    if libs.is_dir() {
+        return Ok(libs);
+    }
+    Err(missing(&libs))
+}
+
+fn missing(libs: &Path) -> Error {
+    Error::missing(&format!("no Kafka in {} ({LIBS} names another folder)", libs.display()))
+}
+
+/// Returns what the broker's own jar is called, such as `kafka_2.13-4.1.0`.
+fn version(libs: &Path) -> Result<String> {
+    let jars = fs::read_dir(libs).doing(|| format!("list {}", libs.display()))?;
+    jars.flatten()
+        .filter_map(|jar| jar.file_name().into_string().ok()?.strip_suffix(".jar").map(str::to_owned))
+        .find(|name| name.starts_with("kafka_"))
+        .ok_or_else(|| missing(libs))
+}
+
+fn kafka_java(libs: &Path, heap_mb: u32) -> Result<Program> {
+    Ok(java::java(heap_mb)?.arg("-cp").arg(libs.join("*")))
+}
+
+/// Makes a formatted log folder: a whole second of Java that is the same each time.
+fn format(libs: &Path) -> Result<Formatted> {
+    let folder = server::folder(None)?;
+    let data = folder.path().join("data");
+    let properties = folder.path().join("format.properties");
+    fs::write(&properties, defaults(&data, 9092, 9093))
+        .doing(|| format!("write {}", properties.display()))?;
+    kafka_java(libs, 256)?
+        .args(["kafka.tools.StorageTool", "format", "-t", "aHV0b25nLXRlc3RraXQtMQ", "-c"])
+        .arg(properties)
+        .run()?;
+    Ok(Formatted { data, _folder: folder })
+}
+
+struct Formatted {
+    data: PathBuf,
+    _folder: TempDir,
+}
+
+impl AsRef<Path> for Formatted {
+    fn as_ref(&self) -> &Path {
+        &self.data
+    }
+}
+
+fn defaults(data: &Path, port: u16, controller: u16) -> String {
+    format!(
+        "process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+log.dirs={}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+group.initial.rebalance.delay.ms=0
+# A killed broker may not register again before its session is over; the default is 9 s.
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
+log.cleaner.dedupe.buffer.size=16777216
+",
+        data.display()
+    )
+}
