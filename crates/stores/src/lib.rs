@@ -1,1 +1,11 @@
-//! stores.
+//! Departments' databases as sources and sinks: the only crate that names database drivers.
+//!
+//! One folder a system. Knows nothing of topics, registries or the engine.
+
+mod finding;
+pub mod fold;
+pub mod keep;
+pub mod postgres;
+pub mod sqlite;
+
+pub use finding::Finding;

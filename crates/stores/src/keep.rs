@@ -1,0 +1,314 @@
+//! How a store's quarantine keeps a change: JSON that a person can read and that reads back exactly.
+//!
+//! Shared by the store sinks. A change stands with its columns, types and key, so that it can be replayed
+//! long after its contract has grown. Whoever calls it keeps it in the store and never logs it.
+
+use std::sync::Arc;
+
+use hutong_core::change::Place;
+use hutong_core::contract::Sharing;
+use hutong_core::{
+    Before, Change, Contract, Error, ErrorKind, Field, Op, Origin, Position, RecordTrace, Result, Row, Type,
+    Value,
+};
+use jiff::civil::{Date, DateTime, Time};
+use serde_json::{Map, Value as Json, json};
+
+/// Returns the JSON of a change. What is not told is left out of a row; NULL is null.
+pub fn change_json(change: &Change) -> Json {
+    let contract = &change.contract;
+    let fields: Vec<Json> = contract
+        .fields
+        .iter()
+        .map(|f| {
+            let mut field = json!({"name": f.name, "type": f.ty.to_contract()});
+            if let Some(column) = &f.column {
+                field["column"] = json!(column);
+            }
+            field
+        })
+        .collect();
+    json!({
+        "stream": contract.stream,
+        "op": change.op.letter(),
+        "before": change.before.row().map(|row| row_json(contract, row)),
+        "after": change.after.as_ref().map(|row| row_json(contract, row)),
+        "position": change.position,
+        "source_position": change.source_position,
+        "committed_us": change.origin.committed_us,
+        "key": contract.key_fields().map(|f| f.name.as_str()).collect::<Vec<_>>(),
+        "fields": fields,
+    })
+}
+
+/// Returns the JSON of what is known of a record that did not decode.
+pub fn record_json(record: &RecordTrace) -> Json {
+    json!({
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "schema_id": record.schema_id,
+        "digest": record.digest,
+    })
+}
+
+/// Returns the text by which the quarantine finds changes of one key; `None` when the key is not known.
+pub fn key_text(contract: &Contract, row: &[Value]) -> Option<String> {
+    let mut values = Vec::with_capacity(contract.key.len());
+    for at in &contract.key {
+        let value = row.get(*at)?;
+        if value.is_unknown() || value.is_null() {
+            return None;
+        }
+        values.push(value_json(value));
+    }
+    Some(Json::Array(values).to_string())
+}
+
+/// Reads a change back from [`change_json`].
+pub fn read_change(json: &Json) -> Result<Change> {
+    read(json).map_err(|why| Error::new(ErrorKind::Malformed, "read a quarantined change", why))
+}
+
+fn read(json: &Json) -> std::result::Result<Change, String> {
+    let text =
+        |name: &str| json.get(name).and_then(Json::as_str).ok_or_else(|| format!("it has no `{name}`"));
+    let position = |name: &str| {
+        text(name)?.parse::<Position>().map_err(|e| format!("its `{name}` is wrong: {}", e.why()))
+    };
+    let list =
+        |name: &str| json.get(name).and_then(Json::as_array).ok_or_else(|| format!("it has no `{name}`"));
+    let fields = list("fields")?.iter().map(read_field).collect::<std::result::Result<Vec<_>, _>>()?;
+    let key = list("key")?
+        .iter()
+        .map(|name| fields.iter().position(|f| Some(f.name.as_str()) == name.as_str()))
+        .collect::<Option<Vec<_>>>()
+        .ok_or("its key names no field")?;
+    let contract = Contract {
+        stream: text("stream")?.to_owned(),
+        doc: String::new(),
+        sharing: Sharing::Unconditional,
+        fields,
+        key,
+        catalogue: Map::new(),
+    };
+    let row = |name: &str| match json.get(name) {
+        Some(Json::Object(object)) => read_row(&contract, object).map(Some),
+        _ => Ok(None),
+    };
+    let (before, after) = (row("before")?, row("after")?);
+    let op = match text("op")? {
+        "r" => Op::Read,
+        "c" => Op::Insert,
+        "u" => Op::Update,
+        "d" => Op::Delete,
+        "t" => Op::Truncate,
+        other => return Err(format!("its op `{other}` is unknown")),
+    };
+    Ok(Change {
+        op,
+        before: before.map_or(Before::None, Before::Key),
+        after,
+        position: position("position")?,
+        source_position: position("source_position")?,
+        origin: Origin {
+            place: Arc::new(Place::default()),
+            committed_us: json.get("committed_us").and_then(Json::as_i64).unwrap_or_default(),
+            xid: None,
+            lsn: None,
+            transaction: None,
+            last: true,
+        },
+        contract: contract.shared(),
+    })
+}
+
+fn read_field(json: &Json) -> std::result::Result<Field, String> {
+    let name = json.get("name").and_then(Json::as_str).ok_or("a field has no name")?;
+    // A contract of one field reads the type by the contract's own rules.
+    let small = json!({
+        "type": "record", "name": "s", "sharing": "unconditional", "key": ["f"],
+        "fields": [{"name": "f", "type": json.get("type")}]
+    });
+    let small = Contract::parse(&small.to_string()).map_err(|e| format!("field {name}: {}", e.why()))?;
+    let ty = small.fields.into_iter().next().map(|f| f.ty).ok_or("a field has no type")?;
+    let mut field = Field::new(name, ty);
+    field.column = json.get("column").and_then(Json::as_str).map(str::to_owned);
+    Ok(field)
+}
+
+fn row_json(contract: &Contract, row: &[Value]) -> Json {
+    let known = contract.fields.iter().zip(row).filter(|(_, value)| !value.is_unknown());
+    Json::Object(known.map(|(field, value)| (field.name.clone(), value_json(value))).collect())
+}
+
+fn read_row(contract: &Contract, object: &Map<String, Json>) -> std::result::Result<Row, String> {
+    let value = |field: &Field| match object.get(&field.name) {
+        None => Ok(Value::Unknown),
+        Some(json) => {
+            read_value(&field.ty, json).ok_or_else(|| format!("field {} is not of its type", field.name))
+        }
+    };
+    contract.fields.iter().map(value).collect()
+}
+
+fn value_json(value: &Value) -> Json {
+    match value {
+        Value::Unknown | Value::Null => Json::Null,
+        Value::Boolean(b) => json!(b),
+        Value::Integer(n) => json!(n),
+        // As texts: JSON has no NaN, and readers of JSON round.
+        Value::Float(n) => json!(n.to_string()),
+        Value::Double(n) => json!(n.to_string()),
+        Value::Decimal(n) => json!(n.to_string()),
+        Value::Text(text) => json!(&**text),
+        Value::Bytes(bytes) => json!(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+        // As a calendar writes them, where it reaches; else as their number.
+        Value::Date(n) => date(*n).map_or(json!(n), |date| json!(date.to_string())),
+        Value::Time(n) => time(*n).map_or(json!(n), |time| json!(time.to_string())),
+        Value::Timestamp(n) => moment(*n).map_or(json!(n), |moment| json!(moment.to_string())),
+        Value::TimestampTz(n) => moment(*n).map_or(json!(n), |moment| json!(format!("{moment}Z"))),
+        Value::Array(items) => Json::Array(items.iter().map(value_json).collect()),
+    }
+}
+
+fn read_value(ty: &Type, json: &Json) -> Option<Value> {
+    Some(match (ty, json) {
+        (_, Json::Null) => Value::Null,
+        (Type::Boolean, Json::Bool(b)) => Value::Boolean(*b),
+        (Type::Int16 | Type::Int | Type::Long, json) => Value::Integer(json.as_i64()?),
+        (Type::Float, json) => Value::Float(json.as_str()?.parse().ok()?),
+        (Type::Double, json) => Value::Double(json.as_str()?.parse().ok()?),
+        (Type::Decimal { .. } | Type::Numeric, json) => Value::Decimal(json.as_str()?.parse().ok()?),
+        (Type::Text { .. } | Type::Json | Type::Uuid | Type::Interval | Type::Enum { .. }, json) => {
+            Value::text(json.as_str()?)
+        }
+        (Type::Bytes, json) => Value::Bytes(bytes(json.as_str()?)?.into()),
+        (Type::Date, Json::Number(n)) => Value::Date(n.as_i64()?.try_into().ok()?),
+        (Type::Time, Json::Number(n)) => Value::Time(n.as_i64()?),
+        (Type::Timestamp, Json::Number(n)) => Value::Timestamp(n.as_i64()?),
+        (Type::TimestampTz, Json::Number(n)) => Value::TimestampTz(n.as_i64()?),
+        (Type::Date, json) => Value::Date(days(json.as_str()?.parse().ok()?)?),
+        (Type::Time, json) => Value::Time(micros(DateTime::from_parts(EPOCH, json.as_str()?.parse().ok()?))?),
+        (Type::Timestamp, json) => Value::Timestamp(micros(json.as_str()?.parse().ok()?)?),
+        (Type::TimestampTz, json) => {
+            Value::TimestampTz(micros(json.as_str()?.strip_suffix('Z')?.parse().ok()?)?)
+        }
+        (Type::Array(item), Json::Array(items)) => {
+            Value::Array(items.iter().map(|json| read_value(item, json)).collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
+}
+
+const EPOCH: Date = Date::constant(1970, 1, 1);
+
+fn date(days: i32) -> Option<Date> {
+    EPOCH.checked_add(jiff::Span::new().try_days(days).ok()?).ok()
+}
+
+fn days(date: Date) -> Option<i32> {
+    EPOCH.until((jiff::Unit::Day, date)).ok().map(|span| span.get_days())
+}
+
+fn time(micros: i64) -> Option<Time> {
+    // 24:00:00 is a time to a database, and none to a calendar.
+    (0..86_400_000_000).contains(&micros).then(|| moment(micros).map(DateTime::time))?
+}
+
+fn moment(micros: i64) -> Option<DateTime> {
+    let timestamp = jiff::Timestamp::from_microsecond(micros).ok()?;
+    Some(jiff::tz::Offset::UTC.to_datetime(timestamp))
+}
+
+fn micros(moment: DateTime) -> Option<i64> {
+    jiff::tz::Offset::UTC.to_timestamp(moment).ok().map(|timestamp| timestamp.as_microsecond())
+}
+
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
+    let pairs = text.as_bytes().chunks_exact(2);
+    pairs.remainder().is_empty().then(|| pairs.map(|p| Some(digit(p[0])? << 4 | digit(p[1])?)).collect())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i6_every_value_reads_back_exactly() {
+        let decimal = |text: &str| Value::Decimal(text.parse().unwrap());
+        let list = Type::Array(Box::new(Type::Decimal { precision: 5, scale: 1 }));
+        let fields = [
+            (Type::Long, vec![Value::Integer(i64::MIN), Value::Integer(i64::MAX)]),
+            (Type::Boolean, vec![Value::Boolean(true), Value::Null]),
+            (Type::Float, vec![Value::Float(0.1), Value::Float(f32::INFINITY)]),
+            (Type::Double, vec![Value::Double(-0.0), Value::Double(5e-324)]),
+            (Type::Numeric, vec![decimal("1.00"), decimal("1e30"), decimal("-0.0000001")]),
+            (Type::Text { length: Some(9) }, vec![Value::text("张\u{0}\"'"), Value::text("")]),
+            (Type::Bytes, vec![Value::Bytes(vec![0, 255, 16].into())]),
+            (
+                Type::Date,
+                vec![Value::Date(0), Value::Date(-719_529), Value::Date(i32::MAX), Value::Date(i32::MIN)],
+            ),
+            (Type::Time, vec![Value::Time(0), Value::Time(86_399_999_999), Value::Time(86_400_000_000)]),
+            (
+                Type::Timestamp,
+                vec![
+                    Value::Timestamp(-1),
+                    Value::Timestamp(i64::MAX),
+                    Value::Timestamp(1_600_000_000_000_001),
+                ],
+            ),
+            (Type::TimestampTz, vec![Value::TimestampTz(1), Value::TimestampTz(i64::MIN)]),
+            (list, vec![Value::Array(vec![decimal("1.5"), Value::Null]), Value::Array(vec![])]),
+        ];
+        for (ty, values) in fields {
+            for value in values {
+                let json = serde_json::to_string(&value_json(&value)).unwrap();
+                let back = read_value(&ty, &serde_json::from_str(&json).unwrap());
+                assert_eq!(back.as_ref(), Some(&value), "{json}");
+                if let (Some(Value::Decimal(a)), Value::Decimal(b)) = (back, &value) {
+                    assert_eq!(a.as_bigint_and_exponent(), b.as_bigint_and_exponent(), "the scale is kept");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_reads_back_and_shows_only_what_is_told() {
+        let mut id = Field::new("gmsfhm", Type::Text { length: Some(18) });
+        id.column = Some("公民身份号码".into());
+        let contract = Contract {
+            stream: "population_base".into(),
+            doc: String::new(),
+            sharing: Sharing::Unconditional,
+            fields: vec![id, Field::new("hutong_key", Type::Bytes), Field::new("csrq", Type::Date)],
+            key: vec![0],
+            catalogue: Map::new(),
+        }
+        .shared();
+        let row = vec![Value::text("990101199003070015"), Value::Unknown, Value::Date(7370)];
+        let origin = Origin {
+            place: Arc::new(Place::default()),
+            committed_us: 7,
+            xid: None,
+            lsn: None,
+            transaction: None,
+            last: true,
+        };
+        let change = Change {
+            contract: Arc::clone(&contract),
+            op: Op::Update,
+            before: Before::Key(contract.key_row(&[Value::text("990101199003070015")])),
+            after: Some(row),
+            position: Position::offset(9),
+            source_position: Position::wal(0, 5, 1, 0),
+            origin,
+        };
+        let json = change_json(&change);
+        assert_eq!(json["after"], json!({"gmsfhm": "990101199003070015", "csrq": "1990-03-07"}));
+        assert_eq!(read_change(&json).unwrap(), change);
+        assert_eq!(key_text(&contract, change.after.as_ref().unwrap()).unwrap(), r#"["990101199003070015"]"#);
+    }
+}

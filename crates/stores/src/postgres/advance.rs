@@ -1,0 +1,172 @@
+//! What moves a capture beside the stream: relations, suspended tables, chunks of the snapshot.
+
+use std::sync::Arc;
+
+use hutong_core::{Origin, Position, Result};
+use tokio::time::Instant;
+
+use super::captured::Captured;
+use super::chunk::{self, Refused};
+use super::column::PgType;
+use super::connect;
+use super::fit::Plan;
+use super::image::Maker;
+use super::open::{snapshot_note, suspended_note};
+use super::pgoutput::Relation;
+use super::reader::Reader;
+use super::slot;
+use super::snapshot::Waiting;
+
+impl Reader {
+    /// A relation message says how rows look from here on: matches it to a table and its contract.
+    pub(super) async fn match_relation(&mut self, relation: &Relation) -> Result<Option<(usize, Result<Plan, String>)>> {
+        let named = |t: &Captured| t.name.schema == relation.schema && t.name.table == relation.table;
+        let Some(table) = self.tables.iter().position(named) else {
+            let renamed = self.tables.iter().position(|t| t.oid == Some(relation.oid));
+            return Ok(renamed.map(|table| {
+                (table, Err(format!("the table is now called {}.{}", relation.schema, relation.table)))
+            }));
+        };
+        let mut columns = Vec::with_capacity(relation.columns.len());
+        for column in &relation.columns {
+            // A type that is gone since fits nothing; unless the contract asks for it, that does not matter.
+            let ty = self.types.resolve(&self.control, column.type_oid, column.typmod).await?;
+            columns.push((column.name.as_str(), ty.unwrap_or(PgType::Gone)));
+        }
+        let plan = Plan::new(&self.tables[table].contract, columns.iter().map(|(name, ty)| (*name, ty)));
+        Ok(Some((table, plan)))
+    }
+
+    /// The relation that was waited for is known.
+    pub(super) fn settle(&mut self, found: Option<(usize, Result<Plan, String>)>) {
+        let Some(relation) = self.relation.take() else { return };
+        let table = found.map(|(table, plan)| {
+            match plan {
+                Ok(plan) => self.tables[table].plan = Some(plan),
+                Err(why) => self.suspend(table, why),
+            }
+            table
+        });
+        self.relations.insert(relation.oid, table);
+    }
+
+    /// Suspends the tables that somebody has taken out of the publication, by dropping them for instance.
+    pub(super) async fn check_publication(&mut self) -> Result<()> {
+        let held = slot::published(&self.control, &self.slot).await?;
+        for table in 0..self.tables.len() {
+            let captured = &self.tables[table];
+            if captured.suspended.is_none() && !held.contains(&captured.name) {
+                self.suspend(table, "the table is no longer in the publication".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Suspends a table: its changes are dropped and counted from here on, until the capture is opened again.
+    pub(super) fn suspend(&mut self, table: usize, why: String) {
+        let captured = &mut self.tables[table];
+        if captured.suspended.is_none() {
+            tracing::warn!(capture = %self.config.capture, table = %captured.name.plain(), reason = %why, "table suspended");
+            self.assembly.note(suspended_note(&captured.name.plain()), Some(why.clone()));
+            captured.suspended = Some(why);
+        }
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.forget(table);
+        }
+    }
+
+    /// Starts a table anew that had been suspended: everything before goes, and a snapshot follows.
+    pub(super) fn reload(&mut self, table: usize) {
+        let (era, lsn, index, part) = self.at.as_wal().unwrap_or((self.era, self.reached, 0, 0));
+        let next = part.saturating_add(1);
+        let position = move |_| Position::wal(era, lsn, index, next);
+        let captured = &self.tables[table];
+        let origin = Origin { place: Arc::clone(&captured.place), committed_us: now_us(), xid: None, lsn: None, transaction: None, last: false };
+        let plan = Plan::default();
+        let maker = Maker { contract: &captured.contract, plan: &plan, origin: &origin, position: &position };
+        let item = maker.truncate(0);
+        self.assembly.push(item);
+    }
+
+    /// Reads the next chunk when it is time, and writes its high watermark.
+    pub(super) async fn advance_snapshot(&mut self) -> Result<()> {
+        let Some(snapshot) = &self.snapshot else { return Ok(()) };
+        if snapshot.waiting.is_none() {
+            self.read_chunk().await?;
+        }
+        let waiting = self.snapshot.as_mut().and_then(|snapshot| snapshot.waiting.as_mut());
+        if let Some(waiting) = waiting.filter(|waiting| !waiting.written) {
+            // Written again when this was dropped halfway; the second one says nothing to anybody.
+            slot::emit(&self.control, &waiting.token).await?;
+            waiting.written = true;
+        }
+        Ok(())
+    }
+
+    async fn read_chunk(&mut self) -> Result<()> {
+        let Some(snapshot) = &mut self.snapshot else { return Ok(()) };
+        if snapshot.due().is_none_or(|due| due > Instant::now()) {
+            return Ok(());
+        }
+        let next = self.tables.iter().position(|t| t.suspended.is_none() && !t.progress.done);
+        let Some(table) = next else {
+            tracing::info!(capture = %self.config.capture, "snapshot done");
+            self.snapshot = None;
+            self.chunks = None;
+            return Ok(());
+        };
+        if self.chunks.is_none() {
+            let session = connect::open(&self.config.url, &format!("{} snapshot", self.slot)).await?;
+            self.chunks = Some((session, false));
+        }
+        let Some((session, open)) = &mut self.chunks else { return Ok(()) };
+        let captured = &self.tables[table];
+        let read = chunk::read(
+            session,
+            open,
+            &mut self.types,
+            &captured.name,
+            &captured.contract,
+            &captured.progress,
+            self.config.chunk_rows.max(1),
+        );
+        match read.await {
+            Ok(chunk) => {
+                if !snapshot.accept(table, chunk) {
+                    tracing::debug!(table = %captured.name.plain(), "chunk is behind the stream and is read again");
+                }
+            }
+            Err(Refused::Unfit(why)) => self.suspend(table, why),
+            Err(Refused::Failed(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The high watermark of a chunk has passed: what is left of it comes in here.
+    pub(super) fn let_in(&mut self, waiting: Waiting) {
+        let Some(open) = &self.open else { return };
+        let (era, commit_lsn, index) = (self.era, open.commit_lsn, open.index);
+        let captured = &mut self.tables[waiting.table];
+        captured.progress = waiting.chunk.progress;
+        let origin = Origin {
+            place: Arc::clone(&captured.place),
+            committed_us: waiting.chunk.read_us,
+            xid: None,
+            lsn: None,
+            transaction: None,
+            last: false,
+        };
+        let position = move |_| Position::wal(era, commit_lsn, index, 0);
+        let maker = Maker { contract: &captured.contract, plan: &waiting.chunk.plan, origin: &origin, position: &position };
+        for row in waiting.chunk.rows.into_iter().flatten() {
+            self.assembly.push(maker.read(row));
+        }
+        let text = serde_json::to_string(&captured.progress).expect("progress is plain numbers and texts");
+        self.assembly.note(snapshot_note(&captured.name.plain()), Some(text));
+    }
+}
+
+fn now_us() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,212 @@
+//! Reads one chunk of a table, together with the database snapshot that it was read in.
+
+use std::collections::HashMap;
+
+use hutong_core::{Contract, Error, ErrorKind, Result, Row};
+use serde::{Deserialize, Serialize};
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use bytes::Bytes;
+
+use super::catalog::{self, Live, Types};
+use super::error;
+use super::fit::Plan;
+use super::ident::{TableName, literal, quote};
+use super::pgoutput::Cell;
+use super::visibility::Visibility;
+
+/// How many rows one FETCH asks for.
+const FETCH: usize = 500;
+/// A chunk ends early when it holds this much.
+const CHUNK_BYTES: usize = 16 << 20;
+
+/// How far the snapshot of one table has come: the note `snapshot.<schema>.<table>` of a checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Progress {
+    /// Chunks committed.
+    pub(crate) chunks: u64,
+    /// Rows read.
+    pub(crate) rows: u64,
+    /// The server's estimate of all rows, when it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) estimate: Option<u64>,
+    /// The key of the last row read, as the server's text, in the order of the key's index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) last: Vec<String>,
+    /// Whether every row was read.
+    #[serde(default)]
+    pub(crate) done: bool,
+}
+
+/// A chunk that waits for its high watermark.
+pub(crate) struct Chunk {
+    pub(crate) visibility: Visibility,
+    pub(crate) read_us: i64,
+    /// Rows in key order; `None` when a streamed change has taken its place.
+    pub(crate) rows: Vec<Option<Result<Row, String>>>,
+    /// Row number by key.
+    pub(crate) keys: HashMap<Vec<Cell>, usize>,
+    /// How far the table has come with it.
+    pub(crate) progress: Progress,
+    pub(crate) plan: Plan,
+}
+
+impl Chunk {
+    /// Takes the row of a key out: a newer change has been streamed.
+    pub(crate) fn give_way(&mut self, key: &Vec<Cell>) -> Option<Row> {
+        let row = *self.keys.get(key)?;
+        self.rows.get_mut(row)?.take()?.ok()
+    }
+
+    /// Takes every row out.
+    pub(crate) fn clear(&mut self) {
+        self.rows.iter_mut().for_each(|row| *row = None);
+    }
+}
+
+/// Why a table has no chunk.
+pub(crate) enum Refused {
+    /// It no longer fits its contract.
+    Unfit(String),
+    /// Everything else.
+    Failed(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Reads the rows after `progress`, at most `limit`.
+///
+/// In one REPEATABLE READ transaction that takes its lock before its snapshot: a table that is rewritten
+/// looks empty to an older snapshot. Dropped halfway it leaves a transaction open, which `open` says and the
+/// next call ends.
+pub(crate) async fn read(
+    client: &Client,
+    open: &mut bool,
+    types: &mut Types,
+    name: &TableName,
+    contract: &Contract,
+    progress: &Progress,
+    limit: usize,
+) -> Result<Chunk, Refused> {
+    let doing = || format!("read a chunk of {}", name.plain());
+    if std::mem::replace(open, true) {
+        client.batch_execute("ROLLBACK").await.map_err(|e| error::of(e, doing))?;
+    }
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {name} IN ACCESS SHARE MODE"
+    );
+    client.batch_execute(&begin).await.map_err(|e| match error::kind(&e) {
+        ErrorKind::SchemaConflict => Refused::Unfit(error::text(&e)),
+        _ => Refused::Failed(error::of(e, doing)),
+    })?;
+    let row = client
+        .query_one(
+            "SELECT pg_current_snapshot()::text, (extract(epoch FROM clock_timestamp()) * 1000000)::int8",
+            &[],
+        )
+        .await
+        .map_err(|e| error::of(e, doing))?;
+    let visibility = Visibility::parse(row.get(0))?;
+    let read_us = row.get(1);
+    let Some(live) = catalog::live(client, types, name).await? else {
+        return Err(Refused::Unfit("the table is gone".into()));
+    };
+    let order = key_order(contract, &live).map_err(Refused::Unfit)?;
+    let present = contract.fields.iter().filter_map(|field| live.column(field.column()));
+    let plan = Plan::new(contract, present.map(|c| (c.name.as_str(), &c.ty))).map_err(Refused::Unfit)?;
+
+    let declare = format!("DECLARE hutong NO SCROLL CURSOR FOR {}", select(contract, &live, name, &order, progress, limit));
+    client.batch_execute(&declare).await.map_err(|e| error::of(e, doing))?;
+    let mut chunk = Chunk {
+        visibility,
+        read_us,
+        rows: Vec::new(),
+        keys: HashMap::new(),
+        progress: progress.clone(),
+        plan,
+    };
+    let mut last = Vec::new();
+    let mut bytes = 0;
+    let mut exhausted = false;
+    while chunk.rows.len() < limit && bytes < CHUNK_BYTES && !exhausted {
+        let asked = FETCH.min(limit - chunk.rows.len());
+        // The simple protocol answers in the text form of the stream.
+        let answer = client
+            .simple_query(&format!("FETCH {asked} FROM hutong"))
+            .await
+            .map_err(|e| error::of(e, doing))?;
+        let before = chunk.rows.len();
+        for message in answer {
+            let SimpleQueryMessage::Row(row) = message else { continue };
+            let cells: Vec<Cell> = (0..row.len())
+                .map(|i| match row.get(i) {
+                    Some(text) => {
+                        bytes += text.len();
+                        Cell::Text(Bytes::copy_from_slice(text.as_bytes()))
+                    }
+                    None => Cell::Null,
+                })
+                .collect();
+            chunk.keys.insert(chunk.plan.key_text(contract, &cells), chunk.rows.len());
+            chunk.rows.push(Some(chunk.plan.row(contract, &cells)));
+            last = cells;
+        }
+        exhausted = chunk.rows.len() - before < asked;
+    }
+    client.batch_execute("COMMIT").await.map_err(|e| error::of(e, doing))?;
+    *open = false;
+
+    let progress = &mut chunk.progress;
+    progress.chunks += 1;
+    progress.rows += chunk.rows.len() as u64;
+    progress.estimate = live.estimate.filter(|estimate| *estimate > 0);
+    progress.done = exhausted;
+    if exhausted {
+        progress.last.clear();
+    } else {
+        progress.last = order
+            .iter()
+            .map(|field| match last.get(*field) {
+                Some(Cell::Text(text)) => String::from_utf8_lossy(text).into_owned(),
+                _ => String::new(),
+            })
+            .collect();
+    }
+    Ok(chunk)
+}
+
+/// Returns the fields of the key in the order of the key's index, by which rows are read.
+fn key_order(contract: &Contract, live: &Live) -> Result<Vec<usize>, String> {
+    let names: Vec<&str> = contract.key_fields().map(|field| field.column()).collect();
+    let key = live.key_of(&names).ok_or("its key is gone")?;
+    let field = |column: &String| contract.key.iter().copied().find(|f| contract.fields[*f].column() == column);
+    key.columns.iter().map(|column| field(column).ok_or_else(|| "its key is gone".to_owned())).collect()
+}
+
+fn select(
+    contract: &Contract,
+    live: &Live,
+    name: &TableName,
+    order: &[usize],
+    progress: &Progress,
+    limit: usize,
+) -> String {
+    let list = |fields: &mut dyn Iterator<Item = usize>| {
+        fields.map(|f| quote(contract.fields[f].column())).collect::<Vec<_>>().join(", ")
+    };
+    let columns = list(&mut (0..contract.fields.len()));
+    let key = list(&mut order.iter().copied());
+    let mut condition = String::new();
+    if progress.last.len() == order.len() {
+        let bounds = order.iter().zip(&progress.last).map(|(field, text)| {
+            let ty = live.column(contract.fields[*field].column()).map_or("text", |c| c.sql_type.as_str());
+            format!("{}::{ty}", literal(text))
+        });
+        condition = format!(" WHERE ({key}) > ({})", bounds.collect::<Vec<_>>().join(", "));
+    }
+    format!("SELECT {columns} FROM {name}{condition} ORDER BY {key} LIMIT {limit}")
+}

@@ -1,0 +1,122 @@
+//! Turns the drivers' errors into the workspace's error: the only place that looks at SQLSTATE.
+//!
+//! Never repeats a server's text that may quote a row's value (DETAIL, and the messages of classes 22 and 23).
+
+use hutong_core::{Error, ErrorKind};
+use pgwire_replication::PgWireError;
+use tokio_postgres::error::DbError;
+
+/// Wraps an error of the SQL driver; `doing` is verb and object.
+pub fn of(error: tokio_postgres::Error, doing: impl FnOnce() -> String) -> Error {
+    Error::new(kind(&error), doing(), text(&error))
+}
+
+/// Wraps an error of the replication protocol.
+pub(crate) fn of_stream(error: PgWireError, doing: impl FnOnce() -> String) -> Error {
+    let kind = match &error {
+        PgWireError::Server(text) => stream_state(text).map_or(ErrorKind::Unavailable, kind_of_state),
+        PgWireError::Auth(_) => ErrorKind::Denied,
+        PgWireError::Tls(_) => ErrorKind::Config,
+        PgWireError::Protocol(_) | PgWireError::MessageTooLarge { .. } => ErrorKind::Broken,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, doing(), error.to_string())
+}
+
+/// Returns the SQLSTATE in the text of a server error of the replication protocol.
+pub(crate) fn stream_state(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("SQLSTATE ")?;
+    rest.get(..5)
+}
+
+/// Returns the kind of an error of the SQL driver.
+pub fn kind(error: &tokio_postgres::Error) -> ErrorKind {
+    match error.as_db_error() {
+        Some(db) => kind_of_state(db.code().code()),
+        // Not from the server: the connection is gone, or what came back was not understood.
+        None if error.is_closed() => ErrorKind::Unavailable,
+        None => match error.to_string() {
+            text if text.starts_with("invalid configuration") => ErrorKind::Config,
+            text if text.starts_with("error serializing") || text.starts_with("error deserializing") => {
+                ErrorKind::Broken
+            }
+            _ => ErrorKind::Unavailable,
+        },
+    }
+}
+
+/// Returns the error's text without what may be a row's value.
+pub fn text(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => db_text(db),
+        None => {
+            let mut text = error.to_string();
+            let mut next = std::error::Error::source(error);
+            while let Some(cause) = next {
+                let line = cause.to_string();
+                if !text.ends_with(&line) {
+                    text = format!("{text}: {line}");
+                }
+                next = cause.source();
+            }
+            text
+        }
+    }
+}
+
+fn db_text(db: &DbError) -> String {
+    let state = db.code().code();
+    // Their messages quote values: `invalid input syntax for type integer: "…"`, or a trigger's own words.
+    let quotes = matches!(state.get(..2), Some("22" | "23" | "44" | "P0"));
+    let mut text =
+        if quotes { format!("SQLSTATE {state}") } else { format!("{} (SQLSTATE {state})", db.message()) };
+    for (word, name) in [("table", db.table()), ("column", db.column()), ("constraint", db.constraint())] {
+        if let Some(name) = name {
+            text.push_str(&format!(", {word} {name}"));
+        }
+    }
+    text
+}
+
+/// Returns what a SQLSTATE means for a lane. Source: PostgreSQL, Appendix A "Error Codes".
+pub fn kind_of_state(state: &str) -> ErrorKind {
+    match state {
+        // Insufficient privilege; a standby that takes no writes is an outage, not a mistake.
+        "42501" => ErrorKind::Denied,
+        "25006" | "55P03" | "55006" => ErrorKind::Unavailable,
+        // Unknown database; more ON CONFLICT rows of one key than one.
+        "3D000" => ErrorKind::Config,
+        "21000" => ErrorKind::Broken,
+        _ => match state.get(..2).unwrap_or_default() {
+            // Connection, transaction rollback, resources, operator intervention, system error, session timeouts.
+            "08" | "40" | "53" | "57" | "58" | "25" => ErrorKind::Unavailable,
+            "28" => ErrorKind::Denied,
+            // Data, integrity, a view's check, routines and triggers, program limits: this row.
+            "22" | "23" | "27" | "2F" | "38" | "39" | "44" | "54" | "P0" | "09" => ErrorKind::Refused,
+            "42" | "3F" | "2B" => ErrorKind::SchemaConflict,
+            "0A" | "55" | "F0" => ErrorKind::Config,
+            _ => ErrorKind::Broken,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_decides_what_happens() {
+        for (state, kind) in [
+            ("57P01", ErrorKind::Unavailable),
+            ("40P01", ErrorKind::Unavailable),
+            ("23505", ErrorKind::Refused),
+            ("22003", ErrorKind::Refused),
+            ("42501", ErrorKind::Denied),
+            ("28P01", ErrorKind::Denied),
+            ("42703", ErrorKind::SchemaConflict),
+            ("XX000", ErrorKind::Broken),
+        ] {
+            assert_eq!(kind_of_state(state), kind, "{state}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! PostgreSQL 14 and later: the adapters between a department's PostgreSQL database and the ports.
+
+mod advance;
+mod arrival;
+mod assembly;
+mod captured;
+mod catalog;
+mod chunk;
+mod column;
+pub mod connect;
+mod draft;
+pub mod error;
+mod fit;
+pub mod ident;
+pub mod sink;
+mod image;
+mod open;
+mod pgoutput;
+mod probe;
+mod reader;
+mod slot;
+mod snapshot;
+mod source;
+mod stream;
+mod text;
+mod visibility;
+
+pub use draft::draft;
+pub use probe::{compare, probe, version};
+pub use slot::remove;
+pub use source::{Limit, Source, SourceConfig, Table};

@@ -1,0 +1,214 @@
+//! Opens a capture: checks what is there against the checkpoint, prepares publication and slot, and starts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hutong_core::{Checkpoint, Error, ErrorKind, Place, Position, Result};
+use tokio_postgres::Client;
+
+use super::assembly::PARTITION;
+use super::catalog::{self, Types};
+use super::chunk::Progress;
+use super::connect::{self, Session};
+use super::captured::Captured;
+use super::reader::{Reader, Start};
+use super::source::SourceConfig;
+use super::{error, fit, slot, stream};
+
+/// Returns the note of a table's snapshot.
+pub(crate) fn snapshot_note(table: &str) -> String {
+    format!("snapshot.{table}")
+}
+
+/// Returns the note of a suspended table.
+pub(crate) fn suspended_note(table: &str) -> String {
+    format!("suspended.{table}")
+}
+
+/// Opens a capture where `from` says.
+pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Reader> {
+    let slot = slot::name(&config.capture)?;
+    let names = config.names()?;
+    let control = connect::open(&config.url, &format!("{slot} control")).await?;
+    // Our own commits (watermarks, the publication) need not wait for a standby that nobody can reach.
+    control
+        .batch_execute("SET synchronous_commit = local")
+        .await
+        .map_err(|e| error::of(e, || "prepare a session".to_owned()))?;
+    let (user, database, version) = session_facts(&control).await?;
+    if version < 140_000 {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("capture {}", config.capture),
+            format!("the server is version {}, and 14 is the oldest that is supported", version / 10_000),
+        ));
+    }
+    let mut types = Types::default();
+    let mut tables = Vec::with_capacity(names.len());
+    let mut notes = BTreeMap::new();
+    let mut kept = Vec::new();
+    let mut reload = Vec::new();
+    for (table, name) in config.tables.iter().zip(names) {
+        let plain = name.plain();
+        let live = catalog::live(&control, &mut types, &name).await?;
+        let suspended = match &live {
+            None => Some(format!("{plain} does not exist")),
+            Some(live) => {
+                let problems = fit::problems(&table.contract, live, version);
+                // A table whose old images are still good may stay in the publication.
+                if !live.identities.contains(&catalog::Identity::Nothing) {
+                    kept.push(name.clone());
+                }
+                (!problems.is_empty())
+                    .then(|| problems.iter().map(|p| p.what.as_str()).collect::<Vec<_>>().join("; "))
+            }
+        };
+        let was_suspended = from.note(&suspended_note(&plain)).is_some();
+        let mut progress = match from.note(&snapshot_note(&plain)) {
+            Some(text) => serde_json::from_str(text).map_err(|e| {
+                Error::caused(ErrorKind::Broken, format!("read the snapshot progress of {plain}"), e)
+            })?,
+            None => Progress::default(),
+        };
+        match &suspended {
+            Some(why) => {
+                tracing::warn!(capture = %config.capture, table = %plain, reason = %why, "table suspended");
+                notes.insert(suspended_note(&plain), Some(why.clone()));
+            }
+            None if was_suspended => {
+                // It fits again. What was dropped meanwhile is made good by a new snapshot after a truncate.
+                notes.insert(suspended_note(&plain), None);
+                notes.insert(snapshot_note(&plain), None);
+                progress = Progress::default();
+                reload.push(tables.len());
+            }
+            None => {}
+        }
+        tables.push(Captured {
+            contract: Arc::clone(&table.contract),
+            place: Arc::new(Place {
+                connector: "postgresql".into(),
+                name: config.capture.clone(),
+                db: database.clone(),
+                schema: name.schema.clone(),
+                table: name.table.clone(),
+            }),
+            name,
+            oid: live.map(|live| live.oid),
+            plan: None,
+            suspended,
+            progress,
+        });
+    }
+    if from.is_empty() && !tables.is_empty() && tables.iter().all(|table| table.suspended.is_some()) {
+        let why = tables.iter().filter_map(|t| t.suspended.as_deref()).collect::<Vec<_>>().join("; ");
+        return Err(Error::new(ErrorKind::SchemaConflict, format!("capture {}", config.capture), why)
+            .hint("`hutong check --probe` says what to do about each"));
+    }
+
+    let wanted: Vec<_> = tables.iter().filter(|t| t.suspended.is_none()).map(|t| t.name.clone()).collect();
+    // The publication is made before the slot: the server decodes with the catalog of the time of each change.
+    slot::publish(&control, &slot, &wanted, &kept).await?;
+    let era = era(from);
+    let at = from.position(PARTITION);
+    let lsn = at.as_wal().map_or(0, |(_, lsn, ..)| lsn);
+    let state = prepare_slot(&control, &slot, from, lsn).await?;
+    slot::take_over(&control, &slot).await?;
+    let (mut client, system) =
+        stream::connect(&config.url, &user, &database, &slot, lsn.max(state)).await?;
+    same_system(&control, &slot, from, &system.system_id, system.timeline, lsn).await?;
+    stream::start(&mut client, &slot).await?;
+
+    notes.insert("system".into(), Some(system.system_id));
+    notes.insert("timeline".into(), Some(system.timeline.to_string()));
+    notes.insert("era".into(), Some(era.to_string()));
+    notes.retain(|name, text| from.note(name) != text.as_deref());
+    // Drawn after the slot exists and the tables are published: see `snapshot.rs`.
+    let barrier = match tables.iter().any(|table| table.suspended.is_none() && !table.progress.done) {
+        true => Some(draw_xid(&control).await?),
+        false => None,
+    };
+    Ok(Reader::new(Start { config, slot, control, client, types, tables, era, at, lsn: lsn.max(state), notes, barrier, reload }))
+}
+
+async fn session_facts(control: &Session) -> Result<(String, String, u32)> {
+    let row = control
+        .query_one(
+            "SELECT session_user::text, current_database()::text, current_setting('server_version_num')::int4",
+            &[],
+        )
+        .await
+        .map_err(|e| error::of(e, || "ask PostgreSQL who it is".to_owned()))?;
+    Ok((row.get(0), row.get(1), row.get::<_, i32>(2) as u32))
+}
+
+async fn draw_xid(control: &Client) -> Result<u64> {
+    let row = control
+        .query_one("SELECT pg_current_xact_id()::text::int8", &[])
+        .await
+        .map_err(|e| error::of(e, || "draw a transaction number".to_owned()))?;
+    Ok(row.get::<_, i64>(0) as u64)
+}
+
+fn era(from: &Checkpoint) -> u16 {
+    let noted = from.note("era").and_then(|era| era.parse().ok());
+    noted.or(from.position(PARTITION).as_wal().map(|(era, ..)| era)).unwrap_or(0)
+}
+
+/// Creates the slot for an empty checkpoint, or checks that it still holds what the checkpoint needs.
+/// Returns the place that the slot has confirmed.
+async fn prepare_slot(control: &Client, slot: &str, from: &Checkpoint, lsn: u64) -> Result<u64> {
+    let Some(state) = slot::state(control, slot).await? else {
+        if from.position(PARTITION) != Position::START {
+            return Err(stream::lost(slot, format!("the slot is gone, and the checkpoint stands at {}", text(lsn))));
+        }
+        slot::create(control, slot).await?;
+        let state = slot::state(control, slot).await?;
+        return Ok(state.map_or(0, |state| state.confirmed));
+    };
+    if state.plugin != "pgoutput" {
+        let why = format!("the slot's plugin is {}, not pgoutput", state.plugin);
+        return Err(Error::new(ErrorKind::Config, format!("read the replication slot {slot}"), why));
+    }
+    if state.lost {
+        return Err(stream::lost(slot, "the server has invalidated the slot (max_slot_wal_keep_size)"));
+    }
+    if from.position(PARTITION) != Position::START && state.confirmed > lsn {
+        let why = format!("the slot has moved on to {}, past the checkpoint {}", text(state.confirmed), text(lsn));
+        return Err(stream::lost(slot, why));
+    }
+    Ok(state.confirmed)
+}
+
+/// Compares the system with the one that the checkpoint was made on.
+async fn same_system(
+    control: &Client,
+    slot: &str,
+    from: &Checkpoint,
+    system: &str,
+    timeline: u32,
+    lsn: u64,
+) -> Result<()> {
+    if let Some(noted) = from.note("system").filter(|noted| *noted != system) {
+        let why = format!("the checkpoint was made on system {noted}, and this is system {system}");
+        return Err(stream::lost(slot, why));
+    }
+    let noted = from.note("timeline").and_then(|noted| noted.parse::<u32>().ok());
+    if noted.is_some_and(|noted| noted > timeline) {
+        return Err(stream::lost(slot, format!("the server went back to timeline {timeline}")));
+    }
+    let row = control
+        .query_one("SELECT (pg_current_wal_flush_lsn() - '0/0')::int8", &[])
+        .await
+        .map_err(|e| error::of(e, || "read how far the log goes".to_owned()))?;
+    let flushed = row.get::<_, i64>(0) as u64;
+    if lsn > flushed {
+        let why = format!("the log ends at {}, before the checkpoint {}: an older state was restored", text(flushed), text(lsn));
+        return Err(stream::lost(slot, why));
+    }
+    Ok(())
+}
+
+fn text(lsn: u64) -> String {
+    pgwire_replication::Lsn(lsn).to_string()
+}

@@ -1,0 +1,269 @@
+//! The running capture: reads the replication stream, lets chunks in between, and hands out batches.
+//!
+//! Everything lives in the struct between two awaits, so that a dropped `next` loses nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use hutong_core::{Batch, Behind, Error, ErrorKind, Position, Result};
+use pgwire_replication::Lsn;
+use pgwire_replication::client::ReplicationClient;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::assembly::Assembly;
+use super::captured::{Captured, Open};
+use super::catalog::Types;
+use super::connect::Session;
+use super::pgoutput::Relation;
+use super::snapshot::Snapshot;
+use super::source::SourceConfig;
+use super::{error, stream};
+
+/// How long a batch waits for more when the stream is silent.
+const LINGER: Duration = Duration::from_millis(2);
+/// How long the first change of a batch waits at most between transactions.
+const AGE: Duration = Duration::from_millis(20);
+/// A place of the log that was its end at a time.
+pub(super) struct Mark {
+    lsn: u64,
+    time_us: i64,
+}
+
+/// What a reader starts from.
+pub(crate) struct Start<'a> {
+    pub(crate) config: &'a SourceConfig,
+    pub(crate) slot: String,
+    pub(crate) control: Session,
+    pub(crate) client: ReplicationClient,
+    pub(crate) types: Types,
+    pub(crate) tables: Vec<Captured>,
+    pub(crate) era: u16,
+    pub(crate) at: Position,
+    pub(crate) lsn: u64,
+    pub(crate) notes: BTreeMap<String, Option<String>>,
+    pub(crate) barrier: Option<u64>,
+    pub(crate) reload: Vec<usize>,
+}
+
+/// The running capture.
+pub(crate) struct Reader {
+    pub(super) config: SourceConfig,
+    pub(super) slot: String,
+    pub(super) control: Session,
+    /// The session that reads chunks, and whether a transaction may be open on it.
+    pub(super) chunks: Option<(Session, bool)>,
+    pub(super) client: ReplicationClient,
+    pub(super) types: Types,
+    pub(super) tables: Vec<Captured>,
+    /// Relations of the stream: the table, or `None` for one that the configuration does not name.
+    pub(super) relations: HashMap<u32, Option<usize>>,
+    /// A relation whose types are still to be asked for.
+    pub(super) relation: Option<Relation>,
+    pub(super) era: u16,
+    /// Where the last batch ended.
+    pub(super) at: Position,
+    /// What is committed downstream already and must not be handed out again.
+    pub(super) skip: Position,
+    pub(super) open: Option<Open>,
+    pub(super) assembly: Assembly,
+    /// Everything that committed before this was read.
+    pub(super) reached: u64,
+    pub(super) mark: Option<Mark>,
+    /// The log's end at the last look, to tell how many bytes are left.
+    pub(super) log_end: u64,
+    pub(super) complete_to_us: Option<i64>,
+    pub(super) told_us: Option<i64>,
+    pub(super) tick_at: Instant,
+    pub(super) snapshot: Option<Snapshot>,
+}
+
+impl Reader {
+    pub(crate) fn new(start: Start<'_>) -> Self {
+        let mut reader = Self {
+            config: start.config.clone(),
+            slot: start.slot,
+            control: start.control,
+            chunks: None,
+            client: start.client,
+            types: start.types,
+            tables: start.tables,
+            relations: HashMap::new(),
+            relation: None,
+            era: start.era,
+            at: start.at,
+            skip: start.at,
+            open: None,
+            assembly: Assembly::default(),
+            reached: start.lsn,
+            mark: None,
+            log_end: 0,
+            complete_to_us: None,
+            told_us: None,
+            tick_at: Instant::now(),
+            snapshot: start.barrier.map(Snapshot::new),
+        };
+        for (name, text) in start.notes {
+            reader.assembly.note(name, text);
+        }
+        for table in start.reload {
+            reader.reload(table);
+        }
+        reader
+    }
+
+    /// Waits for the next batch. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Result<Batch> {
+        loop {
+            if let Some(relation) = self.relation.clone() {
+                let found = self.match_relation(&relation).await?;
+                self.settle(found);
+            }
+            if let Some(batch) = self.ready() {
+                return Ok(batch);
+            }
+            let now = Instant::now();
+            if now >= self.tick_at {
+                self.look().await?;
+                self.check_publication().await?;
+                self.tick_at = now + self.config.watermark_interval;
+                if let Some(batch) = self.idle() {
+                    return Ok(batch);
+                }
+            }
+            self.advance_snapshot().await?;
+            let until = self.wake_at();
+            let event = tokio::select! {
+                biased;
+                event = self.client.recv() => event.map_err(|e| stream::failed(e, &self.slot))?,
+                () = sleep_until(until) => {
+                    if self.open.is_none() && self.assembly.is_urgent() {
+                        return Ok(self.take());
+                    }
+                    continue;
+                }
+            };
+            match event {
+                Some(event) => self.event(event)?,
+                None => {
+                    let doing = format!("read the replication slot {}", self.slot);
+                    return Err(Error::new(ErrorKind::Unavailable, doing, "the server has ended the stream"));
+                }
+            }
+        }
+    }
+
+    /// Everything up to `position` is durable downstream.
+    ///
+    /// I1: only a place between two transactions is confirmed, so no transaction that is not wholly committed
+    /// downstream can be forgotten.
+    pub(crate) fn ack(&mut self, position: Position) {
+        if let Some((era, lsn, 0, _)) = position.as_wal() {
+            if era == self.era {
+                self.client.update_applied_lsn(Lsn(lsn));
+            }
+        }
+    }
+
+    /// Ends the sessions; the slot stays.
+    pub(crate) async fn close(mut self) {
+        self.client.stop();
+        // The server lets the slot go when the stream has ended; whoever opens next takes it over anyway.
+        let _ = timeout(Duration::from_secs(2), self.client.shutdown()).await;
+    }
+
+    fn wake_at(&self) -> Instant {
+        let mut until = self.tick_at;
+        if self.open.is_none() {
+            if let Some(since) = self.assembly.since() {
+                until = until.min(Instant::now() + LINGER).min(since + AGE);
+            }
+        }
+        match self.snapshot.as_ref().and_then(Snapshot::due) {
+            Some(due) => until.min(due),
+            None => until,
+        }
+    }
+
+    /// Returns the batch if it must end here.
+    fn ready(&mut self) -> Option<Batch> {
+        match &self.open {
+            Some(_) if self.assembly.is_beyond(&self.config.limit) => {
+                let batch = self.assembly.split(self.at, self.behind())?;
+                self.moved(&batch);
+                Some(batch)
+            }
+            Some(_) => None,
+            None if self.assembly.is_large(&self.config.limit)
+                || self.assembly.since().is_some_and(|since| since.elapsed() >= AGE) =>
+            {
+                Some(self.take())
+            }
+            None => None,
+        }
+    }
+
+    /// Takes what there is as a batch that reaches the place between two transactions.
+    fn take(&mut self) -> Batch {
+        let to = Position::wal(self.era, self.reached, 0, 0);
+        let batch = self.assembly.take(self.at, to, self.behind());
+        self.moved(&batch);
+        batch
+    }
+
+    fn moved(&mut self, batch: &Batch) {
+        if let Some((_, to)) = batch.delta.ranges.values().next() {
+            self.at = *to;
+        }
+    }
+
+    /// Returns the idle batch: how far everything is complete, with nothing in flight.
+    fn idle(&mut self) -> Option<Batch> {
+        if self.open.is_some() || self.assembly.is_urgent() {
+            return None;
+        }
+        let moved = Position::wal(self.era, self.reached, 0, 0) > self.at;
+        if !moved && self.assembly.is_empty() && self.told_us == self.complete_to_us {
+            return None;
+        }
+        if let Some(us) = self.complete_to_us {
+            self.assembly.note("complete_to_us", Some(us.to_string()));
+        }
+        self.told_us = self.complete_to_us;
+        Some(self.take())
+    }
+
+    fn behind(&self) -> Behind {
+        Behind {
+            count: (self.log_end > 0).then(|| self.log_end.saturating_sub(self.reached)),
+            complete_to_us: self.complete_to_us,
+        }
+    }
+
+    /// Looks where the log ends now, and at what time.
+    async fn look(&mut self) -> Result<()> {
+        // The clock is read before the log's end: what had committed by then lies before that end.
+        let row = self
+            .control
+            .query_one(
+                "SELECT t.us, (pg_current_wal_flush_lsn() - '0/0')::int8 FROM \
+                 (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS us OFFSET 0) t",
+                &[],
+            )
+            .await
+            .map_err(|e| error::of(e, || "read how far the log goes".to_owned()))?;
+        self.log_end = row.get::<_, i64>(1) as u64;
+        if self.mark.is_none() {
+            self.mark = Some(Mark { lsn: self.log_end, time_us: row.get(0) });
+        }
+        self.reach(0);
+        Ok(())
+    }
+
+    /// Everything that committed before `lsn` was read.
+    pub(super) fn reach(&mut self, lsn: u64) {
+        self.reached = self.reached.max(lsn);
+        if let Some(mark) = self.mark.take_if(|mark| mark.lsn <= self.reached) {
+            self.complete_to_us = Some(mark.time_us);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Applies a folded batch inside a transaction: set-wise at first, and where the store refuses, by bisecting.
+//!
+//! Knows folded rows, plans and staging tables; nothing of checkpoints, and it neither begins nor commits.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use hutong_core::{Change, Rejected};
+use tokio_postgres::Client;
+
+use super::binary::Rows;
+use super::lane::Counts;
+use super::refusal::{Fault, Refusal};
+use super::stage::Stage;
+use super::table::Plan;
+use crate::fold::{End, Folded, Key, Keyed, Part, UNKNOWN_VALUE, fold, reject};
+
+/// How a batch is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Everything at once; the first refusal ends it.
+    Swift,
+    /// Under savepoints: what is refused is found by bisecting and set aside.
+    Careful {
+        /// Whether a refusal that another lane may cure ends it, so that it is tried again later.
+        patient: bool,
+    },
+}
+
+/// One application of a batch on a connection with an open transaction.
+pub(super) struct Apply<'a> {
+    pub(super) client: &'a Client,
+    pub(super) lane: &'a str,
+    pub(super) mode: Mode,
+    pub(super) changes: &'a [Change],
+    /// Keys whose partial changes wait behind a quarantined one.
+    pub(super) queued: &'a HashSet<Key>,
+    /// What was set aside.
+    pub(super) refused: Vec<Rejected>,
+    /// What was done.
+    pub(super) counts: Counts,
+    /// The number of the next staged run.
+    pub(super) run: i32,
+}
+
+/// Where the rows of a part go.
+pub(super) struct Way {
+    pub(super) plan: Arc<Plan>,
+    pub(super) stage: Arc<Stage>,
+}
+
+/// Rows of one end, encoded, with the keys that they belong to.
+struct Set<'a> {
+    end: End,
+    /// The fields that a patch knows.
+    known: Vec<usize>,
+    keys: Vec<&'a Keyed>,
+    rows: Rows,
+}
+
+impl<'a> Apply<'a> {
+    /// Applies what was folded; `ways` holds one way for each part.
+    ///
+    /// `Err(Refused)` only in swift mode, or for a refusal to be patient about: then roll back.
+    pub(super) async fn all(&mut self, folded: &'a Folded, ways: &[Way]) -> Result<(), Fault> {
+        for (part, way) in folded.parts.iter().zip(ways) {
+            // Deletes first: what a deleted row held (a unique value) may go to another key of the batch.
+            for end in [End::Delete, End::Put, End::Patch] {
+                for set in self.encode(part, way, end).await? {
+                    self.apply(part, way, &set).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes the keys of one end: one set, or for patches one set for each choice of known fields.
+    async fn encode(&mut self, part: &'a Part, way: &Way, end: End) -> Result<Vec<Set<'a>>, Fault> {
+        let mut sets: BTreeMap<Vec<usize>, Set<'a>> = BTreeMap::new();
+        for keyed in part.keys.iter().filter(|k| k.end == end) {
+            if end == End::Patch && self.queued.contains(&keyed.key) {
+                continue;
+            }
+            let known = known(keyed, self.changes);
+            let set = sets.entry(known).or_insert_with_key(|known| Set {
+                end,
+                known: known.clone(),
+                keys: Vec::new(),
+                rows: Rows::default(),
+            });
+            match push(set, &way.plan, self.changes, keyed) {
+                Ok(()) => {}
+                Err(refusal) => self.one_by_one(part, way, keyed, refusal).await?,
+            }
+        }
+        Ok(sets.into_values().filter(|set| !set.keys.is_empty()).collect())
+    }
+
+    /// Applies a set; in careful mode halves it until each refused key stands alone.
+    async fn apply(&mut self, part: &'a Part, way: &Way, set: &Set<'a>) -> Result<(), Fault> {
+        let mut open: Vec<Range<usize>> = Vec::new();
+        open.push(0..set.rows.len());
+        while let Some(range) = open.pop() {
+            match self.attempt(way, set, range.clone()).await {
+                Ok(missing) => {
+                    for at in missing {
+                        self.missing(part, set.keys[at]);
+                    }
+                }
+                Err(Fault::Refused(refusal)) if self.mode != Mode::Swift => {
+                    if range.len() == 1 {
+                        self.one_by_one(part, way, set.keys[range.start], refusal).await?;
+                    } else {
+                        // The first half is taken next: order is kept.
+                        let middle = range.start + range.len() / 2;
+                        open.push(middle..range.end);
+                        open.push(range.start..middle);
+                    }
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends some rows of a set; in careful mode a refusal leaves the transaction as it was before.
+    async fn attempt(&mut self, way: &Way, set: &Set<'_>, range: Range<usize>) -> Result<Vec<usize>, Fault> {
+        let failed = |e| Fault::of(e, || format!("write into {}", way.plan.table.plain()));
+        let careful = self.mode != Mode::Swift;
+        if careful {
+            self.client.batch_execute("SAVEPOINT hutong_try").await.map_err(failed)?;
+        }
+        self.run += 1;
+        let count = range.len() as i64;
+        let done = self.send(way, set, range).await.map_err(failed);
+        if careful {
+            let after = match &done {
+                Ok(_) => "RELEASE SAVEPOINT hutong_try",
+                Err(Fault::Refused(_)) => "ROLLBACK TO SAVEPOINT hutong_try; RELEASE SAVEPOINT hutong_try",
+                Err(Fault::Stop(_)) => return done,
+            };
+            self.client.batch_execute(after).await.map_err(failed)?;
+        }
+        let missing = done?;
+        match set.end {
+            End::Delete => self.counts.deleted += count,
+            End::Put | End::Patch => self.counts.written += count - missing.len() as i64,
+        }
+        Ok(missing)
+    }
+
+    async fn send(
+        &self,
+        way: &Way,
+        set: &Set<'_>,
+        range: Range<usize>,
+    ) -> Result<Vec<usize>, tokio_postgres::Error> {
+        way.stage.fill(self.client, &set.rows, range, self.run).await?;
+        match set.end {
+            End::Delete => way.stage.delete(self.client, &way.plan, self.run).await?,
+            End::Put => way.stage.put(self.client, self.run, self.lane).await?,
+            End::Patch => {
+                return way.stage.patch(self.client, &way.plan, &set.known, self.run, self.lane).await;
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Goes back to the changes of a refused key: the good ones are applied, the others set aside (I3).
+    async fn one_by_one(
+        &mut self,
+        part: &'a Part,
+        way: &Way,
+        keyed: &Keyed,
+        refusal: Refusal,
+    ) -> Result<(), Fault> {
+        let patient = match self.mode {
+            Mode::Swift => return Err(Fault::Refused(refusal)),
+            Mode::Careful { patient } => patient,
+        };
+        if patient && refusal.curable {
+            return Err(Fault::Refused(refusal));
+        }
+        let all: Vec<usize> = part.of_key(self.changes, &keyed.key).collect();
+        if let [at] = all[..] {
+            self.refused.push(reject(&self.changes[at], refusal.rule(), refusal.reason));
+            return Ok(());
+        }
+        for at in all {
+            let change = &self.changes[at];
+            let alone = fold(std::slice::from_ref(change));
+            let Some(single) = alone.parts.first().and_then(|part| part.keys.first()) else { continue };
+            let mut set = Set {
+                end: single.end,
+                known: known(single, std::slice::from_ref(change)),
+                keys: vec![single],
+                rows: Rows::default(),
+            };
+            let done =
+                match push_row(&mut set.rows, &way.plan, single.row(std::slice::from_ref(change)), change) {
+                    Ok(()) => self.attempt(way, &set, 0..1).await,
+                    Err(refusal) => Err(Fault::Refused(refusal)),
+                };
+            match done {
+                Ok(missing) if missing.is_empty() => {}
+                Ok(_) => self.refused.push(reject(change, UNKNOWN_VALUE, NOT_THERE)),
+                Err(Fault::Refused(refusal)) => {
+                    self.refused.push(reject(change, refusal.rule(), refusal.reason));
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the changes of a key aside that need a row which is not there: never NULL, never guessed.
+    fn missing(&mut self, part: &Part, keyed: &Keyed) {
+        let changes = part.of_key(self.changes, &keyed.key);
+        self.refused.extend(changes.map(|at| reject(&self.changes[at], UNKNOWN_VALUE, NOT_THERE)));
+    }
+}
+
+const NOT_THERE: &str = "a value is not told and the row is not there";
+
+/// Returns the fields that a patch tells; nothing for other ends, so that they are one set.
+fn known(keyed: &Keyed, changes: &[Change]) -> Vec<usize> {
+    if keyed.end != End::Patch {
+        return Vec::new();
+    }
+    let row = keyed.row(changes);
+    (0..row.len()).filter(|at| !row[*at].is_unknown()).collect()
+}
+
+fn push<'a>(set: &mut Set<'a>, plan: &Plan, changes: &[Change], keyed: &'a Keyed) -> Result<(), Refusal> {
+    push_row(&mut set.rows, plan, keyed.row(changes), &changes[keyed.last])?;
+    set.keys.push(keyed);
+    Ok(())
+}
+
+/// Appends a row; of a delete only the key is sent.
+fn push_row(
+    rows: &mut Rows,
+    plan: &Plan,
+    row: &[hutong_core::Value],
+    change: &Change,
+) -> Result<(), Refusal> {
+    const NULL: hutong_core::Value = hutong_core::Value::Null;
+    let key_only = change.op == hutong_core::Op::Delete;
+    let value = |at: usize| if key_only && !plan.key.contains(&at) { &NULL } else { &row[at] };
+    let values = plan.columns.iter().enumerate().map(|(at, column)| (&column.kind, value(at)));
+    rows.push(change.position.as_offset(), values).map_err(|(at, why)| Refusal {
+        reason: format!("the value of column {} cannot be stored: {why}", plan.columns[at].name),
+        curable: false,
+    })
+}

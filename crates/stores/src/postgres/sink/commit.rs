@@ -1,0 +1,258 @@
+//! One transaction: rows, rejects, receipt and checkpoint, fenced by the epoch (I2).
+//!
+//! Knows the order of things in a commit; nothing of when it is tried again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use hutong_core::{Batch, Checkpoint, Error, ErrorKind, Op, Position, Rejected, Result};
+
+use super::apply::{Apply, Mode, Way};
+use super::lane::{self, Counts};
+use super::pool::{Connection, Lease};
+use super::quarantine::{self, Waiting};
+use super::refusal::{Fault, Refusal, STORE};
+use super::table::Plan;
+use crate::fold::{End, Folded, Key, UNKNOWN_VALUE, reject};
+use crate::keep;
+use crate::postgres::error;
+use crate::postgres::ident::{TableName, literal};
+
+/// What a commit needs to know of its lane.
+pub(super) struct Context<'a> {
+    pub(super) lane: &'a str,
+    pub(super) table: &'a TableName,
+    pub(super) grant: &'a str,
+    pub(super) epoch: i64,
+    pub(super) from: &'a Checkpoint,
+    pub(super) to: &'a Checkpoint,
+    pub(super) waiting: &'a Waiting,
+}
+
+/// How a commit ended.
+pub(super) enum Done {
+    /// It is durable.
+    Committed {
+        /// What the store refused, beside what the batch had rejected.
+        refused: Vec<Rejected>,
+        /// Keys of which nothing waits any more.
+        superseded: Vec<String>,
+    },
+    /// The store refuses a row, and nothing has happened.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the quarantine means for a batch.
+#[derive(Default)]
+struct Effect {
+    /// Partial changes that queue behind what waits.
+    queued: HashSet<Key>,
+    behind: Vec<Rejected>,
+    /// Complete changes that settle what waits.
+    settled: Vec<(String, Position)>,
+}
+
+/// Runs one transaction. `Err(Unknown)` only when COMMIT itself was not answered.
+pub(super) async fn run(
+    lease: &mut Lease,
+    context: &Context<'_>,
+    batch: &Batch,
+    folded: &Folded,
+    plans: &[Arc<Plan>],
+    mode: Mode,
+) -> Result<Done> {
+    lease.clean = false;
+    let mut ways = Vec::with_capacity(plans.len());
+    for plan in plans {
+        let stage = lease.stage(plan).await?;
+        ways.push(Way { plan: Arc::clone(plan), stage });
+    }
+    let done = transact(lease, context, batch, folded, &ways, mode).await;
+    // Whatever went wrong, the next commit finds a connection without a transaction, or a new connection.
+    lease.clean = match &done {
+        Ok(Done::Committed { .. }) => true,
+        _ => lease.session.batch_execute("ROLLBACK").await.is_ok(),
+    };
+    done
+}
+
+async fn transact(
+    connection: &Connection,
+    context: &Context<'_>,
+    batch: &Batch,
+    folded: &Folded,
+    ways: &[Way],
+    mode: Mode,
+) -> Result<Done> {
+    let client = &connection.session;
+    let fixed = connection.fixed.as_ref().ok_or_else(|| {
+        Error::new(ErrorKind::Broken, "commit", "the statements of the lane were not prepared")
+    })?;
+    let doing = || format!("commit a batch of {}", context.lane);
+    let failed = |e| error::of(e, doing);
+    // Shared with every commit of the lane, so that a replay, which takes it alone, is never in the middle of one.
+    let mut begin = format!(
+        "BEGIN; SET LOCAL application_name = {}; SELECT pg_advisory_xact_lock_shared({});",
+        literal(&format!("hutong {}", context.lane)),
+        lock_of(context.lane)
+    );
+    if mode != Mode::Swift {
+        // A deferred constraint would speak up at COMMIT, when no row can be told from another.
+        begin.push_str("SET CONSTRAINTS ALL IMMEDIATE;");
+    }
+    client.batch_execute(&begin).await.map_err(failed)?;
+
+    let effect = effect(connection, context, batch, folded).await?;
+    let mut apply = Apply {
+        client,
+        lane: context.lane,
+        mode,
+        changes: &batch.changes,
+        queued: &effect.queued,
+        refused: Vec::new(),
+        counts: Counts { changes: batch.changes.len() as i64, ..Counts::default() },
+        run: 0,
+    };
+    let applied = async {
+        if folded.truncate {
+            truncate(&mut apply, context).await?;
+        }
+        apply.all(folded, ways).await
+    };
+    match Box::pin(applied).await {
+        Ok(()) => {}
+        Err(Fault::Refused(refusal)) => return Ok(Done::Refused { reason: refusal.reason }),
+        Err(Fault::Stop(problem)) => return Err(problem),
+    }
+    let Apply { mut refused, mut counts, .. } = apply;
+    refused.extend(effect.behind);
+    refused.extend(folded.rejected.iter().cloned());
+
+    // What waits is settled before new items are put down, and those of this batch by position.
+    quarantine::insert(client, context.lane, batch.rejected.iter()).await.map_err(failed)?;
+    if let Some(at) = batch.changes.iter().rfind(|c| c.op == Op::Truncate) {
+        quarantine::supersede_all(client, context.lane, at.position).await.map_err(failed)?;
+    }
+    if !effect.settled.is_empty() {
+        quarantine::supersede(client, context.lane, &effect.settled).await.map_err(failed)?;
+    }
+    quarantine::insert(client, context.lane, refused.iter()).await.map_err(failed)?;
+
+    counts.quarantined = (batch.rejected.len() + refused.len()) as i64;
+    let receipt = fixed.receipt(client, context.lane, context.grant, (context.from, context.to), counts);
+    let moved = fixed.checkpoint(client, context.lane, context.epoch, context.grant, context.to);
+    // Sent one behind the other without waiting between: the checkpoint is the last statement before COMMIT.
+    let ((), moved) = tokio::try_join!(biased; receipt, moved).map_err(failed)?;
+    if !moved {
+        return Err(fenced(context.lane));
+    }
+    match client.batch_execute("COMMIT").await {
+        Ok(()) => {
+            let superseded = effect.settled.into_iter().map(|(key, _)| key).collect();
+            Ok(Done::Committed { refused, superseded })
+        }
+        Err(problem) => match Fault::of(problem, doing) {
+            // A deferred constraint: the server has said that nothing is committed.
+            Fault::Refused(refusal) => Ok(Done::Refused { reason: refusal.reason }),
+            Fault::Stop(problem) => Err(Error { kind: ErrorKind::Unknown, ..problem }),
+        },
+    }
+}
+
+/// Removes the rows of the lane; what refers to them may refuse it, and then the truncate is set aside.
+async fn truncate(apply: &mut Apply<'_>, context: &Context<'_>) -> Result<(), Fault> {
+    let failed = |e| Fault::Stop(error::of(e, || format!("truncate for {}", context.lane)));
+    let client = apply.client;
+    client.batch_execute("SAVEPOINT hutong_try").await.map_err(failed)?;
+    let Err(problem) = lane::clear(client, context.table, context.lane).await else {
+        return client.batch_execute("RELEASE SAVEPOINT hutong_try").await.map_err(failed);
+    };
+    if problem.kind != ErrorKind::Refused {
+        return Err(Fault::Stop(problem));
+    }
+    let refusal = Refusal { reason: problem.why(), curable: true };
+    if apply.mode != (Mode::Careful { patient: false }) {
+        return Err(Fault::Refused(refusal));
+    }
+    client.batch_execute("ROLLBACK TO SAVEPOINT hutong_try").await.map_err(failed)?;
+    let change = apply.changes.iter().rfind(|c| c.op == Op::Truncate);
+    // Not under the rule by which a lane tries again: what has come since would go with it.
+    apply.refused.extend(change.map(|change| reject(change, STORE, refusal.reason)));
+    Ok(())
+}
+
+/// Looks up what the batch means for what waits in the quarantine. Costs nothing while nothing waits.
+async fn effect(
+    connection: &Connection,
+    context: &Context<'_>,
+    batch: &Batch,
+    folded: &Folded,
+) -> Result<Effect> {
+    let mut effect = Effect::default();
+    let mut waiting = context.waiting.clone();
+    for item in &batch.rejected {
+        if let Some(key) = quarantine::key_of(item) {
+            let first = waiting.entry(key).or_insert(item.position);
+            *first = item.position.min(*first);
+        }
+    }
+    if waiting.is_empty() {
+        return Ok(effect);
+    }
+    let mut stored: Option<Waiting> = None;
+    for part in &folded.parts {
+        for keyed in &part.keys {
+            let Some(text) = keep::key_text(&part.contract, keyed.row(&batch.changes)) else { continue };
+            let position = batch.changes[keyed.last].position;
+            if waiting.get(&text).is_none_or(|first| *first >= position) {
+                continue;
+            }
+            if keyed.end != End::Patch {
+                effect.settled.push((text, position));
+                continue;
+            }
+            // A person may have settled it meanwhile, so the store is asked; what this batch rejects, waits.
+            let fresh = !context.waiting.contains_key(&text);
+            if stored.is_none() {
+                stored = Some(quarantine::waiting(&connection.session, context.lane).await?);
+            }
+            if fresh || stored.as_ref().is_some_and(|stored| stored.contains_key(&text)) {
+                let reason = "an earlier change of the row waits in the quarantine, and this one is partial";
+                let changes = part.of_key(&batch.changes, &keyed.key);
+                effect.behind.extend(changes.map(|at| reject(&batch.changes[at], UNKNOWN_VALUE, reason)));
+                effect.queued.insert(keyed.key.clone());
+            }
+        }
+    }
+    Ok(effect)
+}
+
+/// Moves the checkpoint of a batch without rows: one statement, which is its own transaction.
+pub(super) async fn step(lease: &mut Lease, context: &Context<'_>) -> Result<()> {
+    lease.clean = false;
+    let fixed = lease.fixed.clone().ok_or_else(|| {
+        Error::new(ErrorKind::Broken, "commit", "the statements of the lane were not prepared")
+    })?;
+    let moved = fixed
+        .checkpoint(&lease.session, context.lane, context.epoch, context.grant, context.to)
+        .await
+        .map_err(|e| Error {
+            kind: ErrorKind::Unknown,
+            ..error::of(e, || format!("move {}", context.lane))
+        })?;
+    lease.clean = true;
+    if moved { Ok(()) } else { Err(fenced(context.lane)) }
+}
+
+/// Returns the SQL of the advisory lock of a lane.
+pub(super) fn lock_of(lane: &str) -> String {
+    format!("hashtextextended({}, 1)", literal(&format!("hutong {lane}")))
+}
+
+fn fenced(lane: &str) -> Error {
+    Error::new(ErrorKind::Fenced, format!("commit a batch of {lane}"), "a newer owner has taken the lane")
+        .hint("another process runs it; stop one of the two")
+}

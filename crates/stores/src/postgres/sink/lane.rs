@@ -1,0 +1,184 @@
+//! Where a lane stands, who owns it, and under which grant.
+//!
+//! Knows `hutong_lane` and `hutong_receipt`; nothing of rows, but how to remove those of a lane.
+
+use hutong_core::{Checkpoint, Error, ErrorKind, LaneId, Result};
+use tokio_postgres::types::Json;
+use tokio_postgres::{Client, Statement};
+
+use super::catalog::{self, LANE};
+use crate::postgres::error;
+use crate::postgres::ident::{TableName, literal, quote};
+
+/// Statements that every commit needs.
+pub(super) struct Fixed {
+    checkpoint: Statement,
+    receipt: Statement,
+}
+
+/// What one commit did, for its receipt.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) changes: i64,
+    pub(super) written: i64,
+    pub(super) deleted: i64,
+    pub(super) quarantined: i64,
+}
+
+impl Fixed {
+    /// Prepares them; the tables must be there.
+    pub(super) async fn prepare(client: &Client) -> Result<Self> {
+        let failed = |e| error::of(e, || "prepare the statements of a lane".into());
+        // I2: the fence. A newer owner has raised the epoch, another grant has changed the digest.
+        let checkpoint = client
+            .prepare(
+                r#"UPDATE hutong.hutong_lane SET "position" = $4, changed = clock_timestamp()
+                    WHERE lane = $1 AND epoch = $2 AND "grant" = $3"#,
+            )
+            .await
+            .map_err(failed)?;
+        let receipt = client
+            .prepare(
+                r#"INSERT INTO hutong.hutong_receipt
+                   (lane, "from", "to", "grant", changes, written, deleted, quarantined)
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"#,
+            )
+            .await
+            .map_err(failed)?;
+        Ok(Self { checkpoint, receipt })
+    }
+
+    /// Moves the checkpoint: the last statement before COMMIT. `false`: somebody else owns the lane.
+    pub(super) async fn checkpoint(
+        &self,
+        client: &Client,
+        lane: &str,
+        epoch: i64,
+        grant: &str,
+        to: &Checkpoint,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let moved = client.execute(&self.checkpoint, &[&lane, &epoch, &grant, &Json(to)]).await?;
+        Ok(moved == 1)
+    }
+
+    /// Writes down what the commit did.
+    pub(super) async fn receipt(
+        &self,
+        client: &Client,
+        lane: &str,
+        grant: &str,
+        (from, to): (&Checkpoint, &Checkpoint),
+        counts: Counts,
+    ) -> Result<(), tokio_postgres::Error> {
+        let Counts { changes, written, deleted, quarantined } = counts;
+        client
+            .execute(
+                &self.receipt,
+                &[
+                    &lane,
+                    &Json(&from.positions),
+                    &Json(&to.positions),
+                    &grant,
+                    &changes,
+                    &written,
+                    &deleted,
+                    &quarantined,
+                ],
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+/// Takes the lane over: raises its epoch, so that no earlier owner can commit, and returns epoch and checkpoint.
+///
+/// I5: under another grant than the stored one the lane starts anew: its rows and what is quarantined go, in
+/// the same transaction, so that nothing stays that the new grant does not cover.
+pub(super) async fn take_over(
+    client: &mut Client,
+    lane: &LaneId,
+    grant: &str,
+    table: &TableName,
+) -> Result<(i64, Checkpoint)> {
+    let failed = |e| error::of(e, || format!("take over {lane}"));
+    let name = lane.to_string();
+    let tx = client.transaction().await.map_err(failed)?;
+    let row = tx
+        .query_one(
+            r#"INSERT INTO hutong.hutong_lane AS l (lane, "position", epoch, "grant", backend, table_name)
+               VALUES ($1, '{"positions":{}}', 1, $2, pg_backend_pid(), $3)
+               ON CONFLICT (lane) DO UPDATE SET epoch = l.epoch + 1, backend = pg_backend_pid()
+               RETURNING l.epoch, l."position", l."grant", l.table_name"#,
+            &[&name, &grant, &table.to_string()],
+        )
+        .await
+        .map_err(failed)?;
+    let (epoch, before, held): (i64, String, String) = (row.get(0), row.get(2), row.get(3));
+    let mut checkpoint = row
+        .try_get::<_, Json<Checkpoint>>(1)
+        .map_err(|e| Error::caused(ErrorKind::Broken, format!("read the checkpoint of {lane}"), e))?
+        .0;
+    if before != grant || held != table.to_string() {
+        let held = TableName::parse(&held)?;
+        clear(tx.client(), &held, &name).await?;
+        checkpoint = Checkpoint::default();
+        tx.execute("DELETE FROM hutong.hutong_quarantine WHERE lane = $1", &[&name]).await.map_err(failed)?;
+        tx.execute(
+            r#"UPDATE hutong.hutong_lane SET "position" = $2, "grant" = $3, table_name = $4 WHERE lane = $1"#,
+            &[&name, &Json(&checkpoint), &grant, &table.to_string()],
+        )
+        .await
+        .map_err(failed)?;
+        tracing::info!(lane = %lane, "starts anew under another grant");
+    }
+    tx.commit()
+        .await
+        .map_err(|e| Error::new(ErrorKind::Unknown, format!("take over {lane}"), error::text(&e)))?;
+    Ok((epoch, checkpoint))
+}
+
+/// Removes the rows of a lane from a table, and no others.
+pub(super) async fn clear(client: &Client, table: &TableName, lane: &str) -> Result<()> {
+    let failed = |e| error::of(e, || format!("remove the rows of {lane} from {}", table.plain()));
+    let Some(found) = catalog::read(client, table).await? else { return Ok(()) };
+    if found.created_by_hutong() {
+        client.execute(&format!("DELETE FROM {table} WHERE {LANE} = $1"), &[&lane]).await.map_err(failed)?;
+        return Ok(());
+    }
+    // The side table tells the key's columns; their types are the catalog's.
+    let names = client
+        .query(
+            "SELECT jsonb_object_keys(key) FROM (SELECT key FROM hutong.hutong_row
+              WHERE table_name = $1 AND lane = $2 LIMIT 1) r",
+            &[&table.to_string(), &lane],
+        )
+        .await
+        .map_err(failed)?;
+    let mut same = Vec::new();
+    for name in names.iter().map(|row| row.get::<_, String>(0)) {
+        let column = found.column(&name).ok_or_else(|| {
+            Error::new(
+                ErrorKind::SchemaConflict,
+                format!("remove the rows of {lane} from {}", table.plain()),
+                format!("the key column {name} is not there any more"),
+            )
+        })?;
+        same.push(format!("t.{} = (r.key ->> {})::{}", quote(&name), literal(&name), column.declared));
+    }
+    if same.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        "DELETE FROM {table} t USING hutong.hutong_row r WHERE r.table_name = $1 AND r.lane = $2 AND {}",
+        same.join(" AND ")
+    );
+    client.execute(&sql, &[&table.to_string(), &lane]).await.map_err(failed)?;
+    client
+        .execute(
+            "DELETE FROM hutong.hutong_row WHERE table_name = $1 AND lane = $2",
+            &[&table.to_string(), &lane],
+        )
+        .await
+        .map_err(failed)?;
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! PostgreSQL as a sink: one lane of a replicate, written set-wise and exactly once.
+//!
+//! A commit is one SQL transaction with rows, quarantine, receipt and checkpoint (I2); the checkpoint's
+//! UPDATE, its last statement, is the fence. Rows go by binary COPY into a staging table and from there in
+//! one INSERT … ON CONFLICT and one DELETE. What the store refuses is found by bisecting and set aside (I3).
+
+mod apply;
+mod binary;
+mod catalog;
+mod column;
+mod commit;
+mod lane;
+mod pool;
+mod quarantine;
+mod refusal;
+mod replay;
+mod schema;
+mod stage;
+mod stand;
+mod table;
+mod writer;
+
+pub use pool::Pool;
+pub use quarantine::{Item, discard, list, show};
+pub use replay::replay;
+pub use stand::{Stand, count, lanes};
+pub use writer::{Sink, SinkConfig};

@@ -1,0 +1,61 @@
+//! A row that the store refuses, told apart from an outage.
+//!
+//! Knows errors and their SQLSTATE; nothing of what is done about them.
+
+use hutong_core::{Error, ErrorKind};
+
+use crate::postgres::error;
+
+/// The rule under which a change is rejected that the store refuses.
+pub(super) const STORE: &str = "store";
+
+/// The rule under which a change is rejected that a change of another lane may cure: the lane tries it again.
+pub(super) const CONFLICT: &str = "conflict";
+
+/// Why the store refuses a row.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    /// In words, without a value; of a trigger, its own words, which stay in the department's store.
+    pub(super) reason: String,
+    /// Whether a change of another lane may cure it: a unique value that moves, a row that is referred to.
+    pub(super) curable: bool,
+}
+
+impl Refusal {
+    /// Returns the rule under which the change is set aside.
+    pub(super) fn rule(&self) -> &'static str {
+        if self.curable { CONFLICT } else { STORE }
+    }
+}
+
+/// What can go wrong while rows are applied.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The store refuses one of the rows.
+    Refused(Refusal),
+    /// Nothing is said about any row: an outage, a missing privilege, a table that has changed.
+    Stop(Error),
+}
+
+impl Fault {
+    /// Judges an error of the driver. An outage is never a refusal, so it never fills the quarantine.
+    pub(super) fn of(problem: tokio_postgres::Error, doing: impl FnOnce() -> String) -> Self {
+        let state = problem.code().map(|code| code.code().to_owned()).unwrap_or_default();
+        // 21000: two keys of the batch are one to the table's collation; one by one they follow each other.
+        if error::kind(&problem) != ErrorKind::Refused && state != "21000" {
+            return Self::Stop(error::of(problem, doing));
+        }
+        let mut reason = format!("the store refuses the row: {}", error::text(&problem));
+        if let (Some(db), "P0") = (problem.as_db_error(), state.get(..2).unwrap_or_default()) {
+            reason.push_str(": ");
+            reason.push_str(db.message());
+        }
+        Self::Refused(Refusal { reason, curable: matches!(state.as_str(), "23505" | "23503") })
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Stop(error)
+    }
+}

@@ -1,0 +1,140 @@
+//! Applies a quarantined change again: when a person has mended what refused it, or another lane may have.
+//!
+//! Knows one item and the apply path; takes the lane's lock alone, so that it is never in the middle of a commit.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use hutong_core::{Error, ErrorKind, Result, Secret};
+
+use super::apply::{Apply, Mode, Way};
+use super::catalog;
+use super::commit::lock_of;
+use super::lane::Counts;
+use super::pool::{Connection, Lease, Pool};
+use super::quarantine::{self, Item};
+use super::refusal::{CONFLICT, Fault};
+use super::table;
+use crate::fold;
+use crate::keep;
+use crate::postgres::error;
+use crate::postgres::ident::TableName;
+
+/// How many items a lane tries again at a time.
+const AT_A_TIME: i64 = 100;
+
+/// Applies the change of a waiting item and marks it as replayed, in one transaction.
+///
+/// `Err(Refused)` when it does not wait, an earlier item of its row still does, or the store refuses it
+/// again; then nothing has happened.
+pub async fn replay(url: &Secret, id: i64) -> Result<()> {
+    let mut lease = Pool::new(url.clone(), 1).lease().await?;
+    let item = quarantine::find(&lease.session, id).await?.ok_or_else(|| {
+        Error::new(ErrorKind::Refused, format!("replay item {id}"), "there is no such item")
+    })?;
+    again(&mut lease, &item).await
+}
+
+/// Tries what waits for a change of another lane; returns whether something still waits for one.
+pub(super) async fn conflicts(lease: &mut Lease, lane: &str) -> Result<bool> {
+    let items = quarantine::of_rule(&lease.session, lane, CONFLICT, AT_A_TIME).await?;
+    let mut left = false;
+    for item in &items {
+        match again(lease, item).await {
+            Ok(()) => tracing::info!(lane, item = item.id, "replayed"),
+            Err(problem) if problem.kind == ErrorKind::Refused => left = true,
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(left || items.len() as i64 == AT_A_TIME)
+}
+
+async fn again(lease: &mut Lease, item: &Item) -> Result<()> {
+    lease.clean = false;
+    let done = Box::pin(attempt(lease, item)).await;
+    lease.clean = match &done {
+        Ok(()) => true,
+        Err(_) => lease.session.batch_execute("ROLLBACK").await.is_ok(),
+    };
+    done
+}
+
+async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
+    let doing = || format!("replay item {}", item.id);
+    let failed = |e| error::of(e, doing);
+    let refused = |why: String| Error::new(ErrorKind::Refused, doing(), why);
+    let Some(json) = &item.change else {
+        return Err(refused("its record did not decode, so there is no change to apply".into())
+            .hint("mend the record's schema, then reload the subscription; or discard the item"));
+    };
+    let changes = [keep::read_change(json)?];
+    let folded = fold::fold(&changes);
+    if folded.truncate {
+        return Err(
+            refused("a truncate is not replayed".into()).hint("discard it, or reload the subscription")
+        );
+    }
+    let row = connection
+        .session
+        .query_opt("SELECT table_name FROM hutong.hutong_lane WHERE lane = $1", &[&item.lane])
+        .await
+        .map_err(failed)?
+        .ok_or_else(|| refused(format!("the lane {} is not known here", item.lane)))?;
+    let name = TableName::parse(row.get(0))?;
+    let table = catalog::read(&connection.session, &name)
+        .await?
+        .ok_or_else(|| refused(format!("the table {} is not there", name.plain())))?;
+    let plan = Arc::new(table::check(&name, &changes[0].contract, &table)?);
+    let stage = connection.stage(&plan).await?;
+    let session = &connection.session;
+    let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({})", lock_of(&item.lane));
+    session.batch_execute(&begin).await.map_err(failed)?;
+    still_waits(session, item).await?;
+
+    let queued = HashSet::new();
+    let mut apply = Apply {
+        client: session,
+        lane: &item.lane,
+        mode: Mode::Swift,
+        changes: &changes,
+        queued: &queued,
+        refused: Vec::new(),
+        counts: Counts::default(),
+        run: 0,
+    };
+    let ways: Vec<Way> =
+        folded.parts.iter().map(|_| Way { plan: Arc::clone(&plan), stage: Arc::clone(&stage) }).collect();
+    match apply.all(&folded, &ways).await {
+        Ok(()) => {}
+        Err(Fault::Refused(refusal)) => return Err(refused(refusal.reason)),
+        Err(Fault::Stop(problem)) => return Err(problem),
+    }
+    if let Some(rejected) = apply.refused.iter().chain(&folded.rejected).next() {
+        return Err(refused(rejected.reason.clone()));
+    }
+    let done =
+        "UPDATE hutong.hutong_quarantine SET state = 'replayed', settled = clock_timestamp() WHERE id = $1";
+    session.execute(done, &[&item.id]).await.map_err(failed)?;
+    session.batch_execute("COMMIT").await.map_err(failed)
+}
+
+/// Checks, under the lane's lock, that the item waits and that nothing of its row waits before it (I4).
+async fn still_waits(session: &tokio_postgres::Client, item: &Item) -> Result<()> {
+    let row = session
+        .query_one(
+            r#"SELECT q.state, (SELECT min(e.id) FROM hutong.hutong_quarantine e
+                                 WHERE e.lane = q.lane AND e.key = q.key AND e.state = 'waiting'
+                                   AND e."position" < q."position")
+                 FROM hutong.hutong_quarantine q WHERE q.id = $1 FOR UPDATE OF q"#,
+            &[&item.id],
+        )
+        .await
+        .map_err(|e| error::of(e, || format!("replay item {}", item.id)))?;
+    let (state, earlier): (String, Option<i64>) = (row.get(0), row.get(1));
+    let why = match (state.as_str(), earlier) {
+        ("waiting", None) => return Ok(()),
+        ("waiting", Some(earlier)) => format!("item {earlier} of the same row waits before it"),
+        (state, _) => format!("it does not wait any more, it is {state}"),
+    };
+    Err(Error::new(ErrorKind::Refused, format!("replay item {}", item.id), why))
+}

@@ -1,0 +1,250 @@
+//! The sink of one lane of a replicate into PostgreSQL.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Result, Secret};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::apply::Mode;
+use super::commit::{self, Context, Done};
+use super::lane;
+use super::pool::{Lease, Pool};
+use super::quarantine::{self, Waiting};
+use super::refusal::CONFLICT;
+use super::replay;
+use super::schema;
+use super::table::{self, Plan};
+use crate::fold::{self, Folded};
+use crate::postgres::ident::TableName;
+
+/// How often a refusal that another lane may cure is tried again before it is set aside.
+const PATIENCE: u32 = 5;
+
+/// After so long what waits for another lane is tried again, and then after twice as long each time.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The longest time between two tries.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+
+/// What a lane writes into, and under which grant.
+#[derive(Clone)]
+pub struct SinkConfig {
+    /// The store's connections, shared by its lanes.
+    pub pool: Pool,
+    /// The table that takes the rows: `share.population_base`.
+    pub table: TableName,
+    /// The digest of the grant. Under another one than the stored, the lane starts anew (I5).
+    pub grant: String,
+    /// How many rows the store may refuse since the sink was made before the lane halts.
+    pub quarantine_limit: u64,
+}
+
+impl SinkConfig {
+    /// Makes the configuration of a sink with connections of its own; `table` is `schema.table`.
+    pub fn new(url: Secret, table: &str, grant: impl Into<String>) -> Result<Self> {
+        Self::shared(Pool::new(url, 4), table, grant)
+    }
+
+    /// Makes the configuration of a sink that shares the connections of its store.
+    pub fn shared(pool: Pool, table: &str, grant: impl Into<String>) -> Result<Self> {
+        Ok(Self { pool, table: TableName::parse(table)?, grant: grant.into(), quarantine_limit: 1_000 })
+    }
+}
+
+/// Writes one lane of a replicate into a table, exactly once.
+pub struct Sink {
+    config: SinkConfig,
+    open: Option<Open>,
+    plans: Vec<(Contract, Arc<Plan>)>,
+    /// How often in a row a commit gave way to a refusal that another lane may cure.
+    given_way: u32,
+    refused: u64,
+    /// When what waits for another lane is tried again, and how long after that.
+    again: Option<(Instant, Duration)>,
+}
+
+/// What an owner of a lane knows.
+struct Open {
+    lane: String,
+    epoch: i64,
+    checkpoint: Checkpoint,
+    waiting: Waiting,
+}
+
+impl Sink {
+    /// Makes the sink; nothing is connected before `open`.
+    pub fn new(config: SinkConfig) -> Self {
+        Self { config, open: None, plans: Vec::new(), given_way: 0, refused: 0, again: None }
+    }
+
+    /// Returns how many rows the store has refused since the sink was made.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Takes a connection on which the statements of every lane are prepared.
+    async fn lease(&self) -> Result<Lease> {
+        let mut lease = self.config.pool.lease().await?;
+        lease.fix().await?;
+        Ok(lease)
+    }
+
+    fn plans_of(&self, folded: &Folded) -> Result<Vec<Arc<Plan>>> {
+        let plan = |contract: &Contract| {
+            let found = self.plans.iter().find(|(known, _)| known == contract);
+            found.map(|(_, plan)| Arc::clone(plan)).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Broken,
+                    format!("commit changes of {}", contract.stream),
+                    "the sink was not prepared for their contract",
+                )
+            })
+        };
+        folded.parts.iter().map(|part| plan(&part.contract)).collect()
+    }
+
+    async fn write(&mut self, open: &Open, to: &Checkpoint, batch: &Batch) -> Result<Done> {
+        let mut lease = self.lease().await?;
+        let context = Context {
+            lane: &open.lane,
+            table: &self.config.table,
+            grant: &self.config.grant,
+            epoch: open.epoch,
+            from: &open.checkpoint,
+            to,
+            waiting: &open.waiting,
+        };
+        if batch.changes.is_empty() && batch.rejected.is_empty() {
+            commit::step(&mut lease, &context).await?;
+            return Ok(Done::Committed { refused: Vec::new(), superseded: Vec::new() });
+        }
+        let folded = fold::fold(&batch.changes);
+        let plans = self.plans_of(&folded)?;
+        let swift = commit::run(&mut lease, &context, batch, &folded, &plans, Mode::Swift);
+        if let committed @ Done::Committed { .. } = Box::pin(swift).await? {
+            return Ok(committed);
+        }
+        let patient = self.given_way < PATIENCE;
+        let careful = commit::run(&mut lease, &context, batch, &folded, &plans, Mode::Careful { patient });
+        match Box::pin(careful).await? {
+            Done::Refused { reason } if patient => {
+                self.given_way += 1;
+                let why = format!("{reason}; a change of another lane may cure it");
+                Err(Error::new(ErrorKind::Unavailable, format!("commit a batch of {}", open.lane), why))
+            }
+            done => Ok(done),
+        }
+    }
+}
+
+#[async_trait]
+impl hutong_core::Sink for Sink {
+    async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
+        self.open = None;
+        self.plans.clear();
+        let mut lease = self.config.pool.lease().await?;
+        lease.clean = false;
+        schema::create(&mut lease.session).await?;
+        let (epoch, checkpoint) =
+            lane::take_over(&mut lease.session, lane, &self.config.grant, &self.config.table).await?;
+        let lane = lane.to_string();
+        let waiting = quarantine::waiting(&lease.session, &lane).await?;
+        let conflicts = quarantine::of_rule(&lease.session, &lane, CONFLICT, 1).await?;
+        if !conflicts.is_empty() && self.again.is_none() {
+            self.again = Some((Instant::now(), AGAIN));
+        }
+        lease.clean = true;
+        self.open = Some(Open { lane, epoch, checkpoint: checkpoint.clone(), waiting });
+        Ok(checkpoint)
+    }
+
+    async fn prepare(&mut self, contract: &Contract) -> Result<()> {
+        if self.plans.iter().any(|(known, _)| known == contract) {
+            return Ok(());
+        }
+        let mut lease = self.config.pool.lease().await?;
+        lease.clean = false;
+        let plan = table::prepare(&mut lease.session, &self.config.table, contract).await?;
+        lease.clean = true;
+        self.plans.push((contract.clone(), Arc::new(plan)));
+        Ok(())
+    }
+
+    async fn commit(&mut self, batch: &Batch) -> Result<()> {
+        // Taken out: after an error the outcome is unknown, and only `open` says where the lane stands.
+        let Some(mut open) = self.open.take() else {
+            return Err(Error::new(ErrorKind::Broken, "commit a batch", "the sink is not open"));
+        };
+        let mut to = open.checkpoint.clone();
+        // I2: what is committed already is refused before anything is written.
+        to.advance(&batch.delta)?;
+        match Box::pin(self.write(&open, &to, batch)).await? {
+            Done::Committed { refused, superseded } => {
+                if refused.iter().any(|item| item.rule == CONFLICT) {
+                    // Patience is used up until a commit goes through without: else each batch would wait anew.
+                    self.again = Some((Instant::now() + AGAIN, AGAIN));
+                } else {
+                    self.given_way = 0;
+                }
+                self.refused += refused.len() as u64;
+                for key in superseded {
+                    open.waiting.remove(&key);
+                }
+                for item in batch.rejected.iter().chain(&refused) {
+                    if let Some(key) = quarantine::key_of(item) {
+                        open.waiting.entry(key).or_insert(item.position);
+                    }
+                }
+                if let Some(first) = refused.first() {
+                    warn!(lane = open.lane, count = refused.len(), rule = first.rule, "quarantined");
+                }
+                if self.refused > self.config.quarantine_limit {
+                    return Err(self.flooded(&open.lane));
+                }
+                open.checkpoint = to;
+                self.try_again(&open.lane).await;
+                self.open = Some(open);
+                Ok(())
+            }
+            Done::Refused { reason } => {
+                Err(Error::new(ErrorKind::Broken, format!("commit a batch of {}", open.lane), reason))
+            }
+        }
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.open = None;
+        Ok(())
+    }
+}
+
+impl Sink {
+    /// Replays what waits for another lane, when its time has come.
+    ///
+    /// The batch is durable already, so a failure here is only noted; the next commit tries again.
+    async fn try_again(&mut self, lane: &str) {
+        let Some((at, wait)) = self.again.take_if(|(at, _)| *at <= Instant::now()) else { return };
+        let tried = async {
+            let mut lease = self.lease().await?;
+            replay::conflicts(&mut lease, lane).await
+        };
+        let left = Box::pin(tried).await.unwrap_or_else(|problem| {
+            debug!(lane, error = %problem, "replay what waits for another lane");
+            true
+        });
+        if left {
+            self.again = Some((at.max(Instant::now()) + wait, AGAIN_AT_MOST.min(wait * 2)));
+        }
+    }
+
+    fn flooded(&self, lane: &str) -> Error {
+        let why = format!(
+            "the store has refused {} rows, the limit is {}: a flood is not an exception",
+            self.refused, self.config.quarantine_limit
+        );
+        Error::new(ErrorKind::Broken, format!("go on with {lane}"), why)
+            .hint("mend the cause (hutong quarantine list), then start it again")
+    }
+}

@@ -1,0 +1,169 @@
+//! The publication and the replication slot of a capture: both are called `hutong_<capture>`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use hutong_core::{Error, ErrorKind, Result, Secret};
+use tokio::time::Instant;
+use tokio_postgres::Client;
+
+use super::ident::{TableName, literal, quote};
+use super::{connect, error};
+
+/// How long a slot may take to be let go by a backend that was told to end.
+const LET_GO: Duration = Duration::from_secs(15);
+
+/// Returns the name of a capture's slot and publication; `Err(Config)` when it is no name for them.
+pub(crate) fn name(capture: &str) -> Result<String> {
+    let fits = capture.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if !fits || capture.is_empty() || capture.len() > 56 {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("name the slot of capture `{capture}`"),
+            "a capture's name is 1 to 56 small letters, digits and underscores",
+        ));
+    }
+    Ok(format!("hutong_{capture}"))
+}
+
+/// What the server says of a slot.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    /// Everything before this is confirmed and will not be sent again.
+    pub(crate) confirmed: u64,
+    /// The backend that reads it now.
+    pub(crate) holder: Option<i32>,
+    /// Whether the server has thrown its log away.
+    pub(crate) lost: bool,
+    pub(crate) plugin: String,
+}
+
+/// Reads a slot; `None` when there is none in this database.
+pub(crate) async fn state(client: &Client, slot: &str) -> Result<Option<State>> {
+    let row = client
+        .query_opt(
+            "SELECT coalesce(confirmed_flush_lsn - '0/0', 0)::int8, active_pid, \
+               coalesce(wal_status = 'lost', false) OR restart_lsn IS NULL, plugin::text \
+             FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()",
+            &[&slot],
+        )
+        .await
+        .map_err(|e| error::of(e, || format!("read the replication slot {slot}")))?;
+    Ok(row.map(|row| State {
+        confirmed: row.get::<_, i64>(0) as u64,
+        holder: row.get(1),
+        lost: row.get(2),
+        plugin: row.get(3),
+    }))
+}
+
+/// Creates the slot. Waits for the transactions that are running now.
+pub(crate) async fn create(client: &Client, slot: &str) -> Result<()> {
+    client
+        .execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&slot])
+        .await
+        .map_err(|e| error::of(e, || format!("create the replication slot {slot}")))?;
+    Ok(())
+}
+
+/// Ends the backend that holds the slot, if there is one, and waits until the slot is free.
+///
+/// The caller owns the capture already (its sink is fenced), so whoever holds the slot is an earlier owner.
+pub(crate) async fn take_over(client: &Client, slot: &str) -> Result<()> {
+    let deadline = Instant::now() + LET_GO;
+    let mut ended = None;
+    loop {
+        let Some(pid) = state(client, slot).await?.and_then(|state| state.holder) else { return Ok(()) };
+        if ended != Some(pid) {
+            tracing::info!(slot, pid, "ending the backend that still holds the slot");
+            client
+                .execute("SELECT pg_terminate_backend($1)", &[&pid])
+                .await
+                .map_err(|e| error::of(e, || format!("end the backend that holds the slot {slot}")))?;
+            ended = Some(pid);
+        }
+        if Instant::now() > deadline {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("take over the replication slot {slot}"),
+                format!("the backend {pid} does not let it go"),
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Makes the publication hold exactly `wanted`, and of what it holds already also `kept`.
+pub(crate) async fn publish(
+    client: &Client,
+    publication: &str,
+    wanted: &[TableName],
+    kept: &[TableName],
+) -> Result<()> {
+    let doing = || format!("prepare the publication {publication}");
+    let exists = client
+        .query_opt("SELECT pubviaroot FROM pg_publication WHERE pubname = $1", &[&publication])
+        .await
+        .map_err(|e| error::of(e, doing))?;
+    let held = published(client, publication).await?;
+    let name = quote(publication);
+    let mut statements = Vec::new();
+    match exists {
+        None => statements
+            .push(format!("CREATE PUBLICATION {name} WITH (publish_via_partition_root = true)")),
+        Some(row) if !row.get::<_, bool>(0) => {
+            statements.push(format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"));
+        }
+        Some(_) => {}
+    }
+    for table in wanted.iter().filter(|table| !held.contains(table)) {
+        statements.push(format!("ALTER PUBLICATION {name} ADD TABLE {table}"));
+    }
+    for table in held.iter().filter(|table| !wanted.contains(table) && !kept.contains(table)) {
+        statements.push(format!("ALTER PUBLICATION {name} DROP TABLE {table}"));
+    }
+    for statement in statements {
+        client.batch_execute(&statement).await.map_err(|e| error::of(e, doing))?;
+    }
+    Ok(())
+}
+
+/// Returns the tables that a publication holds.
+pub(crate) async fn published(client: &Client, publication: &str) -> Result<BTreeSet<TableName>> {
+    let rows = client
+        .query(
+            "SELECT n.nspname::text, c.relname::text FROM pg_publication p \
+               JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid \
+               JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = $1",
+            &[&publication],
+        )
+        .await
+        .map_err(|e| error::of(e, || format!("read the publication {publication}")))?;
+    Ok(rows.iter().map(|row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1))).collect())
+}
+
+/// Drops a capture's slot and publication. Both may be gone already.
+pub async fn remove(url: &Secret, capture: &str) -> Result<()> {
+    let name = name(capture)?;
+    let session = connect::open(url, "source remove").await?;
+    if state(&session, &name).await?.is_some() {
+        take_over(&session, &name).await?;
+        session
+            .execute("SELECT pg_drop_replication_slot($1)", &[&name])
+            .await
+            .map_err(|e| error::of(e, || format!("drop the replication slot {name}")))?;
+    }
+    session
+        .batch_execute(&format!("DROP PUBLICATION IF EXISTS {}", quote(&name)))
+        .await
+        .map_err(|e| error::of(e, || format!("drop the publication {name}")))
+}
+
+/// Writes a message into the change stream, in a transaction of its own.
+pub(crate) async fn emit(client: &Client, content: &str) -> Result<()> {
+    let sql = format!("SELECT pg_logical_emit_message(true, {}, {})", literal(PREFIX), literal(content));
+    client.batch_execute(&sql).await.map_err(|e| error::of(e, || "write a watermark".to_owned()))
+}
+
+/// The prefix of Hutong's own messages in a change stream.
+pub(crate) const PREFIX: &str = "hutong";

@@ -1,0 +1,112 @@
+//! The snapshot of a capture's tables: which chunk is due, and which rows give way to the stream.
+//!
+//! The method is DBLog's (Andreakis and Papapanagiotou, 2020), with PostgreSQL's snapshots in place of the
+//! low watermark. The stream is not read while a chunk is read, so the low watermark is the place where the
+//! reader stands; the high one is a message in the change stream. Visibility order is not commit order: a
+//! transaction may be in the stream and not yet seen by a later snapshot. So
+//!
+//! - a chunk whose snapshot does not see a transaction that was streamed *before* it was read, and that
+//!   touched the table, is read again;
+//! - a row of a chunk gives way to a change of its key that is streamed *after* it was read and that its
+//!   snapshot does not see;
+//! - what was streamed before this process opened the capture is not remembered: chunks are read only once
+//!   every transaction that ran at that time has ended (the barrier). Live changes go on meanwhile.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::chunk::Chunk;
+use super::visibility::Visibility;
+
+/// How long to wait before a chunk is read again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// A chunk with the table it is of and the watermark it waits for.
+pub(crate) struct Waiting {
+    pub(crate) table: usize,
+    pub(crate) token: String,
+    /// Whether the high watermark was written.
+    pub(crate) written: bool,
+    pub(crate) chunk: Chunk,
+}
+
+/// The state of a capture's snapshot; exists while a table is not done.
+pub(crate) struct Snapshot {
+    /// The first transaction number after the opening; every lower one must have ended.
+    barrier: u64,
+    barrier_passed: bool,
+    /// Transactions streamed since the opening that no chunk's snapshot has seen yet, by table.
+    streamed: HashMap<usize, HashSet<u32>>,
+    pub(crate) waiting: Option<Waiting>,
+    again_at: Instant,
+    token: String,
+    number: u64,
+}
+
+impl Snapshot {
+    /// Starts; `barrier` is a transaction number drawn after everything was set up.
+    pub(crate) fn new(barrier: u64) -> Self {
+        Self {
+            barrier,
+            barrier_passed: false,
+            streamed: HashMap::new(),
+            waiting: None,
+            again_at: Instant::now(),
+            token: format!("{:016x}", rand::random::<u64>()),
+            number: 0,
+        }
+    }
+
+    /// Returns when the next chunk may be read; `None` while one waits for its watermark.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.waiting.is_none().then_some(self.again_at)
+    }
+
+    /// A change of a table was streamed.
+    pub(crate) fn streamed(&mut self, table: usize, xid: u32) {
+        self.streamed.entry(table).or_default().insert(xid);
+    }
+
+    /// Takes a chunk that was read, unless its snapshot is behind the stream: then it is to be read again.
+    pub(crate) fn accept(&mut self, table: usize, chunk: Chunk) -> bool {
+        if !self.is_level(table, &chunk.visibility) {
+            self.again_at = Instant::now() + AGAIN;
+            return false;
+        }
+        self.number += 1;
+        let token = format!("{}-{}", self.token, self.number);
+        self.waiting = Some(Waiting { table, token, written: false, chunk });
+        true
+    }
+
+    fn is_level(&mut self, table: usize, visibility: &Visibility) -> bool {
+        if !self.barrier_passed {
+            if visibility.xmin <= self.barrier {
+                return false;
+            }
+            self.barrier_passed = true;
+        }
+        let unseen = self.streamed.entry(table).or_default();
+        unseen.retain(|xid| !visibility.sees(*xid));
+        unseen.is_empty()
+    }
+
+    /// Returns the chunk of a table if its snapshot does not see a transaction.
+    pub(crate) fn behind(&mut self, table: usize, xid: u32) -> Option<&mut Chunk> {
+        let waiting = self.waiting.as_mut().filter(|waiting| waiting.table == table)?;
+        (!waiting.chunk.visibility.sees(xid)).then_some(&mut waiting.chunk)
+    }
+
+    /// A message of Hutong's was streamed: returns the chunk whose high watermark it is.
+    pub(crate) fn passed(&mut self, token: &[u8]) -> Option<Waiting> {
+        self.waiting.take_if(|waiting| waiting.token.as_bytes() == token)
+    }
+
+    /// A table is no longer captured.
+    pub(crate) fn forget(&mut self, table: usize) {
+        self.streamed.remove(&table);
+        self.waiting.take_if(|waiting| waiting.table == table);
+    }
+}

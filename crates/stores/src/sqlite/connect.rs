@@ -1,0 +1,56 @@
+//! Opens connections to SQLite files, each as its use needs it, and quotes names for SQL.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hutong_core::{Error, ErrorKind, Result};
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::Context;
+
+/// How long a statement waits for another process to let go of the file.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Opens a department's existing file, leaving its settings as they are.
+pub(super) fn existing(path: &Path) -> Result<Connection> {
+    if !path.is_file() {
+        return Err(Error::new(ErrorKind::Config, doing(path), "there is no such file"));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).doing(|| doing(path))?;
+    connection.busy_timeout(BUSY).doing(|| doing(path))?;
+    // Reads a page, so a file that is no database is found here.
+    connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())).doing(|| doing(path))?;
+    Ok(connection)
+}
+
+/// Opens the file of a store that Hutong writes, and makes it when it is not there.
+pub(super) fn writer(path: &Path) -> Result<Connection> {
+    let connection = Connection::open(path).doing(|| doing(path))?;
+    connection.busy_timeout(BUSY).doing(|| doing(path))?;
+    // I7: a commit that was answered is on the disk.
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+        .doing(|| doing(path))?;
+    connection.set_prepared_statement_cache_capacity(256);
+    Ok(connection)
+}
+
+/// Returns a name in SQL's double quotes.
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Returns a text in SQL's single quotes.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Returns names in SQL's double quotes, separated by commas.
+pub(super) fn quoted_list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(quoted).collect::<Vec<_>>().join(", ")
+}
+
+fn doing(path: &Path) -> String {
+    format!("open SQLite file {}", path.display())
+}

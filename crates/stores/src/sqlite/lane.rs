@@ -1,0 +1,159 @@
+//! Hutong's own tables in a store, and where each lane stands.
+
+use std::path::Path;
+
+use hutong_core::{Checkpoint, Error, ErrorKind, LaneId, Result};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::error::Context;
+use super::install::now_us;
+use super::{apply, connect};
+
+const TABLES: &str = r#"
+CREATE TABLE IF NOT EXISTS hutong_lane (
+    lane TEXT NOT NULL PRIMARY KEY,
+    checkpoint TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    "grant" TEXT NOT NULL,
+    table_name TEXT NOT NULL,
+    changed_us INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS hutong_quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    lane TEXT NOT NULL,
+    stream TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    position TEXT NOT NULL,
+    key TEXT,
+    change TEXT,
+    record TEXT,
+    first_seen_us INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting',
+    settled_us INTEGER);
+CREATE INDEX IF NOT EXISTS hutong_quarantine_waiting ON hutong_quarantine (lane, key) WHERE state = 'waiting';
+CREATE TABLE IF NOT EXISTS hutong_row (
+    table_name TEXT NOT NULL,
+    key TEXT NOT NULL,
+    lane TEXT NOT NULL,
+    "offset",
+    PRIMARY KEY (table_name, key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS hutong_row_lane ON hutong_row (lane);
+CREATE TABLE IF NOT EXISTS hutong_receipt (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    lane TEXT NOT NULL,
+    delta TEXT NOT NULL,
+    "grant" TEXT NOT NULL,
+    changes INTEGER NOT NULL,
+    written INTEGER NOT NULL,
+    deleted INTEGER NOT NULL,
+    quarantined INTEGER NOT NULL,
+    at_us INTEGER NOT NULL);
+"#;
+
+/// Where a lane of a store stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LaneState {
+    /// The lane.
+    pub lane: String,
+    /// What it has committed.
+    pub checkpoint: Checkpoint,
+    /// How often it was opened.
+    pub epoch: i64,
+    /// The digest of the grant under which its rows were written.
+    pub grant: String,
+    /// The table that it writes.
+    pub table: String,
+    /// When it committed last, microseconds since 1970 UTC.
+    pub changed_us: i64,
+    /// How many items of it wait in the quarantine.
+    pub waiting: u64,
+}
+
+/// Returns where the lanes of a store stand; reads only. Empty when Hutong never wrote the file.
+pub fn lanes(path: &Path) -> Result<Vec<LaneState>> {
+    let connection = connect::existing(path)?;
+    let doing = || "read the lanes of a store".to_owned();
+    if !written(&connection).doing(doing)? {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT lane, checkpoint, epoch, \"grant\", table_name, changed_us, (SELECT count(*) \
+               FROM hutong_quarantine q WHERE q.lane = l.lane AND q.state = 'waiting') FROM hutong_lane l ORDER BY lane";
+    let mut statement = connection.prepare(sql).doing(doing)?;
+    let mut rows = statement.query([]).doing(doing)?;
+    let mut states = Vec::new();
+    while let Some(row) = rows.next().doing(doing)? {
+        let checkpoint: String = row.get(1).doing(doing)?;
+        states.push(LaneState {
+            lane: row.get(0).doing(doing)?,
+            checkpoint: read_checkpoint(&checkpoint)?,
+            epoch: row.get(2).doing(doing)?,
+            grant: row.get(3).doing(doing)?,
+            table: row.get(4).doing(doing)?,
+            changed_us: row.get(5).doing(doing)?,
+            waiting: row.get::<_, i64>(6).doing(doing)? as u64,
+        });
+    }
+    Ok(states)
+}
+
+/// States whether Hutong's tables are in the file.
+pub(super) fn written(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 1 FROM sqlite_master WHERE name = 'hutong_receipt'", [], |row| row.get(0))
+}
+
+/// Creates Hutong's own tables where they are missing.
+pub(super) fn create(connection: &Connection) -> Result<()> {
+    let doing = || "create Hutong's tables in the store".to_owned();
+    if written(connection).doing(doing)? {
+        return Ok(());
+    }
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT")).doing(doing)
+}
+
+/// Takes a lane over: returns its new epoch and where it stands.
+///
+/// I5: under another grant, or into another table, its rows and its quarantine go and it starts anew.
+pub(super) fn open(connection: &Connection, lane: &LaneId, table: &str, grant: &str) -> Result<(i64, Checkpoint)> {
+    let name = lane.to_string();
+    let doing = || format!("open lane {name}");
+    let sql = "SELECT checkpoint, epoch, \"grant\", table_name FROM hutong_lane WHERE lane = ?1";
+    let found: Option<(String, i64, String, String)> = connection
+        .query_row(sql, [&name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .optional()
+        .doing(doing)?;
+    let (checkpoint, epoch) = match found {
+        None => (Checkpoint::default(), 1),
+        Some((text, epoch, old_grant, old_table)) if old_grant == grant && old_table == table => {
+            (read_checkpoint(&text)?, epoch + 1)
+        }
+        Some((_, epoch, _, old_table)) => {
+            apply::remove_rows(connection, &name, &old_table).doing(doing)?;
+            connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [&name]).doing(doing)?;
+            (Checkpoint::default(), epoch + 1)
+        }
+    };
+    let sql = "INSERT INTO hutong_lane (lane, checkpoint, epoch, \"grant\", table_name, changed_us) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (lane) DO UPDATE SET checkpoint = excluded.checkpoint, \
+               epoch = excluded.epoch, \"grant\" = excluded.\"grant\", table_name = excluded.table_name";
+    connection.execute(sql, params![name, text(&checkpoint), epoch, grant, table, now_us()]).doing(doing)?;
+    Ok((epoch, checkpoint))
+}
+
+/// Writes where the lane stands now. I2: in the transaction of its rows, and as its last statement.
+pub(super) fn advance(connection: &Connection, lane: &str, epoch: i64, checkpoint: &Checkpoint) -> Result<()> {
+    let sql = "UPDATE hutong_lane SET checkpoint = ?1, changed_us = ?2 WHERE lane = ?3 AND epoch = ?4";
+    let doing = || format!("commit lane {lane}");
+    let mut statement = connection.prepare_cached(sql).doing(doing)?;
+    match statement.execute(params![text(checkpoint), now_us(), lane, epoch]).doing(doing)? {
+        0 => Err(Error::new(ErrorKind::Fenced, doing(), "a newer owner has opened it")),
+        _ => Ok(()),
+    }
+}
+
+fn text(checkpoint: &Checkpoint) -> String {
+    serde_json::to_string(checkpoint).expect("texts print")
+}
+
+fn read_checkpoint(text: &str) -> Result<Checkpoint> {
+    serde_json::from_str(text).map_err(|e| Error::caused(ErrorKind::Malformed, "read a checkpoint", e))
+}

@@ -1,0 +1,33 @@
+//! SQLite files as sources and as stores.
+//!
+//! A *source* is a department's own file: triggers write a change log, which is read and pruned. A *store* is
+//! written by one thread a file, which commits all waiting lanes together. Knows nothing of topics or grants.
+
+mod apply;
+mod calendar;
+mod connect;
+mod cursor;
+mod draft;
+mod error;
+mod install;
+mod json;
+mod lane;
+mod plain;
+mod prune;
+pub mod quarantine;
+mod reader;
+mod sink;
+mod source;
+mod store;
+mod table;
+mod target;
+mod trigger;
+mod values;
+
+pub use draft::{compare, draft};
+pub use install::{Installed, install, remove};
+pub use lane::{LaneState, lanes};
+pub use plain::Plain;
+pub use sink::{Sink, SinkConfig};
+pub use source::{Captured, Limits, PARTITION, Source, SourceConfig};
+pub use store::Store;

@@ -1,0 +1,153 @@
+//! A table of a SQLite store as the sink of one lane.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Result};
+use rusqlite::{Connection, params};
+
+use super::apply::{Applied, Apply};
+use super::error::Context;
+use super::install::now_us;
+use super::store::Store;
+use super::target::{self, Target};
+use super::lane;
+use crate::fold;
+
+/// What a sink writes, and under which grant.
+#[derive(Clone)]
+pub struct SinkConfig {
+    /// The file, shared by all its lanes.
+    pub store: Arc<Store>,
+    /// The lane.
+    pub lane: LaneId,
+    /// The table.
+    pub table: String,
+    /// The digest of the grant; under another one than before the lane starts anew (I5).
+    pub grant: String,
+}
+
+/// A table of a SQLite store as the sink of one lane.
+///
+/// Batches are folded by key and applied by upserts and deletes, with the checkpoint in the same transaction,
+/// which the store's writer commits together with those of the other lanes.
+pub struct Sink {
+    config: SinkConfig,
+    stand: Option<Stand>,
+    targets: Vec<Arc<Target>>,
+}
+
+struct Stand {
+    epoch: i64,
+    checkpoint: Checkpoint,
+}
+
+impl Sink {
+    /// Makes a sink. Touches nothing until it is opened.
+    pub fn new(config: SinkConfig) -> Self {
+        Self { config, stand: None, targets: Vec::new() }
+    }
+}
+
+#[async_trait]
+impl hutong_core::Sink for Sink {
+    async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
+        self.stand = None;
+        self.config.lane = lane.clone();
+        let SinkConfig { store, lane, table, grant } = self.config.clone();
+        let work = move |connection: &Connection| lane::open(connection, &lane, &table, &grant).map(Some);
+        let (epoch, checkpoint) = store.write(work).await?;
+        self.stand = Some(Stand { epoch, checkpoint: checkpoint.clone() });
+        Ok(checkpoint)
+    }
+
+    async fn prepare(&mut self, contract: &Contract) -> Result<()> {
+        if self.targets.iter().any(|t| *t.contract == *contract) {
+            return Ok(());
+        }
+        let (table, contract) = (self.config.table.clone(), Arc::new(contract.clone()));
+        let work = move |connection: &Connection| target::prepare(connection, &table, &contract).map(Some);
+        let target = self.config.store.write(work).await?;
+        self.targets.push(Arc::new(target));
+        Ok(())
+    }
+
+    async fn commit(&mut self, batch: &Batch) -> Result<()> {
+        let name = self.config.lane.to_string();
+        let Some(stand) = self.stand.take() else {
+            return Err(Error::new(ErrorKind::Broken, format!("commit lane {name}"), "the lane is not open"));
+        };
+        let mut checkpoint = stand.checkpoint;
+        checkpoint.advance(&batch.delta)?;
+        let changes = batch.changes.clone();
+        let folded = fold::fold(&changes);
+        if let Some(part) = folded.parts.iter().find(|p| !self.targets.iter().any(|t| *t.contract == *p.contract)) {
+            let why = format!("a contract of stream {} was not prepared", part.contract.stream);
+            return Err(Error::new(ErrorKind::Broken, format!("commit lane {name}"), why));
+        }
+        let mut round = Round {
+            apply: Apply {
+                lane: name,
+                changes,
+                rejected: batch.rejected.clone(),
+                folded,
+                targets: self.targets.clone(),
+                poison: HashMap::new(),
+            },
+            delta: serde_json::to_string(&batch.delta).expect("texts print"),
+            grant: self.config.grant.clone(),
+            epoch: stand.epoch,
+            checkpoint: checkpoint.clone(),
+        };
+        self.config.store.write(move |connection| round.run(connection)).await?;
+        self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.stand = None;
+        Ok(())
+    }
+}
+
+/// One batch with everything that its transaction writes.
+struct Round {
+    apply: Apply,
+    delta: String,
+    grant: String,
+    epoch: i64,
+    checkpoint: Checkpoint,
+}
+
+impl Round {
+    /// I2: rows, quarantine, receipt and checkpoint are one savepoint of one transaction.
+    fn run(&mut self, connection: &Connection) -> Result<Option<()>> {
+        let lane = self.apply.lane.clone();
+        let doing = || format!("write the rows of lane {lane}");
+        let Some(applied) = self.apply.run(connection).doing(doing)? else { return Ok(None) };
+        self.receipt(connection, &applied).doing(doing)?;
+        lane::advance(connection, &lane, self.epoch, &self.checkpoint)?;
+        Ok(Some(()))
+    }
+
+    fn receipt(&self, connection: &Connection, applied: &Applied) -> rusqlite::Result<()> {
+        let changes = self.apply.changes.len();
+        if changes == 0 && applied.quarantined == 0 {
+            return Ok(());
+        }
+        let sql = "INSERT INTO hutong_receipt (lane, delta, \"grant\", changes, written, deleted, quarantined, at_us) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        connection.prepare_cached(sql)?.execute(params![
+            self.apply.lane,
+            self.delta,
+            self.grant,
+            changes as i64,
+            applied.written as i64,
+            applied.deleted as i64,
+            applied.quarantined as i64,
+            now_us(),
+        ])?;
+        Ok(())
+    }
+}

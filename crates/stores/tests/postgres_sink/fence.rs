@@ -1,0 +1,91 @@
+//! Only the newest owner of a lane can commit.
+
+use hutong_core::{ErrorKind, Op, Sink as _};
+
+use crate::given::{Store, Topic, lane, people, person};
+
+#[tokio::test]
+async fn i7_an_earlier_owner_is_shut_out_and_leaves_nothing() {
+    let store = Store::fresh().await;
+    let contract = people();
+    let mut topic = Topic::new(&contract);
+    let mut old = store.opened(0, &contract).await;
+    old.commit(&topic.batch([(Op::Insert, person(1, "张三", 1))])).await.unwrap();
+    let mut new = store.opened(0, &contract).await;
+    let batch = topic.batch([(Op::Insert, person(2, "李四", 2)), (Op::Update, person(1, "张三", 9))]);
+
+    let error = old.commit(&batch).await.unwrap_err();
+
+    assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
+    assert_eq!(store.people().await, ["1|张三|1"]);
+    new.commit(&batch).await.unwrap();
+    assert_eq!(store.people().await, ["1|张三|9", "2|李四|2"]);
+}
+
+#[tokio::test]
+async fn i2_a_step_without_rows_is_fenced_too() {
+    let store = Store::fresh().await;
+    let contract = people();
+    let mut topic = Topic::new(&contract);
+    let mut old = store.opened(0, &contract).await;
+    store.opened(0, &contract).await;
+    topic.change(Op::Insert, person(1, "张三", 1));
+    let error = old.commit(&topic.batch([])).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
+}
+
+#[tokio::test]
+async fn i7_a_commit_that_is_dropped_half_way_leaves_nothing_and_blocks_nobody() {
+    let store = Store::fresh().await;
+    let contract = people();
+    let mut topic = Topic::new(&contract);
+    let mut sink = store.opened(0, &contract).await;
+    let batch = topic.batch((0..20_000).map(|n| (Op::Insert, person(n, "某人", n))));
+    {
+        let commit = sink.commit(&batch);
+        tokio::pin!(commit);
+        // Once the rows are on their way, the owner goes.
+        let begun = async {
+            loop {
+                let busy = "SELECT count(*)::text FROM pg_stat_activity
+                             WHERE application_name = 'hutong replicate.renshe_people.0' AND datname = current_database()";
+                if store.rows(busy).await == ["1"] {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            _ = &mut commit => {}
+            () = begun => {}
+        }
+    }
+    let mut next = store.sink("g1");
+    let checkpoint = next.open(&lane(0)).await.unwrap();
+    next.prepare(&contract).await.unwrap();
+    if checkpoint.is_empty() {
+        assert!(store.people().await.is_empty());
+        next.commit(&batch).await.unwrap();
+    }
+    assert_eq!(store.people().await.len(), 20_000);
+}
+
+#[tokio::test]
+async fn i7_a_lost_connection_is_an_outage_and_the_next_commit_goes_on() {
+    let store = Store::fresh().await;
+    let contract = people();
+    let mut topic = Topic::new(&contract);
+    let mut sink = store.opened(0, &contract).await;
+    sink.commit(&topic.batch([(Op::Insert, person(1, "张三", 1))])).await.unwrap();
+    let batch = topic.batch([(Op::Insert, person(2, "李四", 2))]);
+    store
+        .run(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+              WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await;
+
+    crate::given::persist(&mut sink, 0, &batch).await.unwrap();
+
+    assert_eq!(store.people().await, ["1|张三|1", "2|李四|2"]);
+    assert!(store.quarantine().await.is_empty(), "an outage never fills the quarantine");
+}

@@ -1,0 +1,29 @@
+//! Another grant leaves nothing behind of the one before.
+
+use hutong_core::{ErrorKind, Op, Sink as _};
+
+use crate::given::{Store, Topic, key_only, lane, people, person};
+
+#[tokio::test]
+async fn i5_another_grant_removes_the_lanes_rows_and_starts_anew() {
+    let store = Store::fresh().await;
+    let contract = people();
+    let (mut left, mut right) = (Topic::new(&contract), Topic::new(&contract));
+    let mut old = store.opened(0, &contract).await;
+    let unknown =
+        vec![hutong_core::Value::Integer(9), hutong_core::Value::text("周九"), hutong_core::Value::Unknown];
+    old.commit(&left.batch([(Op::Read, person(1, "张三", 1)), (Op::Update, unknown)])).await.unwrap();
+    store.opened(1, &contract).await.commit(&right.batch([(Op::Read, person(2, "李四", 2))])).await.unwrap();
+    assert_eq!(store.quarantine().await, ["[9]|unknown_value|waiting"]);
+
+    let mut new = store.sink("g2");
+    let checkpoint = new.open(&lane(0)).await.unwrap();
+
+    assert!(checkpoint.is_empty());
+    assert_eq!(store.people().await, ["2|李四|2"]);
+    assert!(store.quarantine().await.is_empty());
+    let error = old.commit(&left.batch([(Op::Delete, key_only(1))])).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
+    let again = store.sink("g2").open(&lane(0)).await.unwrap();
+    assert!(again.is_empty());
+}

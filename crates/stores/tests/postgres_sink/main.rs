@@ -1,0 +1,9 @@
+//! The PostgreSQL sink over a real PostgreSQL.
+
+mod fence;
+mod given;
+mod grant;
+mod own_table;
+mod refuse;
+mod rows;
+mod types;

@@ -1,0 +1,144 @@
+//! The slot of a capture: confirmed after commit, fenced, never pinned, and its loss is said.
+
+mod capture;
+
+use std::time::{Duration, Instant};
+
+use capture::{Capture, people, person};
+use hutong_core::{Class, ErrorKind, Source as _};
+use hutong_stores::postgres::{self, Source};
+
+const PEOPLE: &str = "CREATE TABLE people (id int PRIMARY KEY, name text);";
+
+async fn confirmed(c: &Capture) -> i64 {
+    let sql = "SELECT (confirmed_flush_lsn - '0/0')::int8 FROM pg_replication_slots WHERE slot_name = $1";
+    c.client.query_one(sql, &[&format!("hutong_{}", c.config.capture)]).await.unwrap().get(0)
+}
+
+async fn flushed(c: &Capture) -> i64 {
+    c.client.query_one("SELECT (pg_current_wal_flush_lsn() - '0/0')::int8", &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn an_idle_table_does_not_pin_the_log() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    c.sql("CREATE TABLE busy (n int); INSERT INTO busy SELECT generate_series(1, 10000)").await;
+    let target = flushed(&c).await;
+
+    let until = Instant::now() + Duration::from_secs(20);
+    while confirmed(&c).await < target {
+        assert!(Instant::now() < until, "the confirmed position moves");
+        c.next().await;
+    }
+    assert!(c.batches.last().unwrap().behind.complete_to_us.is_some());
+}
+
+#[tokio::test]
+async fn i1_nothing_is_confirmed_before_it_is_committed_downstream() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    c.catch_up().await;
+    let before = flushed(&c).await;
+    c.sql("INSERT INTO people VALUES (1, '甲')").await;
+
+    // Read, but neither committed nor acknowledged.
+    let batch = loop {
+        let batch = c.source.next().await.unwrap().unwrap();
+        if !batch.changes.is_empty() {
+            break batch;
+        }
+    };
+    assert_eq!(batch.changes.len(), 1);
+    tokio::time::timeout(Duration::from_millis(2500), async { while c.source.next().await.is_ok() {} }).await.unwrap_err();
+    assert!(confirmed(&c).await <= before);
+    c.crash().await;
+    c.catch_up().await;
+    assert_eq!(c.rows("people"), [person(1, "甲")]);
+}
+
+#[tokio::test]
+async fn a_new_owner_ends_the_backend_that_holds_the_slot() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+
+    let mut second = Source::new(c.config.clone());
+    second.open(&c.checkpoint).await.unwrap();
+    c.sql("INSERT INTO people VALUES (1, '甲')").await;
+
+    let error = loop {
+        match c.source.next().await {
+            Ok(_) => continue,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.class(), Class::Retry, "{error:?}");
+    c.source = second;
+    c.catch_up().await;
+    assert_eq!(c.rows("people"), [person(1, "甲")]);
+}
+
+#[tokio::test]
+async fn a_lost_slot_is_said() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    c.source.close().await.unwrap();
+
+    postgres::remove(&c.config.url, &c.config.capture).await.unwrap();
+    postgres::remove(&c.config.url, &c.config.capture).await.unwrap();
+    let error = c.source.open(&c.checkpoint).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PositionLost);
+    assert!(error.hint.is_some());
+
+    // Another system with the same names.
+    let mut elsewhere = c.checkpoint.clone();
+    elsewhere.notes.insert("system".into(), "1".into());
+    elsewhere.positions.clear();
+    let error = c.source.open(&elsewhere).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PositionLost);
+    assert!(error.to_string().contains("system 1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_slot_that_moved_on_is_said() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    c.source.close().await.unwrap();
+    c.sql("INSERT INTO people VALUES (1, '甲')").await;
+    let name = format!("hutong_{}", c.config.capture);
+    c.client.execute("SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", &[&name]).await.unwrap();
+
+    let error = c.source.open(&c.checkpoint).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PositionLost);
+    assert!(error.to_string().contains("moved on"), "{error}");
+}
+
+#[tokio::test]
+async fn a_table_without_identity_is_never_published() {
+    let sql = format!(
+        "{PEOPLE} CREATE TABLE bare (id int NOT NULL UNIQUE, name text); INSERT INTO bare VALUES (1, 'a'); \
+         CREATE TABLE late (id int, name text, PRIMARY KEY (id) DEFERRABLE)"
+    );
+    let tables = [("people", people("people")), ("bare", people("bare")), ("late", people("late"))];
+    let mut c = Capture::new(&sql, &tables).await;
+    c.open().await;
+    // The owner's own statement still works.
+    c.sql("UPDATE bare SET name = 'b'; INSERT INTO people VALUES (1, '甲')").await;
+    c.catch_up().await;
+    assert_eq!(c.rows("people"), [person(1, "甲")]);
+    assert!(c.checkpoint.notes["suspended.public.bare"].contains("replica identity"));
+    assert!(c.checkpoint.notes["suspended.public.late"].contains("non-deferrable"));
+
+    let findings = postgres::probe(&c.config).await;
+    let bad: Vec<_> = findings.iter().filter(|f| !f.ok).map(|f| f.what.as_str()).collect();
+    assert_eq!(bad.len(), 3, "{bad:?}");
+    assert!(findings.iter().any(|f| f.ok && f.what.contains("wal_level is logical")));
+
+    let error = Capture::new("CREATE TABLE b (id int)", &[("b", people("b"))]).await.source.open(&Default::default()).await;
+    assert_eq!(error.unwrap_err().kind, ErrorKind::SchemaConflict);
+}

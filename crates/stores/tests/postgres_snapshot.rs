@@ -1,0 +1,188 @@
+//! The snapshot beside live changes: nothing is lost, nothing old comes after something new.
+
+mod capture;
+
+use std::time::{Duration, Instant};
+
+use capture::{Capture, contract, people, person};
+use hutong_core::{Field, Op, Type, Value};
+use hutong_testkit::launch::Postgres;
+use rand::prelude::*;
+
+const PEOPLE: &str = "CREATE TABLE people (id int PRIMARY KEY, name text);";
+
+fn thousand() -> String {
+    format!("{PEOPLE} INSERT INTO people SELECT i, '旧' || i FROM generate_series(1, 1000) i")
+}
+
+async fn table(c: &Capture) -> Vec<Vec<Value>> {
+    let rows = c.client.query("SELECT id, name FROM people", &[]).await.unwrap();
+    let mut rows: Vec<_> = rows.iter().map(|r| person(r.get::<_, i32>(0).into(), r.get(1))).collect();
+    rows.sort_by_key(|row| format!("{:?}", row[0]));
+    rows
+}
+
+/// A commit is flushed and streamed, but no other session sees it while its standby does not answer.
+#[tokio::test]
+async fn i3_a_commit_that_becomes_visible_after_the_chunk_is_not_lost() {
+    let server = Postgres::start().await.unwrap();
+    let mut c = Capture::at(&server.url(), "held", &thousand(), &[("people", people("people"))]).await;
+    c.config.chunk_rows = 100;
+    c.crash().await;
+    c.until("the first chunk", |c| c.rows("people").len() >= 100).await;
+
+    c.sql("SET synchronous_commit = local").await;
+    c.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
+    c.sql("SELECT pg_reload_conf()").await;
+    let held = hutong_testkit::launch::connect(&server.url()).await.unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let row = held.query_one("SELECT current_setting('synchronous_standby_names')", &[]).await.unwrap();
+        if row.get::<_, String>(0) == "nobody" {
+            break;
+        }
+        assert!(Instant::now() < until);
+    }
+    let commit = held.batch_execute(
+        "BEGIN; UPDATE people SET name = '新' WHERE id = 950; INSERT INTO people VALUES (951000, '新'); \
+         DELETE FROM people WHERE id = 960; COMMIT",
+    );
+    let mut commit = std::pin::pin!(commit);
+    // The change arrives, and chunks are still to be read, while the commit waits.
+    let until = Instant::now() + Duration::from_secs(20);
+    while !c.letters().contains("ucd") {
+        assert!(Instant::now() < until, "the held commit is streamed");
+        tokio::select! {
+            biased;
+            _ = &mut commit => panic!("the commit waits for its standby"),
+            _ = c.next() => {}
+        }
+    }
+    let seen = c.client.query_one("SELECT name FROM people WHERE id = 950", &[]).await.unwrap();
+    assert_eq!(seen.get::<_, String>(0), "旧950", "the commit is not visible yet");
+    // Long enough for every chunk, if they were read now.
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        tokio::select! {
+            biased;
+            _ = &mut commit => panic!("the commit waits for its standby"),
+            _ = c.next() => {}
+        }
+    }
+    let done = c.checkpoint.notes["snapshot.public.people"].contains("\"done\":true");
+    assert!(!done, "no chunk is taken from before a change that was handed out");
+    c.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
+    c.sql("SELECT pg_reload_conf()").await;
+    commit.await.unwrap();
+    c.snapshot_done().await;
+    c.catch_up().await;
+    let equal = c.rows("people") == table(&c).await;
+    assert!(equal, "the replica is the table");
+}
+
+#[tokio::test]
+async fn i7_a_snapshot_goes_on_at_its_last_chunk_beside_live_changes() {
+    let mut c = Capture::new(&thousand(), &[("people", people("people"))]).await;
+    c.config.chunk_rows = 60;
+    c.open_new().await;
+    let writer = hutong_testkit::launch::connect(c.config.url.reveal()).await.unwrap();
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let writing = async {
+        for round in 0..600 {
+            let (a, b) = (random.random_range(1..1100), random.random_range(1..1100));
+            let sql = match random.random_range(0..4) {
+                0 => format!("INSERT INTO people VALUES ({a}, '新{round}') ON CONFLICT (id) DO UPDATE SET name = excluded.name"),
+                1 => format!("UPDATE people SET name = '改{round}' WHERE id BETWEEN {a} AND {}", a + 30),
+                2 => format!("DELETE FROM people WHERE id = {a}"),
+                _ => format!("DELETE FROM people WHERE id = {b}; UPDATE people SET id = {b} WHERE id = {a}"),
+            };
+            writer.batch_execute(&sql).await.unwrap();
+        }
+    };
+    let reading = async {
+        for round in 1..40 {
+            c.next().await;
+            if round % 10 == 0 {
+                c.crash().await;
+            }
+        }
+        c.snapshot_done().await;
+    };
+    tokio::join!(writing, reading);
+    c.catch_up().await;
+    let equal = c.rows("people") == table(&c).await;
+    assert!(equal, "the replica is the table");
+    let reads = c.letters().matches('r').count();
+    assert!(reads <= 1100, "no chunk is taken twice: {reads}");
+}
+
+#[tokio::test]
+async fn a_column_altered_in_mid_snapshot() {
+    let contract = contract(
+        "people",
+        1,
+        vec![Field::new("id", Type::Long), Field::new("name", Type::Text { length: None })],
+    );
+    let mut c = Capture::new(&thousand(), &[("people", contract)]).await;
+    c.config.chunk_rows = 100;
+    c.open_new().await;
+    c.until("some chunks", |c| c.rows("people").len() >= 200).await;
+
+    c.sql("ALTER TABLE people ALTER id TYPE bigint, ADD extra int DEFAULT 7; UPDATE people SET name = 'x' WHERE id = 990")
+        .await;
+    c.snapshot_done().await;
+    c.catch_up().await;
+
+    assert_eq!(c.rows("people").len(), 1000);
+    assert!(c.rows("people").contains(&person(990, "x")));
+}
+
+#[tokio::test]
+async fn a_table_that_no_longer_fits_is_suspended_and_comes_back_whole() {
+    let sql = format!("{PEOPLE} CREATE TABLE other (id int PRIMARY KEY, name text); INSERT INTO people VALUES (1, 'a')");
+    let mut c = Capture::new(&sql, &[("people", people("people")), ("other", people("other"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+
+    c.sql("ALTER TABLE people RENAME name TO label").await;
+    c.sql("INSERT INTO people VALUES (2, 'b'); DELETE FROM people WHERE id = 1; INSERT INTO other VALUES (1, 'o')").await;
+    c.until("the other table goes on", |c| c.rows("other").len() == 1).await;
+    c.catch_up().await;
+    assert!(c.checkpoint.notes["suspended.public.people"].contains("`name` is missing"));
+    let dropped: u64 = c.batches.iter().filter_map(|b| b.dropped.get("suspended")).sum();
+    assert_eq!(dropped, 2, "I3: what is dropped is counted");
+
+    c.sql("ALTER TABLE people RENAME label TO name").await;
+    c.crash().await;
+    c.snapshot_done().await;
+    c.catch_up().await;
+    assert_eq!(c.rows("people"), [person(2, "b")]);
+    assert!(!c.checkpoint.notes.contains_key("suspended.public.people"));
+    assert_eq!(c.rows("other").len(), 1);
+}
+
+#[tokio::test]
+async fn i7_a_large_transaction_is_split_and_goes_on_in_its_middle() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.config.limit.transaction_rows = 1_000;
+    c.open_new().await;
+    c.snapshot_done().await;
+    c.clear();
+
+    c.sql("INSERT INTO people SELECT i, 'x' FROM generate_series(1, 10000) i").await;
+    c.until("a part of it", |c| c.rows("people").len() >= 3_000).await;
+    assert!(c.rows("people").len() < 9_000);
+    c.crash().await;
+    c.catch_up().await;
+
+    assert_eq!(c.letters(), "c".repeat(10_000), "each once");
+    let orders: Vec<_> =
+        c.batches.iter().flat_map(|b| &b.changes).map(|c| c.origin.transaction.as_ref().unwrap().order).collect();
+    assert!(orders.iter().copied().eq(1..=10_000));
+    let last: Vec<_> = c.batches.iter().flat_map(|b| &b.changes).map(|c| c.origin.last).collect();
+    assert_eq!(last.iter().position(|last| *last), Some(9_999), "only the last is the last");
+    assert!(c.batches.iter().all(|b| b.changes.len() <= 1_001), "bounded batches");
+    assert!(c.batches.iter().flat_map(|b| &b.changes).all(|c| c.op == Op::Insert));
+}
