@@ -4,6 +4,29 @@
 //! [`TopicSink`] and [`TopicSource`] are the bus's two ends as the engine sees them; they encode and decode
 //! envelopes and know nothing of which bus carries them.
 
+mod binary;
+mod freshness;
+#[cfg(test)]
+mod oracle;
+mod watch;
+
+pub mod decoder;
+pub mod embedded;
+pub mod envelope;
+pub mod framing;
 pub mod kafka;
 pub mod log;
+pub mod partition;
+pub mod quarantine;
+pub mod registry;
+pub mod topic_sink;
+pub mod topic_source;
+pub mod watermark;
 
+pub use decoder::{Decoder, Outcome};
+pub use registry::{HttpRegistry, RegistryConfig, SchemaRegistry};
+pub use topic_sink::{TopicSink, TopicSinkConfig, TopicStream};
+pub use topic_source::{Limits, TopicSource, TopicSourceConfig};
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,12 @@ use rusqlite::ErrorCode;
 /// Returns the bus's error for one of SQLite's.
 pub(super) fn of(doing: &str, source: &rusqlite::Error) -> Error {
     let (kind, hint) = match source.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => (ErrorKind::Unavailable, "free space on the disk that holds the bus's folder"),
-        Some(ErrorCode::SystemIoFailure) => (ErrorKind::Unavailable, "look at the disk that holds the bus's folder"),
+        Some(ErrorCode::DiskFull) => {
+            (ErrorKind::Unavailable, "free space on the disk that holds the bus's folder")
+        }
+        Some(ErrorCode::SystemIoFailure) => {
+            (ErrorKind::Unavailable, "look at the disk that holds the bus's folder")
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             (ErrorKind::Unavailable, "close other programs that write to the bus's file")
         }
@@ -15,9 +19,10 @@ pub(super) fn of(doing: &str, source: &rusqlite::Error) -> Error {
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             (ErrorKind::Denied, "let the user that runs hutong write to the bus's folder")
         }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            (ErrorKind::Broken, "the bus's file is damaged: stop, keep a copy, restore a backup or start a new folder")
-        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
+            ErrorKind::Broken,
+            "the bus's file is damaged: stop, keep a copy, restore a backup or start a new folder",
+        ),
         _ => (ErrorKind::Broken, ""),
     };
     let error = Error::new(kind, doing, source.to_string());

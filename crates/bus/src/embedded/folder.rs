@@ -52,16 +52,27 @@ impl Default for Options {
     }
 }
 
+/// The folder, owned by this process.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that was forked at this moment still has the file open. Nothing to
+        // do about an error; the lock ends with the process.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Returns the path of the bus's file.
 pub(super) fn file(folder: &Path) -> PathBuf {
     folder.join("bus.sqlite")
 }
 
-/// Makes the folder and locks it for this process; the lock lasts as long as the returned file is open,
+/// Makes the folder and locks it for this process; the lock lasts as long as the returned value,
 /// and ends with the process however that ends (I7).
-pub(super) fn lock(folder: &Path) -> Result<File> {
+pub(super) fn lock(folder: &Path) -> Result<Lock> {
     let doing = || format!("open the bus's folder {}", folder.display());
-    fs::create_dir_all(folder).or_kind(ErrorKind::Denied, doing)?;
+    make(folder).or_kind(ErrorKind::Denied, doing)?;
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -77,8 +88,9 @@ pub(super) fn lock(folder: &Path) -> Result<File> {
                 Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
                 _ => "another process".into(),
             };
-            return Err(Error::new(ErrorKind::Config, doing(), format!("{owner} has it open"))
-                .hint(format!("one process owns an embedded bus: stop {owner}, name another folder, or use Kafka")));
+            return Err(Error::new(ErrorKind::Config, doing(), format!("{owner} has it open")).hint(
+                format!("one process owns an embedded bus: stop {owner}, name another folder, or use Kafka"),
+            ));
         }
         Err(TryLockError::Error(e)) => return Err(Error::caused(ErrorKind::Unavailable, doing(), e)),
     }
@@ -87,7 +99,16 @@ pub(super) fn lock(folder: &Path) -> Result<File> {
         .and_then(|()| file.seek(SeekFrom::Start(0)))
         .and_then(|_| file.write_all(pid.as_bytes()))
         .or_kind(ErrorKind::Unavailable, doing)?;
-    Ok(file)
+    Ok(Lock(file))
+}
+
+/// Makes the folder, for its owner only: the log holds rows of people.
+fn make(folder: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// Opens the one writing connection, and makes the tables in a new file.
@@ -95,9 +116,11 @@ pub(super) fn open_to_write(folder: &Path) -> Result<Connection> {
     let doing = "open the bus's file";
     let mut db = Connection::open(file(folder)).doing(doing)?;
     db.busy_timeout(Duration::from_secs(10)).doing(doing)?;
-    // Rows are envelopes of some hundred bytes to some kilobytes: larger pages keep them out of overflow pages.
+    // Rows are envelopes of some hundred bytes to some kilobytes: larger pages keep them out of overflow
+    // pages. The limit shrinks the write-ahead log again after a large transaction.
     db.execute_batch(
-        "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+        "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON; PRAGMA cache_size = -32768; PRAGMA journal_size_limit = 67108864;",
     )
     .doing(doing)?;
     db.set_prepared_statement_cache_capacity(64);
@@ -128,8 +151,12 @@ fn layout(db: &Connection) -> Result<i64> {
     let doing = "read the layout of the bus's file";
     let layout = db.query_row("PRAGMA user_version", [], |row| row.get(0)).doing(doing)?;
     if layout > LAYOUT {
-        return Err(Error::new(ErrorKind::Config, doing, format!("it has layout {layout}, this Hutong knows {LAYOUT}"))
-            .hint("use the newer Hutong that wrote it"));
+        return Err(Error::new(
+            ErrorKind::Config,
+            doing,
+            format!("it has layout {layout}, this Hutong knows {LAYOUT}"),
+        )
+        .hint("use the newer Hutong that wrote it"));
     }
     Ok(layout)
 }

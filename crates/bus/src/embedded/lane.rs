@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::error::Wrap;
 use super::log::Bus;
 use super::topic;
-use crate::log::{Headers, Outgoing};
+use crate::log::{Headers, Outgoing, checkpoint_topic};
 
 /// The one writer of a lane.
 pub(super) struct Writer {
@@ -24,7 +24,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Makes a writer; it touches nothing.
     pub(super) fn new(bus: Arc<Bus>, lane: &LaneId) -> Self {
-        let checkpoint_topic = format!("{}.checkpoint.{}", bus.name(), lane.pipeline).into();
+        let checkpoint_topic = checkpoint_topic(bus.name(), &lane.pipeline).into();
         Self { bus, lane: lane.to_string().into(), checkpoint_topic, partition: lane.partition, epoch: None }
     }
 }
@@ -32,11 +32,12 @@ impl Writer {
 #[async_trait]
 impl crate::log::Writer for Writer {
     async fn open(&mut self) -> Result<Option<Bytes>> {
-        let (lane, name, partition) = (Arc::clone(&self.lane), Arc::clone(&self.checkpoint_topic), self.partition);
+        let (lane, name, partition) =
+            (Arc::clone(&self.lane), Arc::clone(&self.checkpoint_topic), self.partition);
         // Commits run one after the other, so those of earlier owners have ended when this one runs.
         let (epoch, checkpoint) = self
             .bus
-            .writer()?
+            .writes()?
             .run(move |db, _| {
                 let epoch = raise(db, &lane)?;
                 let topic = topic::grow(db, &name, partition)?;
@@ -61,7 +62,7 @@ impl crate::log::Writer for Writer {
         });
         let lane = Arc::clone(&self.lane);
         self.bus
-            .writer()?
+            .writes()?
             .run(move |db, touched| {
                 if current(db, &lane)? != Some(epoch) {
                     return Err(Error::new(ErrorKind::Fenced, doing, "a newer owner has taken it"));

@@ -1,13 +1,13 @@
 //! The bus in one folder, behind the trait [`Log`].
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
+use rusqlite::Connection;
 
-use super::folder::{self, Options};
+use super::folder::{self, Lock, Options};
 use super::reader::{Pool, Reader};
 use super::writer::{Wakes, Writer};
 use super::{lane, topic};
@@ -24,7 +24,7 @@ pub struct Bus {
     pub(super) wakes: Arc<Wakes>,
     name: String,
     this: Weak<Self>,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Bus {
@@ -51,10 +51,17 @@ impl Bus {
         options: Options,
         writer: Option<Writer>,
         wakes: Arc<Wakes>,
-        lock: Option<File>,
+        lock: Option<Lock>,
     ) -> Arc<Self> {
         let reads = Arc::new(Pool::new(folder.to_owned(), options.readers));
-        Arc::new_cyclic(|this| Self { writer, reads, wakes, name: options.bus, this: Weak::clone(this), _lock: lock })
+        Arc::new_cyclic(|this| Self {
+            writer,
+            reads,
+            wakes,
+            name: options.bus,
+            this: Weak::clone(this),
+            _lock: lock,
+        })
     }
 
     /// Forgets the records of a partition before an offset; the offsets of the others stay as they are.
@@ -64,8 +71,9 @@ impl Bus {
     pub async fn delete_before(&self, topic: &str, partition: u32, offset: u64) -> Result<u64> {
         let doing = format!("trim topic {topic} partition {partition}");
         let name = topic.to_owned();
-        let missing = move || Error::new(ErrorKind::Config, doing.clone(), "there is no such topic or partition");
-        let writer = self.writer()?;
+        let missing =
+            move || Error::new(ErrorKind::Config, doing.clone(), "there is no such topic or partition");
+        let writer = self.writes()?;
         let (topic, first) = writer
             .run(move |db, _| {
                 let topic = topic::find(db, &name)?.ok_or_else(&missing)?;
@@ -75,6 +83,19 @@ impl Bus {
             .await?;
         while writer.run(move |db, _| topic::sweep(db, topic, partition, SWEEP)).await? == SWEEP {}
         Ok(first)
+    }
+
+    /// Returns the first kept offset of a partition whose record was written at a time (microseconds since
+    /// 1970 UTC) or later, and the end when there is none: where a history of some days begins.
+    pub async fn offset_since(&self, topic: &str, partition: u32, written_us: i64) -> Result<u64> {
+        let (name, doing) = (topic.to_owned(), format!("look into topic {topic} partition {partition}"));
+        let since = move |db: &Connection| {
+            let topic = topic::find(db, &name)?;
+            let since =
+                topic.map(|topic| topic::since(db, topic, partition, written_us)).transpose()?.flatten();
+            since.ok_or_else(|| Error::new(ErrorKind::Config, doing, "there is no such topic or partition"))
+        };
+        self.reads.run(since).await
     }
 
     /// States whether the bus was opened to read only.
@@ -87,7 +108,7 @@ impl Bus {
         &self.name
     }
 
-    pub(super) fn writer(&self) -> Result<&Writer> {
+    pub(super) fn writes(&self) -> Result<&Writer> {
         self.writer.as_ref().ok_or_else(|| {
             Error::new(ErrorKind::Denied, "write to the bus", "it was opened to read only")
                 .hint("ask the running process, or start one")
@@ -103,7 +124,7 @@ impl Bus {
 impl Log for Bus {
     async fn ensure(&self, topic: &TopicSpec) -> Result<Vec<String>> {
         let wish = topic.clone();
-        self.writer()?.run(move |db, _| topic::ensure(db, &wish)).await
+        self.writes()?.run(move |db, _| topic::ensure(db, &wish)).await
     }
 
     async fn extent(&self, topic: &str) -> Result<Option<Extent>> {

@@ -1,7 +1,7 @@
 //! The embedded bus: the same topics and the same registry in one folder, for one process (DESIGN section 8).
 //!
 //! One SQLite file in WAL mode with `synchronous=FULL` holds topics, records, lanes and schemas. One OS
-//! thread ([`writer`]) owns the only writing connection and commits everything that waits in one
+//! thread (`writer`) owns the only writing connection and commits everything that waits in one
 //! transaction; readers have connections of their own and are never in its way. Knows bytes and
 //! schema texts, not changes.
 

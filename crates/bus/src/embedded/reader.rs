@@ -93,8 +93,12 @@ impl Reader {
                 let range = topic.map(|t| topic::range(db, t, partition)).transpose()?.flatten();
                 let (Some(topic), Some((first, end))) = (topic, range) else {
                     // A replicate may start before the capture that creates its topic.
-                    return Err(Error::new(ErrorKind::Unavailable, doing(), "there is no such topic or partition yet")
-                        .hint("start the capture that fills it"));
+                    return Err(Error::new(
+                        ErrorKind::Unavailable,
+                        doing(),
+                        "there is no such topic or partition yet",
+                    )
+                    .hint("start the capture that fills it"));
                 };
                 if place < first || place > end {
                     let why = if place < first { "it was trimmed" } else { "it is beyond the end" };

@@ -77,7 +77,8 @@ fn add_partitions(db: &Connection, topic: Topic, from: u32, to: u32) -> Result<(
 /// Returns the extent of every partition.
 pub(super) fn extent(db: &Connection, topic: Topic) -> Result<Extent> {
     let doing = "read the extent of a topic";
-    let mut query = db.prepare_cached("SELECT partition, first, next FROM extent WHERE topic = ?").doing(doing)?;
+    let mut query =
+        db.prepare_cached("SELECT partition, first, next FROM extent WHERE topic = ?").doing(doing)?;
     let rows = query
         .query_map([topic.id], |r| Ok((r.get(0)?, (r.get::<_, i64>(1)? as u64, r.get::<_, i64>(2)? as u64))))
         .doing(doing)?;
@@ -90,7 +91,9 @@ pub(super) fn range(db: &Connection, topic: Topic, partition: u32) -> Result<Opt
     let mut query =
         db.prepare_cached("SELECT first, next FROM extent WHERE topic = ? AND partition = ?").doing(doing)?;
     query
-        .query_row(params![topic.id, partition], |r| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64)))
+        .query_row(params![topic.id, partition], |r| {
+            Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64))
+        })
         .optional()
         .doing(doing)
 }
@@ -98,8 +101,9 @@ pub(super) fn range(db: &Connection, topic: Topic, partition: u32) -> Result<Opt
 /// Writes records behind the ends of their partitions and returns the offset of each (I4: in their order).
 pub(super) fn append(db: &Connection, records: Vec<Outgoing>, touched: &mut Touched) -> Result<Vec<u64>> {
     let doing = "write records";
-    let written_us =
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX));
+    let written_us = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX));
     let mut insert = db.prepare_cached("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?, ?)").doing(doing)?;
     let mut ends: HashMap<(Arc<str>, u32), (Topic, u64)> = HashMap::new();
     let mut offsets = Vec::with_capacity(records.len());
@@ -218,6 +222,32 @@ pub(super) fn read(
     Ok(fetched)
 }
 
+/// Returns the first kept offset whose record was written at a time or later; the end when there is none.
+pub(super) fn since(db: &Connection, topic: Topic, partition: u32, written_us: i64) -> Result<Option<u64>> {
+    let doing = "find an offset by time";
+    let Some((first, next)) = range(db, topic, partition)? else { return Ok(None) };
+    let mut query = db
+        .prepare_cached(
+            "SELECT offset, written_us FROM record WHERE topic = ? AND partition = ? AND offset >= ?
+             ORDER BY offset LIMIT 1",
+        )
+        .doing(doing)?;
+    // Everything before `low` is older, everything from `high` on is not.
+    let (mut low, mut high) = (first, next);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let found: Option<(i64, i64)> = query
+            .query_row(params![topic.id, partition, middle as i64], |r| Ok((r.get(0)?, r.get(1)?)))
+            .optional()
+            .doing(doing)?;
+        match found {
+            Some((offset, written)) if written < written_us => low = offset as u64 + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(Some(low))
+}
+
 /// Moves the first kept offset of a partition forward, never back and never past the end; returns it.
 pub(super) fn trim(db: &Connection, topic: Topic, partition: u32, before: u64) -> Result<Option<u64>> {
     let Some((first, next)) = range(db, topic, partition)? else { return Ok(None) };
@@ -232,7 +262,7 @@ pub(super) fn trim(db: &Connection, topic: Topic, partition: u32, before: u64) -
 pub(super) fn sweep(db: &Connection, topic: Topic, partition: u32, limit: usize) -> Result<usize> {
     let Some((first, _)) = range(db, topic, partition)? else { return Ok(0) };
     let doing = "remove trimmed records";
-    // The offsets of a key index entry must go with its record.
+    // A key's entry goes with its record.
     db.prepare_cached("DELETE FROM latest WHERE topic = ? AND partition = ? AND offset < ?")
         .and_then(|mut delete| delete.execute(params![topic.id, partition, first as i64]))
         .doing(doing)?;
@@ -256,12 +286,14 @@ fn pack(headers: &Headers) -> Option<Vec<u8>> {
 }
 
 fn unpack(mut packed: Bytes) -> Result<Headers> {
-    let broken = || Error::new(ErrorKind::Broken, "read a record's headers", "they are not as Hutong packs them");
+    let broken =
+        || Error::new(ErrorKind::Broken, "read a record's headers", "they are not as Hutong packs them");
     let mut part = || -> Result<Option<Bytes>> {
         if packed.is_empty() {
             return Ok(None);
         }
-        let length = packed.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or_else(broken)?;
+        let length =
+            packed.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes).ok_or_else(broken)?;
         let _ = packed.split_to(4);
         if packed.len() < length as usize {
             return Err(broken());
@@ -274,4 +306,28 @@ fn unpack(mut packed: Bytes) -> Result<Headers> {
         headers.push((name, part()?.ok_or_else(broken)?));
     }
     Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn headers_come_back_and_a_cut_is_an_error_or_an_end(
+            headers in vec((".{0,9}", vec(any::<u8>(), 0..9)), 0..5),
+        ) {
+            let headers: Headers = headers.into_iter().map(|(name, value)| (name, value.into())).collect();
+            let packed = Bytes::from(pack(&headers).unwrap_or_default());
+            prop_assert_eq!(&unpack(packed.clone()).unwrap(), &headers);
+            for cut in 0..packed.len() {
+                if let Ok(fewer) = unpack(packed.slice(..cut)) {
+                    prop_assert!(fewer.len() < headers.len() && headers.starts_with(&fewer));
+                }
+            }
+        }
+    }
 }

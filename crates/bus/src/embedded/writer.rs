@@ -78,9 +78,12 @@ impl Writer {
             };
             let kept = result.is_ok();
             // Nobody may wait any more: a caller that was dropped.
-            (kept, Box::new(move |committed: Result<()>| {
-                let _ = reply.send(result.and_then(|value| committed.map(|()| value)));
-            }))
+            (
+                kept,
+                Box::new(move |committed: Result<()>| {
+                    let _ = reply.send(result.and_then(|value| committed.map(|()| value)));
+                }),
+            )
         });
         let gone = || Error::new(ErrorKind::Unavailable, "write to the bus", "its writing thread has ended");
         let jobs = self.jobs.as_ref().ok_or_else(gone)?;
@@ -120,7 +123,8 @@ impl Wakes {
 fn commit(db: &Connection, group: Vec<Job>, wakes: &Wakes) {
     let mut touched = Touched::new();
     let mut replies: Vec<Reply> = Vec::with_capacity(group.len());
-    let mut outcome = db.execute_batch("BEGIN IMMEDIATE").map_err(|e| error::of("begin a write to the bus", &e));
+    let mut outcome =
+        db.execute_batch("BEGIN IMMEDIATE").map_err(|e| error::of("begin a write to the bus", &e));
     for job in group {
         if let Err(fault) = &outcome {
             replies.push(job(Turn::Refuse(error::again(fault))).1);
@@ -161,8 +165,11 @@ fn in_savepoint(db: &Connection, job: Job, touched: &mut Touched) -> (Reply, Res
     }
     if db.is_autocommit() {
         let why = "the disk is full or refuses to write, and the transaction was undone";
-        return (reply, Err(Error::new(ErrorKind::Unavailable, "write to the bus", why)
-            .hint("look at the disk that holds the bus's folder")));
+        return (
+            reply,
+            Err(Error::new(ErrorKind::Unavailable, "write to the bus", why)
+                .hint("look at the disk that holds the bus's folder")),
+        );
     }
     let end = if kept { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
     (reply, db.execute_batch(end).map_err(|e| error::of("write to the bus", &e)))

@@ -1,0 +1,120 @@
+//! Records of a topic into changes: framing, the registry's schemas, and one compiled plan a schema id.
+//!
+//! Used by [`crate::TopicSource`] and by everything that only looks at a topic.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hutong_core::{Change, Contract, Error, ErrorKind, Result};
+
+use crate::envelope::{Decoded, Plan};
+use crate::framing;
+use crate::log::Incoming;
+use crate::registry::SchemaRegistry;
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// A change.
+    Change(Box<Change>),
+    /// Nothing that a lane carries, by a named rule: `tombstone`, `message`.
+    Dropped(&'static str),
+    /// It cannot be read, by a named rule: `decode`, `unknown_schema`.
+    Unreadable {
+        /// The rule.
+        rule: &'static str,
+        /// Why, in words, without any of its bytes.
+        reason: String,
+    },
+}
+
+/// What is known of a schema id.
+enum Known {
+    Plan(Box<Plan>),
+    NoEnvelope(String),
+    Absent,
+}
+
+/// Decodes the records of one topic.
+pub struct Decoder {
+    registry: Arc<dyn SchemaRegistry>,
+    contract: Arc<Contract>,
+    plans: HashMap<u32, Known>,
+    foreign_before_full: bool,
+}
+
+impl Decoder {
+    /// Makes the decoder of a topic whose rows are to be read by `contract`.
+    pub fn new(registry: Arc<dyn SchemaRegistry>, contract: Arc<Contract>) -> Self {
+        Self { registry, contract, plans: HashMap::new(), foreign_before_full: false }
+    }
+
+    /// Says that old rows of a writer other than Hutong are whole (REPLICA IDENTITY FULL); otherwise only
+    /// their key counts.
+    #[must_use]
+    pub fn foreign_before_full(mut self, full: bool) -> Self {
+        self.foreign_before_full = full;
+        self
+    }
+
+    /// Asks the registry for every schema that the records name and that is not known yet.
+    ///
+    /// `Err(Unavailable)` when the registry is away: an outage never makes a record unreadable.
+    /// `Err(SchemaConflict)` when a schema and the contract do not fit. Cancel safe.
+    pub async fn learn(&mut self, records: &[Incoming]) -> Result<()> {
+        // An id that was unknown may be known by now: it is asked for once in each call.
+        self.plans.retain(|_, known| !matches!(known, Known::Absent));
+        for record in records {
+            let Some(id) = record.value.as_deref().and_then(framing::id) else { continue };
+            if self.plans.contains_key(&id) {
+                continue;
+            }
+            let known = match self.registry.by_id(id).await? {
+                None => Known::Absent,
+                Some(text) => match Plan::compile(&text, &self.contract) {
+                    Ok(plan) => Known::Plan(Box::new(plan.foreign_before_full(self.foreign_before_full))),
+                    Err(error) if error.kind == ErrorKind::Malformed => Known::NoEnvelope(error.why()),
+                    Err(error) => return Err(error),
+                },
+            };
+            self.plans.insert(id, known);
+        }
+        Ok(())
+    }
+
+    /// Decodes a record whose schema was learnt.
+    pub fn decode(&mut self, record: &Incoming) -> Outcome {
+        let unreadable = |rule, reason: String| Outcome::Unreadable { rule, reason };
+        // Some writers mark a deleted key by an empty value instead of none.
+        let Some(value) = record.value.as_ref().filter(|v| !v.is_empty()) else {
+            return Outcome::Dropped("tombstone");
+        };
+        let (id, body) = match framing::split(value) {
+            Ok(split) => split,
+            Err(error) => return unreadable("decode", error.why()),
+        };
+        match self.plans.get_mut(&id) {
+            Some(Known::Plan(plan)) => match plan.decode(&body, record.offset) {
+                Ok(Decoded::Change(change)) => Outcome::Change(change),
+                Ok(Decoded::Dropped(rule)) => Outcome::Dropped(rule),
+                Err(error) => unreadable("decode", error.why()),
+            },
+            Some(Known::NoEnvelope(why)) => unreadable("decode", format!("schema {id}: {why}")),
+            Some(Known::Absent) | None => {
+                unreadable("unknown_schema", format!("the registry knows no schema {id}"))
+            }
+        }
+    }
+
+    /// Decodes one record; `None` when a named rule drops it.
+    pub async fn decode_one(&mut self, record: &Incoming) -> Result<Option<Change>> {
+        self.learn(std::slice::from_ref(record)).await?;
+        match self.decode(record) {
+            Outcome::Change(change) => Ok(Some(*change)),
+            Outcome::Dropped(_) => Ok(None),
+            Outcome::Unreadable { reason, .. } => {
+                Err(Error::new(ErrorKind::Malformed, format!("read the record at {}", record.offset), reason))
+            }
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The codec as a whole: against `apache-avro`, against itself, and against Debezium's schemas.
+
+mod any_change;
+mod avro;
+mod foreign;
+mod refusal;
+mod round_trip;

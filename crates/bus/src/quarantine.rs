@@ -1,0 +1,137 @@
+//! The quarantine record of a capture: what could not go into a topic, with the reason (I3).
+//!
+//! Its form is `schemas/hutong_quarantine.avsc`.
+
+use bytes::{Bytes, BytesMut};
+use hutong_core::{Error, ErrorKind, Rejected, Result};
+
+use crate::binary::{Input, put_bytes, put_long, put_null, put_some};
+use crate::framing;
+
+/// The schema of the record, as it is registered.
+pub const SCHEMA: &str = include_str!("../../../schemas/hutong_quarantine.avsc");
+
+const VERSION: i64 = 1;
+
+/// Returns the name of a topic's quarantine: `<owner>.<stream>.quarantine`, shared by its generations.
+pub fn topic(change_topic: &str) -> String {
+    let stream = match change_topic.rsplit_once(".v") {
+        Some((stream, generation)) if generation.bytes().all(|b| b.is_ascii_digit()) => stream,
+        _ => change_topic,
+    };
+    format!("{stream}.quarantine")
+}
+
+/// Encodes a record, framed with the id of its registered schema.
+pub(crate) fn encode(
+    schema_id: u32,
+    lane: &str,
+    rejected: &Rejected,
+    at_us: i64,
+    envelope: Option<&Bytes>,
+) -> Bytes {
+    let mut out = BytesMut::new();
+    out.extend_from_slice(&framing::head(schema_id));
+    put_long(&mut out, VERSION);
+    for text in [lane, &rejected.stream, rejected.rule, &rejected.reason, &rejected.position.to_string()] {
+        put_bytes(&mut out, text.as_bytes());
+    }
+    put_long(&mut out, at_us);
+    match envelope {
+        Some(bytes) => {
+            put_some(&mut out);
+            put_bytes(&mut out, bytes);
+        }
+        None => put_null(&mut out),
+    }
+    match &rejected.record {
+        Some(trace) => {
+            put_some(&mut out);
+            put_bytes(&mut out, trace.topic.as_bytes());
+            put_long(&mut out, trace.partition.into());
+            put_long(&mut out, trace.offset as i64);
+            match trace.schema_id {
+                Some(id) => {
+                    put_some(&mut out);
+                    put_long(&mut out, id.into());
+                }
+                None => put_null(&mut out),
+            }
+            put_bytes(&mut out, trace.digest.as_bytes());
+        }
+        None => put_null(&mut out),
+    }
+    out.freeze()
+}
+
+/// What a quarantine record says, without the change itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The lane that set it aside.
+    pub lane: String,
+    /// The rule.
+    pub rule: String,
+    /// Why, in words.
+    pub reason: String,
+    /// Its position in the lane's source, hexadecimal.
+    pub position: String,
+    /// When it was set aside, microseconds since 1970 UTC.
+    pub at_us: i64,
+    /// The framed envelope, when the change could be written.
+    pub envelope: Option<Bytes>,
+}
+
+/// Reads a quarantine record. `Err(Malformed)` for anything else, and for a newer version of it.
+pub fn decode(value: &Bytes) -> Result<Kept> {
+    let malformed = |why: &str| Error::new(ErrorKind::Malformed, "read a quarantine record", why);
+    let (_, body) = framing::split(value)?;
+    let mut input = Input::new(&body);
+    let mut read = || -> std::result::Result<(i64, Kept), &'static str> {
+        let version = input.long()?;
+        let lane = input.str()?.to_owned();
+        input.str()?;
+        let (rule, reason) = (input.str()?.to_owned(), input.str()?.to_owned());
+        let (position, at_us) = (input.str()?.to_owned(), input.long()?);
+        let envelope = if input.index()? == 1 { Some(input.bytes()?) } else { None };
+        Ok((version, Kept { lane, rule, reason, position, at_us, envelope }))
+    };
+    match read() {
+        Ok((VERSION, kept)) => Ok(kept),
+        Ok((version, _)) => Err(malformed(&format!("its version is {version}, this program knows {VERSION}"))),
+        Err(fault) => Err(malformed(fault)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hutong_core::{Position, RecordTrace};
+
+    use super::*;
+    use crate::oracle;
+
+    #[test]
+    fn i3_is_what_its_schema_says() {
+        let trace =
+            RecordTrace { topic: "t".into(), partition: 1, offset: 2, schema_id: Some(3), digest: "00".into() };
+        let rejected = Rejected {
+            rule: "decode",
+            reason: "it ends too early".into(),
+            position: Position::offset(2),
+            stream: "s".into(),
+            change: None,
+            record: Some(trace),
+        };
+        let bytes = encode(5, "capture.a.0", &rejected, 1, Some(&Bytes::from_static(b"\0\0\0\0\x01x")));
+        let read = oracle::read(SCHEMA, &bytes[framing::HEAD..]);
+        assert!(format!("{read:?}").contains("it ends too early"));
+        let kept = decode(&bytes).unwrap();
+        assert_eq!((kept.lane.as_str(), kept.rule.as_str(), kept.at_us), ("capture.a.0", "decode", 1));
+        assert_eq!(kept.envelope, Some(Bytes::from_static(b"\0\0\0\0\x01x")));
+    }
+
+    #[test]
+    fn generations_share_a_topic() {
+        assert_eq!(topic("gongan.population_base.v1"), "gongan.population_base.quarantine");
+        assert_eq!(topic("gongan.vital"), "gongan.vital.quarantine");
+    }
+}

@@ -1,0 +1,226 @@
+//! The client of a registry that speaks the Confluent REST API.
+//!
+//! Calls the API itself: the client library keeps neither the status nor the registry's reasons, and both
+//! decide here whether a lane retries or halts. Source: Confluent Schema Registry API reference, v1.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hutong_core::{Error, ErrorKind, Result, Secret};
+use reqwest::{Client, Method, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use super::SchemaRegistry;
+
+const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+/// Answers are schema texts and short messages; nothing else is read to its end.
+const ANSWER_LIMIT_BYTES: usize = 16 << 20;
+
+/// How a registry is reached.
+#[derive(Debug, Clone)]
+pub struct RegistryConfig {
+    /// Its addresses with path, tried in order: `http://registry:8081`.
+    pub urls: Vec<String>,
+    /// User and password, when it asks for them.
+    pub basic: Option<(String, Secret)>,
+    /// How long one request may take.
+    pub timeout: Duration,
+}
+
+impl RegistryConfig {
+    /// Describes a registry at one address, without credentials, with 10 seconds a request.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { urls: vec![url.into()], basic: None, timeout: Duration::from_secs(10) }
+    }
+}
+
+/// A registry that speaks the Confluent REST API.
+pub struct HttpRegistry {
+    client: Client,
+    urls: Vec<String>,
+    basic: Option<(String, Secret)>,
+}
+
+/// The body of every error that the API documents.
+#[derive(Debug, Default, Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    error_code: i64,
+    #[serde(default)]
+    message: String,
+}
+
+impl HttpRegistry {
+    /// Makes the client; touches the network only when it is asked something.
+    pub fn new(config: RegistryConfig) -> Result<Self> {
+        let doing = "make the registry's client";
+        if config.urls.is_empty() {
+            return Err(Error::new(ErrorKind::Config, doing, "it has no address"));
+        }
+        let client = Client::builder()
+            .timeout(config.timeout)
+            .connect_timeout(config.timeout)
+            .build()
+            .map_err(|e| Error::caused(ErrorKind::Config, doing, e))?;
+        let urls = config.urls.iter().map(|u| u.trim_end_matches('/').to_owned()).collect();
+        Ok(Self { client, urls, basic: config.basic })
+    }
+
+    /// Sends a request to the first address that answers.
+    async fn send(&self, doing: &str, method: Method, path: &str, body: Option<&Json>) -> Result<Response> {
+        let mut last = None;
+        for url in &self.urls {
+            let mut request = self.client.request(method.clone(), format!("{url}{path}"));
+            request = request.header("Accept", MEDIA_TYPE);
+            if let Some((user, password)) = &self.basic {
+                request = request.basic_auth(user, Some(password.reveal()));
+            }
+            if let Some(body) = body {
+                request = request.header("Content-Type", MEDIA_TYPE).body(body.to_string());
+            }
+            match request.send().await {
+                Ok(answer) if answer.status().is_server_error() => {
+                    last = Some(refused(doing, answer).await);
+                }
+                Ok(answer) => return Ok(answer),
+                // The address may hold a password; the error says enough without it.
+                Err(error) => last = Some(Error::caused(ErrorKind::Unavailable, doing, error.without_url())),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::new(ErrorKind::Config, doing, "the registry has no address")))
+    }
+}
+
+#[async_trait]
+impl SchemaRegistry for HttpRegistry {
+    async fn register(&self, subject: &str, schema: &str) -> Result<u32> {
+        #[derive(Deserialize)]
+        struct Registered {
+            id: u32,
+        }
+        let doing = format!("register the schema of {subject}");
+        let path = format!("/subjects/{}/versions", escape(subject));
+        let body = json!({"schemaType": "AVRO", "schema": schema});
+        let answer = self.send(&doing, Method::POST, &path, Some(&body)).await?;
+        if !answer.status().is_success() {
+            return Err(refused(&doing, answer).await);
+        }
+        Ok(read::<Registered>(&doing, answer).await?.id)
+    }
+
+    async fn by_id(&self, id: u32) -> Result<Option<String>> {
+        #[derive(Deserialize)]
+        struct Found {
+            schema: String,
+        }
+        let doing = format!("fetch schema {id}");
+        let answer = self.send(&doing, Method::GET, &format!("/schemas/ids/{id}"), None).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            let refusal = refusal(answer).await;
+            // 40403: no such schema. Anything else that is not found is a wrong address, not a wrong id.
+            return match refusal.error_code {
+                40403 | 40402 | 404 => Ok(None),
+                _ => Err(Error::new(ErrorKind::Config, doing, "the registry has no such path")
+                    .hint("check the registry's address and path")),
+            };
+        }
+        if !answer.status().is_success() {
+            return Err(refused(&doing, answer).await);
+        }
+        // A schema of another type than Avro is found to be none when it is compiled.
+        Ok(Some(read::<Found>(&doing, answer).await?.schema))
+    }
+
+    async fn set_compatibility(&self, subject: &str, level: &str) -> Result<()> {
+        let doing = format!("set the compatibility of {subject} to {level}");
+        let path = format!("/config/{}", escape(subject));
+        let answer = self.send(&doing, Method::PUT, &path, Some(&json!({"compatibility": level}))).await?;
+        if answer.status().is_success() { Ok(()) } else { Err(refused(&doing, answer).await) }
+    }
+
+    async fn check(&self, subject: &str, schema: &str) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Checked {
+            is_compatible: bool,
+            #[serde(default)]
+            messages: Option<Vec<String>>,
+        }
+        let doing = format!("check the schema of {subject}");
+        let path = format!("/compatibility/subjects/{}/versions?verbose=true", escape(subject));
+        let body = json!({"schemaType": "AVRO", "schema": schema});
+        let answer = self.send(&doing, Method::POST, &path, Some(&body)).await?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            // No such subject yet: nothing to be incompatible with.
+            return Ok(Vec::new());
+        }
+        if !answer.status().is_success() {
+            return Err(refused(&doing, answer).await);
+        }
+        let checked: Checked = read(&doing, answer).await?;
+        if checked.is_compatible {
+            return Ok(Vec::new());
+        }
+        let messages = checked.messages.unwrap_or_default();
+        Ok(if messages.is_empty() { vec!["the registry does not say why".to_owned()] } else { messages })
+    }
+}
+
+/// Reads an answer's body, which may not be longer than [`ANSWER_LIMIT_BYTES`].
+async fn body(doing: &str, mut answer: Response) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) if bytes.len() + chunk.len() <= ANSWER_LIMIT_BYTES => bytes.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Err(Error::new(ErrorKind::Unavailable, doing, "the answer is too long")),
+            Ok(None) => return Ok(bytes),
+            Err(error) => return Err(Error::caused(ErrorKind::Unavailable, doing, error.without_url())),
+        }
+    }
+}
+
+async fn read<T: for<'de> Deserialize<'de>>(doing: &str, answer: Response) -> Result<T> {
+    let bytes = body(doing, answer).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::new(ErrorKind::Unavailable, doing, format!("the answer is not the API's: {e}")))
+}
+
+async fn refusal(answer: Response) -> Refusal {
+    match body("read the registry's refusal", answer).await {
+        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+        Err(_) => Refusal::default(),
+    }
+}
+
+/// Makes the error of an answer that is no success.
+async fn refused(doing: &str, answer: Response) -> Error {
+    let status = answer.status();
+    let why = refusal(answer).await.message;
+    let why = if why.is_empty() { format!("the registry answers {status}") } else { why };
+    let kind = match status {
+        StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => ErrorKind::SchemaConflict,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ErrorKind::Denied,
+        StatusCode::NOT_FOUND => ErrorKind::Config,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => ErrorKind::Unavailable,
+        status if status.is_server_error() => ErrorKind::Unavailable,
+        _ => ErrorKind::Broken,
+    };
+    let error = Error::new(kind, doing, why);
+    match kind {
+        ErrorKind::SchemaConflict => error.hint("make the contract compatible, or open the stream's next generation"),
+        ErrorKind::Denied => error.hint("give the registry's user the right to do this"),
+        ErrorKind::Config => error.hint("check the registry's address and path"),
+        _ => error,
+    }
+}
+
+/// Escapes a subject for use as one segment of a path.
+fn escape(subject: &str) -> String {
+    subject.bytes().fold(String::new(), |mut text, b| {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => text.push(b as char),
+            _ => text.push_str(&format!("%{b:02X}")),
+        }
+        text
+    })
+}

@@ -1,0 +1,31 @@
+//! The schema registry as Hutong uses it: the Confluent API's subjects, ids and compatibility.
+//!
+//! Two implementations: [`HttpRegistry`] for any registry that speaks the API, and the embedded bus's own.
+
+mod http;
+
+use async_trait::async_trait;
+use hutong_core::Result;
+
+pub use http::{HttpRegistry, RegistryConfig};
+
+/// A schema registry. Subjects are named by topic: `<topic>-key` and `<topic>-value`.
+///
+/// Every call may return `Err(Unavailable)`: an outage is never an answer about a schema.
+#[async_trait]
+pub trait SchemaRegistry: Send + Sync {
+    /// Registers a schema under a subject and returns its id; the same text gives the same id again.
+    ///
+    /// `Err(SchemaConflict)` with the registry's reasons when it is not compatible with earlier versions.
+    async fn register(&self, subject: &str, schema: &str) -> Result<u32>;
+
+    /// Returns the schema text of an id; `None` when the registry answers that it knows no such id.
+    async fn by_id(&self, id: u32) -> Result<Option<String>>;
+
+    /// Sets a subject's compatibility level by the API's name: `FULL_TRANSITIVE`, `BACKWARD`, `NONE`, …
+    async fn set_compatibility(&self, subject: &str, level: &str) -> Result<()>;
+
+    /// Returns why a schema would be refused under a subject, in the registry's words; empty when it
+    /// would be taken. Registers nothing.
+    async fn check(&self, subject: &str, schema: &str) -> Result<Vec<String>>;
+}

@@ -1,0 +1,5 @@
+//! Topics from end to end over the embedded bus: what a sink commits, a source reads.
+
+mod capture;
+mod office;
+mod replicate;

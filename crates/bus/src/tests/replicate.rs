@@ -1,0 +1,174 @@
+//! A source over a partition: bases, decoding, rejects, freshness.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hutong_core::{Batch, Checkpoint, Contract, ErrorKind, Op, Position, Result, Sink, Source, Value};
+
+use super::office::{Office, PARTITIONS, TOPIC, batch, opened};
+use crate::envelope::{Encoder, schemas};
+use crate::log::Outgoing;
+use crate::partition;
+use crate::watermark::partition_key;
+use crate::{TopicSource, framing};
+
+/// Reads until nothing more comes for a while, moving a checkpoint as the engine does.
+async fn drain(source: &mut TopicSource, checkpoint: &mut Checkpoint) -> Result<Vec<Batch>> {
+    let mut batches = Vec::new();
+    while let Ok(next) = tokio::time::timeout(Duration::from_millis(400), source.next()).await {
+        let batch = next?.unwrap();
+        checkpoint.advance(&batch.delta).unwrap();
+        source.ack(checkpoint).await.unwrap();
+        batches.push(batch);
+    }
+    Ok(batches)
+}
+
+/// Returns the partition of a person.
+async fn home(office: &Office, id: i64) -> u32 {
+    let text = schemas(&office.contract, TOPIC).key;
+    let key_id = office.registry.register(&format!("{TOPIC}-key"), &text).await.unwrap();
+    let change = office.change(1, Op::Insert, id, "");
+    let encoded = Encoder::new(Arc::clone(&office.contract), key_id, 2).encode(&change, 0).unwrap();
+    partition::of(&encoded.key.unwrap(), PARTITIONS)
+}
+
+/// Writes a record past the sink, as a foreign writer would.
+async fn put(office: &Office, value: Option<Bytes>) {
+    let foreign = hutong_core::LaneId::new(hutong_core::PipelineId::new(hutong_core::Kind::Capture, "other"), 0);
+    let mut writer = office.log.writer(&foreign).await.unwrap();
+    writer.open().await.unwrap();
+    let record = Outgoing { topic: TOPIC.into(), partition: 0, key: None, value, headers: Vec::new() };
+    writer.commit(vec![record], Bytes::from_static(b"x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn i1_i2_every_change_is_read_once_across_restarts() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    let mut checkpoints = vec![Checkpoint::default(); PARTITIONS as usize];
+    let mut seen = Vec::new();
+    for round in 0..3_u64 {
+        let changes: Vec<_> =
+            (0..10).map(|i| office.change(round + 1, Op::Insert, round as i64 * 10 + i, "甲")).collect();
+        sink.commit(&batch(round, round + 1, changes, round as i64)).await.unwrap();
+        for p in 0..PARTITIONS {
+            let mut source = office.source(p);
+            source.open(&checkpoints[p as usize]).await.unwrap();
+            for batch in drain(&mut source, &mut checkpoints[p as usize]).await.unwrap() {
+                seen.extend(batch.changes.into_iter().map(|c| match c.after.unwrap()[0] {
+                    Value::Integer(id) => id,
+                    ref other => panic!("{other:?}"),
+                }));
+            }
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..30).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_change_comes_out_as_it_went_in() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    let change = office.change(4, Op::Insert, 1, "甲");
+    sink.commit(&batch(0, 4, vec![change.clone()], 4)).await.unwrap();
+    let mut found = Vec::new();
+    for p in 0..PARTITIONS {
+        let mut source = office.source(p);
+        source.open(&Checkpoint::default()).await.unwrap();
+        for batch in drain(&mut source, &mut Checkpoint::default()).await.unwrap() {
+            found.extend(batch.changes);
+        }
+    }
+    let [read] = found.as_mut_slice() else { panic!("one change") };
+    assert_eq!(read.position, Position::offset(0));
+    read.position = change.position;
+    assert_eq!(*read, change);
+}
+
+#[tokio::test]
+async fn a_source_waits_for_its_capture_to_begin() {
+    let office = Office::new();
+    let mut source = office.source(0);
+    source.open(&Checkpoint::default()).await.unwrap();
+    let begin = async {
+        let (mut sink, _) = opened(&office).await;
+        sink.commit(&batch(0, 1, vec![office.change(1, Op::Truncate, 0, "")], 1)).await.unwrap();
+    };
+    let (read, ()) = tokio::join!(source.next(), begin);
+    assert_eq!(read.unwrap().unwrap().changes[0].op, Op::Truncate);
+}
+
+#[tokio::test]
+async fn i3_what_cannot_be_read_is_named_and_what_is_dropped_is_counted() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    sink.commit(&batch(0, 1, vec![office.change(1, Op::Truncate, 0, "")], 1)).await.unwrap();
+    let other = office.registry.register("other-value", "\"string\"").await.unwrap();
+    put(&office, Some(Bytes::from_static(b"{\"secret\":1}"))).await;
+    put(&office, None).await;
+    put(&office, Some(Bytes::new())).await;
+    put(&office, Some(Bytes::from([&framing::head(99_999)[..], b"secret"].concat()))).await;
+    put(&office, Some(Bytes::from([&framing::head(other)[..], b"secret"].concat()))).await;
+    let mut source = office.source(0);
+    source.open(&Checkpoint::default()).await.unwrap();
+
+    let mut checkpoint = Checkpoint::default();
+    let batches = drain(&mut source, &mut checkpoint).await.unwrap();
+
+    assert_eq!(checkpoint.position(&partition_key(TOPIC, 0)), Position::offset(6));
+    let rejected: Vec<_> = batches.iter().flat_map(|b| &b.rejected).collect();
+    let rules: Vec<_> = rejected.iter().map(|r| r.rule).collect();
+    assert_eq!(rules, ["decode", "unknown_schema", "decode"]);
+    for rejected in rejected {
+        assert!(!format!("{rejected:?}").contains("secret"));
+        assert_eq!(rejected.record.as_ref().unwrap().digest.len(), 64);
+    }
+    let tombstones: u64 = batches.iter().filter_map(|b| b.dropped.get("tombstone")).sum();
+    assert_eq!(tombstones, 2);
+}
+
+#[tokio::test]
+async fn an_idle_lane_learns_how_fresh_it_is() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    let mut id = 0;
+    while home(&office, id).await != 0 {
+        id += 1;
+    }
+    sink.commit(&batch(0, 1, vec![office.change(1, Op::Insert, id, "甲")], 10)).await.unwrap();
+    let mut source = office.source(0);
+    let mut checkpoint = Checkpoint::default();
+    source.open(&checkpoint).await.unwrap();
+    drain(&mut source, &mut checkpoint).await.unwrap();
+
+    sink.commit(&batch(1, 2, vec![], 20)).await.unwrap();
+    let batches = drain(&mut source, &mut checkpoint).await.unwrap();
+
+    let [last] = batches.as_slice() else { panic!("one batch: {batches:?}") };
+    assert_eq!((last.changes.len(), last.behind.complete_to_us), (0, Some(20)));
+    // A lane that opens where it stands learns it from the last record.
+    let mut again = office.source(0);
+    again.open(&checkpoint).await.unwrap();
+    let batches = drain(&mut again, &mut checkpoint).await.unwrap();
+    assert_eq!(batches.last().unwrap().behind.complete_to_us, Some(20));
+}
+
+#[tokio::test]
+async fn a_contract_that_does_not_fit_the_topic_halts_the_lane() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    sink.commit(&batch(0, 1, vec![office.change(1, Op::Truncate, 0, "")], 1)).await.unwrap();
+    let mut office = office;
+    office.contract = Contract::parse(
+        r#"{"type":"record","name":"person","sharing":"unconditional","key":["id"],"fields":[
+            {"name":"id","type":"int"}]}"#,
+    )
+    .unwrap()
+    .shared();
+    let mut source = office.source(0);
+    source.open(&Checkpoint::default()).await.unwrap();
+    assert_eq!(source.next().await.unwrap_err().kind, ErrorKind::SchemaConflict);
+}

@@ -1,0 +1,375 @@
+//! The end of a capture (or a delivery): changes into topics, with the checkpoint in one transaction.
+//!
+//! Knows no bus: it encodes, chooses partitions and hands records to the lane's [`Writer`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hutong_core::{
+    Batch, Change, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Rejected, Result, Sink,
+};
+use sha2::{Digest, Sha256};
+
+use crate::envelope::{Encoded, Encoder, schemas};
+use crate::log::{Log, Outgoing, TopicSpec, Writer, checkpoint_topic};
+use crate::partition;
+use crate::quarantine;
+use crate::registry::SchemaRegistry;
+use crate::watermark::{self, Watermark, base_note, partition_key};
+
+/// How long the sink waits, when it opens, for the records that an earlier owner left behind the watermark.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A stream that the sink writes.
+#[derive(Debug, Clone)]
+pub struct TopicStream {
+    /// Its contract.
+    pub contract: Arc<Contract>,
+    /// Its topic: `<owner>.<stream>.v<generation>`.
+    pub topic: String,
+    /// How many partitions the topic has.
+    pub partitions: u32,
+    /// The compatibility level of its subjects; `FULL_TRANSITIVE` when `None`.
+    pub compatibility: Option<String>,
+}
+
+/// What a sink writes.
+#[derive(Debug, Clone)]
+pub struct TopicSinkConfig {
+    /// The bus's name, which begins Hutong's own topics.
+    pub bus: String,
+    /// The streams, one topic each.
+    pub streams: Vec<TopicStream>,
+}
+
+/// A stream whose topic and schemas are there.
+struct Prepared {
+    encoder: Encoder,
+    /// The contract of the latest change, found equal to the encoder's.
+    seen: Arc<Contract>,
+    topic: Arc<str>,
+    partitions: u32,
+}
+
+impl Prepared {
+    /// States whether a change's contract is the one that was prepared. Contracts are shared, so all but the
+    /// first change of a contract cost a comparison of two pointers.
+    fn knows(&mut self, contract: &Arc<Contract>) -> bool {
+        if !Arc::ptr_eq(&self.seen, contract) {
+            if **self.encoder.contract() != **contract {
+                return false;
+            }
+            self.seen = Arc::clone(contract);
+        }
+        true
+    }
+}
+
+/// What differs from the wish on topics that exist already, in words; shared with whoever shows it.
+pub type Drift = Arc<Mutex<Vec<String>>>;
+
+/// Writes changes into topics.
+pub struct TopicSink {
+    log: Arc<dyn Log>,
+    registry: Arc<dyn SchemaRegistry>,
+    config: TopicSinkConfig,
+    lane: String,
+    writer: Option<Box<dyn Writer>>,
+    checkpoint_id: u32,
+    prepared: HashMap<String, Prepared>,
+    /// Quarantine topics that are there, with the id of their schema.
+    quarantines: HashMap<String, u32>,
+    /// What is committed, with the notes that this sink adds.
+    checkpoint: Checkpoint,
+    /// Notes of this sink that the next commit writes.
+    pending: BTreeMap<String, String>,
+    as_of_us: Option<i64>,
+    ends: BTreeMap<String, u64>,
+    drift: Drift,
+}
+
+impl TopicSink {
+    /// Makes a sink; touches nothing before [`Sink::open`].
+    pub fn new(log: Arc<dyn Log>, registry: Arc<dyn SchemaRegistry>, config: TopicSinkConfig) -> Self {
+        Self {
+            log,
+            registry,
+            config,
+            lane: String::new(),
+            writer: None,
+            checkpoint_id: 0,
+            prepared: HashMap::new(),
+            quarantines: HashMap::new(),
+            checkpoint: Checkpoint::default(),
+            pending: BTreeMap::new(),
+            as_of_us: None,
+            ends: BTreeMap::new(),
+            drift: Drift::default(),
+        }
+    }
+
+    /// Returns what differs from the wish on topics that exist already; readable while the engine has the sink.
+    pub fn drift(&self) -> Drift {
+        Arc::clone(&self.drift)
+    }
+
+    /// Makes the topic, registers its schemas and notes where its base begins.
+    async fn make_room(&mut self, stream: &TopicStream, contract: Arc<Contract>) -> Result<()> {
+        let (topic, partitions) = (&stream.topic, stream.partitions);
+        let spec = TopicSpec { name: topic.clone(), partitions, compacted: false };
+        for drift in self.log.ensure(&spec).await? {
+            tracing::warn!(drift, "a topic is not as it should be");
+            let mut known = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
+            if !known.contains(&drift) {
+                known.push(drift);
+            }
+        }
+        let doing = || format!("prepare topic {topic}");
+        let extent = self.log.extent(topic).await?.unwrap_or_default();
+        if extent.len() != partitions as usize {
+            // I4: with another count, a key's changes would continue in another partition.
+            let why = format!("it has {} partitions, the configuration says {partitions}", extent.len());
+            return Err(Error::new(ErrorKind::SchemaConflict, doing(), why)
+                .hint("a changed number of partitions opens the stream's next generation"));
+        }
+        let texts = schemas(&contract, topic);
+        let level = stream.compatibility.as_deref().unwrap_or("FULL_TRANSITIVE");
+        let mut ids = [0; 2];
+        for (id, (suffix, text)) in ids.iter_mut().zip([("key", &texts.key), ("value", &texts.value)]) {
+            let subject = format!("{topic}-{suffix}");
+            *id = self.registry.register(&subject, text).await?;
+            self.registry.set_compatibility(&subject, level).await?;
+        }
+        let name = format!("schema.{topic}");
+        let note = format!("{} {}", ids[0], hex(&Sha256::digest(&texts.key)));
+        match self.checkpoint.note(&name) {
+            Some(noted) if *noted == note => {}
+            Some(noted) => {
+                let why = format!("the key's schema was {noted} (id, SHA-256), now it is {note}");
+                return Err(Error::new(ErrorKind::SchemaConflict, doing(), why)
+                    .hint("keys would move to other partitions: restore the registry, or open the next generation"));
+            }
+            None => {
+                self.pending.insert(name, note);
+            }
+        }
+        for (p, (_, end)) in extent {
+            let name = base_note(topic, p);
+            if self.checkpoint.note(&name).is_none() {
+                self.pending.insert(name, end.to_string());
+                self.ends.entry(partition_key(topic, p)).or_insert(end);
+            }
+        }
+        let encoder = Encoder::new(Arc::clone(&contract), ids[0], ids[1]);
+        let prepared =
+            Prepared { encoder, seen: Arc::clone(&contract), topic: topic.as_str().into(), partitions };
+        self.prepared.insert(contract.stream.clone(), prepared);
+        Ok(())
+    }
+
+    /// Moves the ends behind the records of a commit whose answer an earlier owner may not have seen: a later
+    /// watermark must not speak of a time that they belong to while its ends stand before them.
+    async fn settle(&mut self) -> Result<()> {
+        let mut settled = BTreeMap::new();
+        for (key, end) in std::mem::take(&mut self.ends) {
+            let Some((topic, p)) = key.rsplit_once('/').and_then(|(t, p)| Some((t, p.parse::<u32>().ok()?)))
+            else {
+                continue;
+            };
+            let last = self.log.extent(topic).await?.and_then(|extent| extent.get(&p).copied());
+            let Some((_, last)) = last else { continue };
+            if last <= end {
+                settled.insert(key, end);
+                continue;
+            }
+            let mut reader = self.log.reader(topic, p, None).await?;
+            reader.seek(end).await?;
+            let read = async {
+                loop {
+                    let fetched = reader.next(5_000, 4 << 20).await?;
+                    if fetched.next >= fetched.end {
+                        return Ok(fetched.next);
+                    }
+                }
+            };
+            let next = tokio::time::timeout(SETTLE_TIMEOUT, read).await.map_err(|_| {
+                Error::new(ErrorKind::Unavailable, format!("read {key} to its end"), "it does not come")
+            })??;
+            settled.insert(key, next.max(end));
+        }
+        self.ends = settled;
+        Ok(())
+    }
+
+    /// Encodes a change into its partitions' records.
+    fn encode(&mut self, change: &Change, now_us: i64, out: &mut Vec<Outgoing>) -> Result<()> {
+        let prepared = self.prepared.get_mut(&change.contract.stream).ok_or_else(|| {
+            Error::new(ErrorKind::Broken, "encode a change", "its stream was not prepared")
+        })?;
+        if !prepared.knows(&change.contract) {
+            return Err(Error::new(ErrorKind::Broken, "encode a change", "its contract was not prepared"));
+        }
+        let Encoded { key, value } = prepared.encoder.encode(change, now_us)?;
+        let record = |partition, key, value| Outgoing {
+            topic: Arc::clone(&prepared.topic),
+            partition,
+            key,
+            value: Some(value),
+            headers: Vec::new(),
+        };
+        match key {
+            Some(key) => out.push(record(partition::of(&key, prepared.partitions), Some(key), value)),
+            // Each lane deletes its own rows.
+            None if change.op == Op::Truncate => {
+                out.extend((0..prepared.partitions).map(|p| record(p, None, value.clone())));
+            }
+            None => return Err(Error::new(ErrorKind::Refused, "encode a change", "it has no key")),
+        }
+        Ok(())
+    }
+
+    /// Makes the quarantine record of a rejected change (I3).
+    async fn set_aside(&mut self, rejected: &Rejected, now_us: i64) -> Result<Outgoing> {
+        let envelope = rejected.change.as_deref().and_then(|change| {
+            let prepared = self.prepared.get_mut(&change.contract.stream)?;
+            prepared.knows(&change.contract).then(|| prepared.encoder.encode(change, now_us).ok())?
+        });
+        let topic = match self.prepared.get(&rejected.stream) {
+            Some(prepared) => quarantine::topic(&prepared.topic),
+            None => quarantine::topic(&rejected.stream),
+        };
+        let id = match self.quarantines.get(&topic) {
+            Some(id) => *id,
+            None => {
+                let spec = TopicSpec { name: topic.clone(), partitions: 1, compacted: false };
+                self.log.ensure(&spec).await?;
+                let id = self.registry.register(&format!("{topic}-value"), quarantine::SCHEMA).await?;
+                self.quarantines.insert(topic.clone(), id);
+                id
+            }
+        };
+        let (key, envelope) = envelope.map_or((None, None), |e| (e.key, Some(e.value)));
+        let value = quarantine::encode(id, &self.lane, rejected, now_us, envelope.as_ref());
+        Ok(Outgoing { topic: topic.into(), partition: 0, key, value: Some(value), headers: Vec::new() })
+    }
+
+    /// Encodes a batch: the records, and how many of them, counted from the front, belong to change topics.
+    async fn records(&mut self, batch: &Batch, now_us: i64) -> Result<(Vec<Outgoing>, usize)> {
+        let mut records = Vec::with_capacity(batch.changes.len());
+        let mut refused = Vec::new();
+        for change in &batch.changes {
+            match self.encode(change, now_us, &mut records) {
+                Ok(()) => {}
+                // I6, I3: what does not fit exactly is set aside with its reason, the others go on.
+                Err(error) if error.kind == ErrorKind::Refused => refused.push(Rejected {
+                    rule: "encode",
+                    reason: error.why(),
+                    position: change.position,
+                    stream: change.contract.stream.clone(),
+                    change: None,
+                    record: None,
+                }),
+                Err(error) => return Err(error),
+            }
+        }
+        let changes = records.len();
+        for rejected in &refused {
+            tracing::warn!(stream = rejected.stream, reason = rejected.reason, "quarantined");
+        }
+        for rejected in batch.rejected.iter().chain(&refused) {
+            records.push(self.set_aside(rejected, now_us).await?);
+        }
+        Ok((records, changes))
+    }
+}
+
+#[async_trait]
+impl Sink for TopicSink {
+    async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
+        self.writer = None;
+        self.lane = lane.to_string();
+        let mut writer = self.log.writer(lane).await?;
+        // Shuts earlier owners out, and their last transaction has ended.
+        let last = writer.open().await?;
+        let watermark = last.map(|record| Watermark::decode(&record)).transpose()?.unwrap_or_default();
+        self.checkpoint = watermark.checkpoint;
+        self.as_of_us = watermark.as_of_us;
+        self.ends = watermark.ends;
+        self.pending.clear();
+        self.prepared.clear();
+        self.settle().await?;
+        let topic = checkpoint_topic(&self.config.bus, &lane.pipeline);
+        self.checkpoint_id = self.registry.register(&format!("{topic}-value"), watermark::SCHEMA).await?;
+        // All of them now: a table that stays empty must have its topic and its base too.
+        for stream in self.config.streams.clone() {
+            let contract = Arc::clone(&stream.contract);
+            self.make_room(&stream, contract).await?;
+        }
+        self.writer = Some(writer);
+        Ok(self.checkpoint.clone())
+    }
+
+    async fn prepare(&mut self, contract: &Contract) -> Result<()> {
+        if self.prepared.get(&contract.stream).is_some_and(|p| **p.encoder.contract() == *contract) {
+            return Ok(());
+        }
+        let stream = self.config.streams.iter().find(|s| s.contract.stream == contract.stream).cloned();
+        let stream = stream.ok_or_else(|| {
+            let why = "the pipeline was not configured with it";
+            Error::new(ErrorKind::Config, format!("prepare stream {}", contract.stream), why)
+        })?;
+        self.make_room(&stream, contract.clone().shared()).await
+    }
+
+    async fn commit(&mut self, batch: &Batch) -> Result<()> {
+        // I2: a step that does not continue what is committed is found here, before anything is written.
+        let mut checkpoint = self.checkpoint.clone();
+        checkpoint.advance(&batch.delta)?;
+        checkpoint.notes.extend(self.pending.clone());
+        let (records, changes) = self.records(batch, now_us()).await?;
+        let places: Vec<(Arc<str>, u32)> =
+            records[..changes].iter().map(|r| (Arc::clone(&r.topic), r.partition)).collect();
+        let complete_to_us = batch.behind.complete_to_us.max(self.as_of_us);
+        let watermark = Watermark {
+            lane: self.lane.clone(),
+            // The offsets of this commit's own records are not known yet, so with changes the watermark is
+            // that of the commit before.
+            as_of_us: if changes == 0 { complete_to_us } else { self.as_of_us },
+            ends: self.ends.clone(),
+            checkpoint,
+        };
+        let record: Bytes = watermark.encode(self.checkpoint_id);
+        // Taken out: after an error, or when this call is dropped, the outcome is unknown and only `open`
+        // knows where the lane stands.
+        let mut writer = self.writer.take().ok_or_else(|| {
+            Error::new(ErrorKind::Unknown, format!("commit {}", self.lane), "the sink is not open")
+        })?;
+        let offsets = writer.commit(records, record).await?;
+        self.writer = Some(writer);
+        for ((topic, partition), offset) in places.into_iter().zip(offsets) {
+            let end = self.ends.entry(partition_key(&topic, partition)).or_default();
+            *end = (*end).max(offset + 1);
+        }
+        self.as_of_us = complete_to_us;
+        self.pending.clear();
+        self.checkpoint = watermark.checkpoint;
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.writer = None;
+        Ok(())
+    }
+}
+
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

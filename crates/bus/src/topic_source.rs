@@ -1,0 +1,280 @@
+//! The beginning of a replicate or a delivery: one partition of a topic into changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hutong_core::{
+    Batch, Behind, Checkpoint, Contract, Delta, Error, ErrorKind, PipelineId, Position, RecordTrace, Rejected,
+    Result, Source,
+};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::decoder::{Decoder, Outcome};
+use crate::framing;
+use crate::freshness::Freshness;
+use crate::log::{Fetched, Incoming, Log, Reader};
+use crate::registry::SchemaRegistry;
+use crate::watch::Watch;
+use crate::watermark::partition_key;
+
+/// How often a source looks whether its topic has begun.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How much a batch may hold, and how often an idle lane learns how fresh it is.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Records of one batch.
+    pub batch_limit: usize,
+    /// Bytes of one batch, but for its last record.
+    pub batch_limit_bytes: usize,
+    /// The least time between two batches that only move freshness.
+    pub watermark_interval: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { batch_limit: 5_000, batch_limit_bytes: 4 << 20, watermark_interval: Duration::from_secs(2) }
+    }
+}
+
+/// What a source reads.
+#[derive(Debug, Clone)]
+pub struct TopicSourceConfig {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The contract that its rows are to be read by.
+    pub contract: Arc<Contract>,
+    /// The capture's checkpoint topic, which tells bases and watermarks; `None` for a foreign topic, which is
+    /// read from its first record and never knows how fresh it is.
+    pub checkpoint_topic: Option<String>,
+    /// Whose group offset is told to lag tools.
+    pub pipeline: Option<PipelineId>,
+    /// Whether old rows of a writer other than Hutong are whole.
+    pub foreign_before_full: bool,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Reads one partition of a topic.
+pub struct TopicSource {
+    log: Arc<dyn Log>,
+    decoder: Decoder,
+    config: TopicSourceConfig,
+    /// How the lane's checkpoint and the watermarks name the partition.
+    key: String,
+    reader: Option<Box<dyn Reader>>,
+    watch: Option<Watch>,
+    freshness: Freshness,
+    /// Where the lane stands, as the next batch's step begins.
+    at: Position,
+    /// The offset that everything before was handed out, and the end as last seen.
+    next: u64,
+    end: u64,
+    /// What was read and not yet handed out.
+    fetched: Option<Fetched>,
+    handed_out: Option<Instant>,
+}
+
+impl TopicSource {
+    /// Makes a source; touches nothing before [`Source::open`].
+    pub fn new(log: Arc<dyn Log>, registry: Arc<dyn SchemaRegistry>, config: TopicSourceConfig) -> Self {
+        let decoder =
+            Decoder::new(registry, Arc::clone(&config.contract)).foreign_before_full(config.foreign_before_full);
+        let key = partition_key(&config.topic, config.partition);
+        Self {
+            log,
+            decoder,
+            config,
+            key,
+            reader: None,
+            watch: None,
+            freshness: Freshness::default(),
+            at: Position::START,
+            next: 0,
+            end: 0,
+            fetched: None,
+            handed_out: None,
+        }
+    }
+
+    /// Starts to read at an offset.
+    async fn read_from(&mut self, offset: u64) -> Result<()> {
+        let (topic, partition) = (&self.config.topic, self.config.partition);
+        let mut reader = self.log.reader(topic, partition, self.config.pipeline.as_ref()).await?;
+        reader.seek(offset).await?;
+        self.reader = Some(reader);
+        (self.next, self.end) = (offset, offset);
+        Ok(())
+    }
+
+    /// Returns where an empty lane starts: at the base. `None` while the capture has not begun the topic.
+    async fn base(&mut self) -> Result<Option<u64>> {
+        let extent = self.log.extent(&self.config.topic).await?;
+        let Some((first, _)) = extent.and_then(|e| e.get(&self.config.partition).copied()) else {
+            return Ok(None);
+        };
+        if self.config.checkpoint_topic.is_none() {
+            return Ok(Some(first));
+        }
+        if !self.watch().await? {
+            return Ok(None);
+        }
+        let Some(watch) = &mut self.watch else { return Ok(None) };
+        let Some(last) = watch.last().await? else {
+            // The capture has made the topic and not yet committed: look again from its end of then.
+            self.watch = None;
+            return Ok(None);
+        };
+        let base = last.base(&self.config.topic, self.config.partition);
+        self.freshness.see(&last, &self.key);
+        Ok(base)
+    }
+
+    /// Starts to read the capture's checkpoints; `false` while there is no such topic.
+    async fn watch(&mut self) -> Result<bool> {
+        if let (None, Some(topic)) = (&self.watch, &self.config.checkpoint_topic) {
+            self.watch = Watch::open(self.log.as_ref(), topic).await?;
+        }
+        Ok(self.watch.is_some())
+    }
+
+    /// Makes a batch of what was fetched; `None` when it moves nothing.
+    fn batch(&mut self, fetched: Fetched) -> Option<Batch> {
+        self.end = fetched.end.max(fetched.next);
+        if fetched.records.is_empty() && fetched.next == self.next {
+            return None;
+        }
+        let mut batch = Batch::default();
+        for record in &fetched.records {
+            match self.decoder.decode(record) {
+                Outcome::Change(change) => batch.changes.push(*change),
+                // I3: what is dropped is counted under its rule.
+                Outcome::Dropped(rule) => *batch.dropped.entry(rule).or_default() += 1,
+                Outcome::Unreadable { rule, reason } => batch.rejected.push(self.rejected(record, rule, reason)),
+            }
+        }
+        self.next = fetched.next;
+        Some(self.step(batch))
+    }
+
+    /// Gives a batch its step and how far behind the lane is after it.
+    fn step(&mut self, mut batch: Batch) -> Batch {
+        let to = Position::offset(self.next);
+        batch.delta = Delta {
+            ranges: BTreeMap::from([(self.key.clone(), (self.at, to))]),
+            notes: BTreeMap::new(),
+        };
+        batch.behind = Behind {
+            count: Some(self.end.saturating_sub(self.next)),
+            complete_to_us: self.freshness.tell(self.next),
+        };
+        self.at = to;
+        self.handed_out = Some(Instant::now());
+        batch
+    }
+
+    /// Describes a record that cannot be read, by where it stands and its digest: none of its bytes.
+    fn rejected(&self, record: &Incoming, rule: &'static str, reason: String) -> Rejected {
+        let value = record.value.as_deref().unwrap_or_default();
+        Rejected {
+            rule,
+            reason,
+            position: Position::offset(record.offset),
+            stream: self.config.contract.stream.clone(),
+            change: None,
+            record: Some(RecordTrace {
+                topic: self.config.topic.clone(),
+                partition: self.config.partition,
+                offset: record.offset,
+                schema_id: framing::id(value),
+                digest: Sha256::digest(value).iter().map(|b| format!("{b:02x}")).collect(),
+            }),
+        }
+    }
+
+    /// Returns when a batch that only moves freshness is due; `None` when there is nothing to tell.
+    fn due(&self) -> Option<Instant> {
+        if !self.freshness.has_news(self.next) {
+            return None;
+        }
+        Some(self.handed_out.map_or_else(Instant::now, |at| at + self.config.limits.watermark_interval))
+    }
+}
+
+#[async_trait]
+impl Source for TopicSource {
+    async fn open(&mut self, from: &Checkpoint) -> Result<()> {
+        self.reader = None;
+        self.watch = None;
+        self.fetched = None;
+        self.handed_out = None;
+        self.freshness = Freshness::default();
+        self.at = from.position(&self.key);
+        if self.at.is_start() {
+            // `next` waits until the capture has begun the topic.
+            return Ok(());
+        }
+        let offset = self.at.as_offset().ok_or_else(|| {
+            Error::new(ErrorKind::Broken, format!("read {}", self.key), "the checkpoint's position is no offset")
+        })?;
+        self.read_from(offset).await
+    }
+
+    async fn next(&mut self) -> Result<Option<Batch>> {
+        // Cancel safe: what was fetched stays in `self` until it is handed out, and between taking it out and
+        // handing it out nothing waits.
+        loop {
+            if self.reader.is_none() {
+                match self.base().await? {
+                    Some(base) => self.read_from(base).await?,
+                    None => {
+                        tokio::time::sleep(LOOK).await;
+                        continue;
+                    }
+                }
+            }
+            if let Some(fetched) = &self.fetched {
+                self.decoder.learn(&fetched.records).await?;
+            }
+            if let Some(batch) = self.fetched.take().and_then(|fetched| self.batch(fetched)) {
+                return Ok(Some(batch));
+            }
+            self.watch().await?;
+            let due = self.due();
+            let Some(reader) = &mut self.reader else { continue };
+            let limits = &self.config.limits;
+            tokio::select! {
+                fetched = reader.next(limits.batch_limit, limits.batch_limit_bytes) => self.fetched = Some(fetched?),
+                watermark = Watch::next(&mut self.watch) => self.freshness.see(&watermark?, &self.key),
+                () = sleep_until(due) => return Ok(Some(self.step(Batch::default()))),
+            }
+        }
+    }
+
+    async fn ack(&mut self, upto: &Checkpoint) -> Result<()> {
+        // I1: the topic forgets nothing by this; it only tells group-lag tools.
+        match (&mut self.reader, upto.position(&self.key).as_offset()) {
+            (Some(reader), Some(offset)) => reader.note(offset).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.reader = None;
+        self.watch = None;
+        Ok(())
+    }
+}
+
+/// Sleeps until a time; for ever when there is none.
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

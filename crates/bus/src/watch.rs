@@ -1,0 +1,73 @@
+//! Reads a capture's checkpoint topic: its last record first, then each new one.
+
+use hutong_core::{Error, ErrorKind, Result};
+
+use crate::log::{Fetched, Log, Reader};
+use crate::watermark::Watermark;
+
+/// How far before the end the last record is looked for, before the whole topic is read.
+const TAIL: u64 = 64;
+
+/// A reader of checkpoints.
+pub(crate) struct Watch {
+    topic: String,
+    reader: Box<dyn Reader>,
+    first: u64,
+    /// Where it began to look, and the last record that was seen.
+    sought: u64,
+    last: Option<Watermark>,
+    caught_up: bool,
+}
+
+impl Watch {
+    /// Starts near the end of a capture's checkpoint topic; `None` while there is no such topic.
+    pub(crate) async fn open(log: &dyn Log, topic: &str) -> Result<Option<Self>> {
+        // A capture has one lane.
+        let Some((first, end)) = log.extent(topic).await?.and_then(|e| e.get(&0).copied()) else {
+            return Ok(None);
+        };
+        let mut reader = log.reader(topic, 0, None).await?;
+        let sought = first.max(end.saturating_sub(TAIL));
+        reader.seek(sought).await?;
+        Ok(Some(Self { topic: topic.to_owned(), reader, first, sought, last: None, caught_up: sought == end }))
+    }
+
+    /// Returns the last record; waits until the end is reached. `None` when there is none yet. Cancel safe.
+    pub(crate) async fn last(&mut self) -> Result<Option<Watermark>> {
+        loop {
+            while !self.caught_up {
+                self.read().await?;
+            }
+            if self.last.is_some() || self.sought == self.first {
+                break;
+            }
+            // A long stretch of aborted transactions hides it.
+            self.reader.seek(self.first).await?;
+            (self.sought, self.caught_up) = (self.first, false);
+        }
+        Ok(self.last.clone())
+    }
+
+    /// Waits for the next record; for ever when there is no watch. Cancel safe.
+    pub(crate) async fn next(watch: &mut Option<Self>) -> Result<Watermark> {
+        let Some(watch) = watch else { return std::future::pending().await };
+        loop {
+            if let Some(watermark) = watch.read().await? {
+                return Ok(watermark);
+            }
+        }
+    }
+
+    /// Reads once; returns the newest record of what came.
+    async fn read(&mut self) -> Result<Option<Watermark>> {
+        let Fetched { records, next, end } = self.reader.next(1_000, 4 << 20).await?;
+        self.caught_up = next >= end;
+        let Some(value) = records.into_iter().rev().find_map(|r| r.value) else { return Ok(None) };
+        let watermark = Watermark::decode(&value).map_err(|e| {
+            Error::new(ErrorKind::Broken, format!("read the watermarks of {}", self.topic), e.why())
+                .hint("run the version of Hutong that wrote it, or look at the checkpoint topic")
+        })?;
+        self.last = Some(watermark.clone());
+        Ok(Some(watermark))
+    }
+}
