@@ -1,1 +1,7 @@
-//! hutong.
+//! The program `hutong`.
+
+pub mod cmd;
+pub mod config;
+pub mod exit;
+pub mod http;
+pub mod wire;

@@ -1,0 +1,194 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Carries a department's changes to the departments that are permitted to see them, and to no others.
+#[derive(Debug, Parser)]
+#[command(name = "hutong", version, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// The configuration: a file, or a folder of files.
+    #[arg(short, long, global = true, default_value = "hutong.toml", env = "HUTONG_CONFIG", value_name = "PATH")]
+    pub(super) config: PathBuf,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Shows it at work: three departments, a population register that keeps changing, and a proof at the end.
+    Demo(Demo),
+    /// Reports every problem of the configuration at once, without touching the network.
+    Check(Check),
+    /// Runs what is configured until it is asked to stop.
+    Run(Run),
+    /// Shows every lane: state, lag, rate, and what to do when something is wrong.
+    Status(Status),
+    /// Shows what flows in a stream, or what one department would get of it.
+    Tap(Tap),
+    /// Looks after what could not go on.
+    Quarantine {
+        #[command(subcommand)]
+        action: Quarantine,
+    },
+    /// Drafts, checks and compares contracts.
+    Contract {
+        #[command(subcommand)]
+        action: Contract,
+    },
+    /// Prepares a store for capture, and takes the preparation back.
+    Source {
+        #[command(subcommand)]
+        action: Source,
+    },
+    /// Prints the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the version.
+    Version,
+}
+
+/// How an answer is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Ends by itself after so many seconds; until Ctrl-C otherwise.
+    #[arg(long)]
+    pub(super) seconds: Option<u64>,
+    /// Keeps the stores and the bus in this folder, which must be empty or missing.
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) folder: Option<PathBuf>,
+    /// Goes over Kafka instead of a folder.
+    #[arg(long, value_name = "BROKERS", requires = "registry")]
+    pub(super) kafka: Option<String>,
+    /// The schema registry's address, with --kafka.
+    #[arg(long, value_name = "URL", requires = "kafka")]
+    pub(super) registry: Option<String>,
+    /// The seed of what happens in the register.
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// Changes a second in the register.
+    #[arg(long, default_value_t = 60)]
+    pub(super) rate: u64,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Also tries each connection, privilege, setting, slot and table, once.
+    #[arg(long)]
+    pub(super) probe: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Only these pipelines: `capture.gongan`, `replicate.renshe_population`. May stand several times.
+    #[arg(long, value_name = "PIPELINE")]
+    pub(super) only: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Tap {
+    /// The stream.
+    pub(super) stream: String,
+    /// Shows what this department's subscription would get, permitted and masked.
+    #[arg(long = "as", value_name = "DEPARTMENT")]
+    pub(super) department: Option<String>,
+    /// Starts at the beginning of what the topic holds.
+    #[arg(long)]
+    pub(super) from_start: bool,
+    /// Ends after so many changes.
+    #[arg(long)]
+    pub(super) limit: Option<u64>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Quarantine {
+    /// Lists what waits, with its reason.
+    List {
+        /// A subscription or a capture.
+        pipeline: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Shows one item whole.
+    Show {
+        /// A subscription or a capture.
+        pipeline: String,
+        /// The item.
+        id: i64,
+    },
+    /// Applies an item again, after its cause is mended.
+    Replay {
+        /// A subscription.
+        pipeline: String,
+        /// The items; all that wait when none is named.
+        ids: Vec<i64>,
+    },
+    /// Gives an item up. It stays recorded.
+    Discard {
+        /// A subscription.
+        pipeline: String,
+        /// The items.
+        #[arg(required = true)]
+        ids: Vec<i64>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Contract {
+    /// Drafts a contract of a live table, for a person to review.
+    Draft {
+        /// A store of the configuration.
+        store: String,
+        /// The table.
+        table: String,
+    },
+    /// Compares contracts with their tables and with the versions that are registered.
+    Check {
+        /// Only this stream.
+        stream: Option<String>,
+    },
+    /// Says what differs between two contracts, and what it would break.
+    Diff {
+        /// The older contract's file.
+        old: PathBuf,
+        /// The newer contract's file.
+        new: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Source {
+    /// Puts in place what a capture needs in its store.
+    Install {
+        /// The capture.
+        capture: String,
+    },
+    /// Removes everything that Hutong has put into the capture's store.
+    Remove {
+        /// The capture.
+        capture: String,
+    },
+}

@@ -1,0 +1,97 @@
+//! `hutong contract`: drafts, checks and compares contracts.
+
+use std::path::Path;
+
+use hutong_core::contract::{Difference, diff};
+use hutong_core::{Contract, Error, ErrorKind, Result, ResultExt};
+
+use super::{arguments, check};
+use crate::config::Plan;
+use crate::exit::Exit;
+use crate::wire;
+
+pub(super) async fn run(config: &Path, action: arguments::Contract) -> Result<Exit> {
+    match action {
+        arguments::Contract::Draft { store, table } => {
+            let plan = check::load(config)?;
+            let store = plan.stores.get(&store).ok_or_else(|| {
+                let known: Vec<&str> = plan.stores.keys().map(String::as_str).collect();
+                Error::new(ErrorKind::Config, format!("find store {store}"), "the configuration has no such store")
+                    .hint(format!("the stores are: {}", known.join(", ")))
+            })?;
+            print!("{}", wire::draft(store, &table).await?.to_avsc());
+            Ok(Exit::Done)
+        }
+        arguments::Contract::Check { stream } => against_world(&check::load(config)?, stream.as_deref()).await,
+        arguments::Contract::Diff { old, new } => {
+            let (old, new) = (read(&old)?, read(&new)?);
+            let differences = diff(&old, &new);
+            print(&differences);
+            let breaking = differences.iter().any(|d| d.breaking);
+            Ok(if breaking { Exit::SchemaConflict } else { Exit::Done })
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Contract> {
+    let text = std::fs::read_to_string(path).or_kind(ErrorKind::Config, || format!("read {}", path.display()))?;
+    Contract::parse(&text).map_err(|e| Error::caused(ErrorKind::Config, format!("read {}", path.display()), e))
+}
+
+fn print(differences: &[Difference]) {
+    if differences.is_empty() {
+        println!("no difference");
+    }
+    for difference in differences {
+        let mark = if difference.breaking { "BREAKS" } else { "ok    " };
+        let field = difference.field.as_deref().unwrap_or("the stream");
+        println!("{mark} {field}: {}", difference.what);
+    }
+}
+
+/// Compares each stream's contract with its table and with what is registered, and names who would break.
+async fn against_world(plan: &Plan, only: Option<&str>) -> Result<Exit> {
+    if let Some(name) = only.filter(|name| !plan.streams.contains_key(*name)) {
+        return Err(Error::new(ErrorKind::Config, format!("check {name}"), "there is no such stream"));
+    }
+    let mut fit = true;
+    for capture in &plan.captures {
+        for (table, stream) in capture.tables.iter().filter(|(_, s)| only.is_none_or(|o| o == s.name)) {
+            println!("{} and table {table} of store {}:", stream.name, capture.store.name);
+            for finding in wire::compare(&capture.store, table, &stream.contract).await? {
+                fit &= finding.ok;
+                println!("  {} {}", if finding.ok { "ok  " } else { "FAIL" }, finding.what);
+            }
+        }
+    }
+    let bus = wire::Bus::look(&plan.bus);
+    for stream in plan.streams.values().filter(|s| only.is_none_or(|o| o == s.name)) {
+        let bus = match &bus {
+            Ok(bus) => bus,
+            Err(error) => {
+                println!("registered versions: not asked, {error}");
+                break;
+            }
+        };
+        let schemas = hutong_bus::envelope::schemas(&stream.contract, &stream.topic());
+        for (part, schema) in [("key", schemas.key), ("value", schemas.value)] {
+            let subject = format!("{}-{part}", stream.topic());
+            let reasons = bus.registry().check(&subject, &schema).await?;
+            if reasons.is_empty() {
+                println!("{subject}: fits what is registered");
+                continue;
+            }
+            fit = false;
+            println!("{subject}: would be refused");
+            reasons.iter().for_each(|reason| println!("  {reason}"));
+            let broken: Vec<&str> = plan
+                .subscriptions
+                .iter()
+                .filter(|s| s.stream.name == stream.name)
+                .map(|s| s.name.as_str())
+                .collect();
+            println!("  subscriptions that read it: {}", broken.join(", "));
+        }
+    }
+    Ok(if fit { Exit::Done } else { Exit::SchemaConflict })
+}

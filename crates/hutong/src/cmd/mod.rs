@@ -1,0 +1,58 @@
+//! The command line: one file a command, and the words that they share.
+
+mod arguments;
+mod check;
+mod contract;
+mod demo;
+mod quarantine;
+mod run;
+mod source;
+mod status;
+mod table;
+mod tap;
+
+pub use arguments::Arguments;
+
+use std::process::ExitCode;
+
+use arguments::Command;
+use clap::CommandFactory;
+use hutong_core::Result;
+
+use crate::exit::Exit;
+
+/// Runs the command, prints its error when it has one, and returns the process's exit code.
+pub async fn execute(arguments: Arguments) -> ExitCode {
+    match dispatch(arguments).await {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            if let Some(hint) = &error.hint {
+                eprintln!("  hint: {hint}");
+            }
+            Exit::from(error.kind).into()
+        }
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> Result<Exit> {
+    let config = arguments.config;
+    match arguments.command {
+        Command::Demo(options) => demo::run(options).await,
+        Command::Check(options) => check::run(&config, &options).await,
+        Command::Run(options) => run::run(&config, &options).await,
+        Command::Status(options) => status::run(&config, &options).await,
+        Command::Tap(options) => tap::run(&config, &options).await,
+        Command::Quarantine { action } => quarantine::run(&config, action).await,
+        Command::Contract { action } => contract::run(&config, action).await,
+        Command::Source { action } => source::run(&config, action).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "hutong", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::Version => {
+            println!("hutong {}", env!("CARGO_PKG_VERSION"));
+            Ok(Exit::Done)
+        }
+    }
+}

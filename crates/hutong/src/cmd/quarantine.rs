@@ -1,0 +1,136 @@
+//! `hutong quarantine`: looks after what could not go on.
+
+use std::path::Path;
+
+use hutong_core::{Error, ErrorKind, Result, ResultExt};
+
+use super::arguments::{Output, Quarantine};
+use super::{check, table};
+use crate::config::Plan;
+use crate::config::plan::{CapturePlan, SubscriptionPlan};
+use crate::exit::Exit;
+use crate::wire::{self, items, items::Item};
+
+/// Whose quarantine is meant.
+enum Pipeline<'a> {
+    Capture(&'a CapturePlan),
+    Subscription(&'a SubscriptionPlan),
+}
+
+pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
+    let plan = check::load(config)?;
+    match action {
+        Quarantine::List { pipeline, output } => {
+            let items = items_of(&plan, find(&plan, &pipeline)?).await?;
+            match output {
+                Output::Json => print_json(&items)?,
+                Output::Text => print_list(&items),
+            }
+            Ok(Exit::Done)
+        }
+        Quarantine::Show { pipeline, id } => {
+            let items = items_of(&plan, find(&plan, &pipeline)?).await?;
+            let item = items.iter().find(|item| item.id == id).ok_or_else(|| no_item(id, &pipeline))?;
+            print_json(item)?;
+            Ok(Exit::Done)
+        }
+        Quarantine::Replay { pipeline, ids } => {
+            let subscription = subscription(&plan, &pipeline)?;
+            let ids = if ids.is_empty() { waiting(subscription).await? } else { ids };
+            let mut refused = 0;
+            for id in ids {
+                match items::replay(&subscription.store, id).await {
+                    Ok(()) => println!("{id}: applied"),
+                    Err(error) => {
+                        refused += 1;
+                        println!("{id}: {error}");
+                    }
+                }
+            }
+            Ok(if refused > 0 { Exit::Refused } else { Exit::Done })
+        }
+        Quarantine::Discard { pipeline, ids } => {
+            let subscription = subscription(&plan, &pipeline)?;
+            for id in ids {
+                if !items::discard(&subscription.store, id).await? {
+                    return Err(no_item(id, &pipeline));
+                }
+                println!("{id}: discarded, and kept on record");
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Finds a pipeline by its own name or by its kind and name: `gongan`, `capture.gongan`.
+fn find<'a>(plan: &'a Plan, name: &str) -> Result<Pipeline<'a>> {
+    let named = |pipeline: String, own: &str| own == name || pipeline == name;
+    if let Some(s) = plan.subscriptions.iter().find(|s| named(s.pipeline().to_string(), &s.name)) {
+        return Ok(Pipeline::Subscription(s));
+    }
+    if let Some(c) = plan.captures.iter().find(|c| named(c.pipeline().to_string(), &c.name)) {
+        return Ok(Pipeline::Capture(c));
+    }
+    let known: Vec<String> = plan
+        .subscriptions
+        .iter()
+        .map(|s| s.name.clone())
+        .chain(plan.captures.iter().map(|c| c.pipeline().to_string()))
+        .collect();
+    Err(Error::new(ErrorKind::Config, format!("find {name}"), "there is no such subscription or capture")
+        .hint(format!("there are: {}", known.join(", "))))
+}
+
+fn subscription<'a>(plan: &'a Plan, name: &str) -> Result<&'a SubscriptionPlan> {
+    match find(plan, name)? {
+        Pipeline::Subscription(subscription) => Ok(subscription),
+        Pipeline::Capture(_) => {
+            let why = "a capture's quarantine is a topic: it keeps what was refused, and nothing is applied from it";
+            Err(Error::new(ErrorKind::Config, format!("change the quarantine of {name}"), why)
+                .hint("correct the row in the department's own store: the correction is captured like any change"))
+        }
+    }
+}
+
+async fn items_of(plan: &Plan, pipeline: Pipeline<'_>) -> Result<Vec<Item>> {
+    match pipeline {
+        Pipeline::Subscription(subscription) => items::of_subscription(subscription).await,
+        Pipeline::Capture(capture) => items::of_capture(&wire::Bus::look(&plan.bus)?, capture).await,
+    }
+}
+
+async fn waiting(subscription: &SubscriptionPlan) -> Result<Vec<i64>> {
+    let items = items::of_subscription(subscription).await?;
+    Ok(items.into_iter().filter(|item| item.state == "waiting").map(|item| item.id).collect())
+}
+
+fn no_item(id: i64, pipeline: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("find item {id} of {pipeline}"), "no such item waits there")
+        .hint(format!("hutong quarantine list {pipeline}"))
+}
+
+fn print_list(items: &[Item]) {
+    if items.is_empty() {
+        println!("nothing is quarantined");
+        return;
+    }
+    let head = ["id", "state", "rule", "since", "lane", "reason"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for item in items {
+        rows.push(vec![
+            item.id.to_string(),
+            item.state.clone(),
+            item.rule.clone(),
+            item.first_seen.clone(),
+            item.lane.clone(),
+            item.reason.clone(),
+        ]);
+    }
+    table::lines(&rows).iter().for_each(|line| println!("{line}"));
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).or_kind(ErrorKind::Broken, || "print JSON".into())?;
+    println!("{text}");
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! `hutong run`: everything that is configured, or what is named, until it is asked to stop.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hutong_core::{Error, ErrorKind, Result};
+use hutong_engine::{Board, Metrics, Supervisor, supervisor::OnError};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use super::arguments;
+use crate::config::Plan;
+use crate::exit::Exit;
+use crate::http;
+use crate::wire::Wire;
+
+/// How long lanes may take to finish what they are committing.
+const GRACE: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit> {
+    let plan = super::check::load(config)?;
+    only_known(&plan, &options.only)?;
+    let (board, metrics) = (Board::new(), Metrics::new()?);
+    let mut supervisor = Supervisor::new();
+    let wire = Wire::connect(&plan, board.clone(), metrics.clone()).await?;
+    let watched = http::status::Watched { board, metrics, interval_us: interval_us(&plan) };
+    let address = http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
+    info!(%address, "metrics and status");
+    if let Some(address) = wire.serve_registry(&mut supervisor).await? {
+        info!(%address, "schema registry");
+    }
+    let named = |pipeline: String| options.only.is_empty() || options.only.contains(&pipeline);
+    for capture in plan.captures.iter().filter(|c| named(c.pipeline().to_string())) {
+        let lane = wire.capture(capture)?;
+        supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
+    }
+    for subscription in plan.subscriptions.iter().filter(|s| named(s.pipeline().to_string())) {
+        for lane in wire.replicate(subscription)? {
+            supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
+        }
+    }
+    stop_on_signal(&mut supervisor)?;
+    supervisor.wait(GRACE).await?;
+    info!("stopped");
+    Ok(Exit::Done)
+}
+
+fn only_known(plan: &Plan, only: &[String]) -> Result<()> {
+    let known: Vec<String> = plan
+        .captures
+        .iter()
+        .map(|c| c.pipeline().to_string())
+        .chain(plan.subscriptions.iter().map(|s| s.pipeline().to_string()))
+        .collect();
+    match only.iter().find(|name| !known.contains(name)) {
+        Some(name) => Err(Error::new(ErrorKind::Config, format!("run {name}"), "there is no such pipeline")
+            .hint(format!("the pipelines are {}", known.join(", ")))),
+        None => Ok(()),
+    }
+}
+
+/// Returns the longest watermark interval of the captures, microseconds: freshness is judged by it.
+pub(super) fn interval_us(plan: &Plan) -> i64 {
+    let longest = plan.captures.iter().map(|c| c.watermark_interval).max().unwrap_or(Duration::from_secs(5));
+    i64::try_from(longest.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// I7: SIGTERM and Ctrl-C drain: what is being committed is finished, nothing new begins.
+pub(super) fn stop_on_signal(supervisor: &mut Supervisor) -> Result<()> {
+    let listen = |kind| {
+        signal(kind).map_err(|e| Error::caused(ErrorKind::Broken, "listen for signals", e))
+    };
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let token = supervisor.token();
+    supervisor.spawn("signals", OnError::Continue, async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = token.cancelled() => return Ok(()),
+        }
+        info!("asked to stop: finishing what is being committed");
+        token.cancel();
+        Ok(())
+    });
+    Ok(())
+}

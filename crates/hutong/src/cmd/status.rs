@@ -1,0 +1,76 @@
+//! `hutong status`: every lane, and what to do about those that are not well.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
+
+use hutong_core::{Error, ErrorKind, Result, ResultExt};
+use hutong_engine::{LaneStatus, State};
+
+use super::arguments::{self, Output};
+use super::table;
+use crate::config::Plan;
+use crate::exit::Exit;
+use crate::http::status::Status;
+
+pub(super) async fn run(config: &Path, options: &arguments::Status) -> Result<Exit> {
+    let plan = super::check::load(config)?;
+    let status = ask(&plan).await?;
+    match options.output {
+        Output::Json => {
+            let text = serde_json::to_string_pretty(&status).or_kind(ErrorKind::Broken, || "print status".into())?;
+            println!("{text}");
+        }
+        Output::Text => print(&status),
+    }
+    let halted = status.lanes.iter().any(|lane| lane.state == State::Halted);
+    Ok(if halted { Exit::Broken } else { Exit::Done })
+}
+
+/// Asks the running process.
+async fn ask(plan: &Plan) -> Result<Status> {
+    let url = format!("http://{}/status", plan.http.address);
+    let doing = || format!("ask {url}");
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(5))
+        .build()
+        .or_kind(ErrorKind::Broken, || "make an HTTP client".into())?;
+    let answer = client.get(&url).send().await.map_err(|e| {
+        Error::caused(ErrorKind::Unavailable, doing(), e)
+            .hint("nothing runs there: start it with `hutong run`, or set [http] address")
+    })?;
+    answer.json().await.or_kind(ErrorKind::Unavailable, doing)
+}
+
+fn print(status: &Status) {
+    let colours = std::io::stdout().is_terminal();
+    let head = ["lane", "state", "lag", "behind", "per second", "applied", "kept back", "quarantined"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for lane in &status.lanes {
+        rows.push(vec![
+            lane.lane.clone(),
+            lane.state.name().to_owned(),
+            table::seconds(lane.lag_seconds),
+            lane.lag_changes.map_or_else(|| "?".into(), table::thousands),
+            format!("{:.0}", lane.rate),
+            table::thousands(lane.committed),
+            table::thousands(lane.dropped.values().sum()),
+            lane.quarantined.to_string(),
+        ]);
+    }
+    let states = std::iter::once(None).chain(status.lanes.iter().map(|lane| Some(lane.state)));
+    for (line, state) in table::lines(&rows).into_iter().zip(states) {
+        match (colours, state) {
+            (true, Some(State::Halted)) => println!("\x1b[31m{line}\x1b[0m"),
+            (true, Some(State::Retrying)) => println!("\x1b[33m{line}\x1b[0m"),
+            _ => println!("{line}"),
+        }
+    }
+    let unwell: Vec<&LaneStatus> = status.lanes.iter().filter(|lane| lane.error.is_some()).collect();
+    for lane in unwell {
+        println!("\n{} is {}: {}", lane.lane, lane.state.name(), lane.error.as_deref().unwrap_or_default());
+        if let Some(hint) = &lane.hint {
+            println!("  what to do: {hint}");
+        }
+    }
+}

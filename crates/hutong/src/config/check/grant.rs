@@ -1,0 +1,304 @@
+//! What a subscription may hold: columns, masks, rows, and what they tell together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hutong_core::filter::Filter;
+use hutong_core::grant::{self, Grant, Permit};
+use hutong_core::mask::Mask;
+use hutong_core::problem::nearest;
+use hutong_core::{Contract, Field, Secret};
+use serde_json::Value as Json;
+
+use super::Check;
+use crate::config::document::{At, Entry};
+use crate::config::file::{self, Text};
+use crate::config::place;
+use crate::config::plan::{StreamPlan, SubscriptionPlan};
+
+/// Makes the grant of a subscription, without its key, which is a secret and is read later.
+pub(super) fn grant(
+    check: &mut Check<'_>,
+    entry: &Entry<file::Subscription>,
+    stream: &StreamPlan,
+) -> Option<Grant> {
+    let body = &entry.body;
+    let contract = &stream.contract;
+    let what = format!("subscription `{}`", entry.name);
+    let before = check.errors();
+    filter(check, entry, contract);
+    let written = body.columns.as_ref()?;
+    let place = entry.at(written.span().start);
+    let columns = columns(check, entry, contract, written.get_ref());
+    if written.get_ref().is_empty() && !entry.told(&["columns"]) {
+        let hint = "name what the purpose needs; there is no word for all columns".to_owned();
+        check.error(place, format!("{what} names no column"), Some(hint));
+    }
+    let masks = masks(check, entry, contract, &columns);
+    let grant = Grant {
+        subscription: entry.name.clone(),
+        stream: entry.body.stream.as_ref()?.get_ref().clone(),
+        columns,
+        rows: body.rows.as_ref().map(|rows| rows.get_ref().clone()),
+        masks,
+        until: None,
+        key: Secret::new(""),
+    };
+    for problem in grant::linkage(contract, &grant) {
+        check.error(place, problem.message, problem.hint);
+    }
+    key(check, entry, contract, &grant);
+    // What the core refuses and no check above has told must not become a plan (I5).
+    if check.errors() == before
+        && !written.get_ref().is_empty()
+        && let Err(problems) = Permit::new(Arc::clone(contract), &grant)
+        && !matches!(stream.contract.sharing, hutong_core::contract::Sharing::Denied(_))
+    {
+        for problem in problems {
+            check.error(entry.at, format!("{what}: {}", problem.message), problem.hint);
+        }
+    }
+    Some(grant)
+}
+
+/// Returns the granted columns that exist and may be shared.
+fn columns(
+    check: &mut Check<'_>,
+    entry: &Entry<file::Subscription>,
+    contract: &Contract,
+    written: &[Text],
+) -> Vec<String> {
+    let mut columns: Vec<String> = Vec::new();
+    for column in written {
+        let (name, at) = (column.get_ref(), entry.at(column.span().start));
+        let Some(field) = contract.field(name) else {
+            unknown_column(check, contract, name, at);
+            continue;
+        };
+        if let Some(law) = not_shared(field) {
+            let message = format!("column `{name}` of `{}` is not shared: {law}", contract.stream);
+            check.error(at, message, Some("leave it out".into()));
+        } else if columns.contains(name) {
+            check.error(at, format!("column `{name}` stands twice"), Some("keep one".into()));
+        } else {
+            columns.push(name.clone());
+        }
+    }
+    columns
+}
+
+fn unknown_column(check: &mut Check<'_>, contract: &Contract, name: &str, at: At) {
+    let hint = match contract.fields.iter().find(|field| field.column() == name || field.title() == name) {
+        Some(field) => Some(format!("its wire name is `{}`", field.name)),
+        None if name == "*" => {
+            Some("name what the purpose needs; there is no word for all columns".to_owned())
+        }
+        None => {
+            let names: Vec<&str> = contract.fields.iter().map(|field| field.name.as_str()).collect();
+            Some(match nearest(name, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("it has {}", names.join(", ")),
+            })
+        }
+    };
+    check.error(at, format!("column `{name}` is not in the contract of {}", contract.stream), hint);
+}
+
+/// Returns the law by which a field may not be shared although its stream may.
+fn not_shared(field: &Field) -> Option<&str> {
+    let denied = field.catalogue.get("sharing").and_then(Json::as_str) == Some("none");
+    denied
+        .then(|| field.catalogue.get("sharing_law").and_then(Json::as_str).unwrap_or("the contract says so"))
+}
+
+/// Returns the masks: the contract's, less what `clear` lifts, and what `mask` puts in their place.
+fn masks(
+    check: &mut Check<'_>,
+    entry: &Entry<file::Subscription>,
+    contract: &Contract,
+    columns: &[String],
+) -> BTreeMap<String, Mask> {
+    // A contract's wrong mask is told with its stream.
+    let mut masks = grant::default_masks(contract, columns).unwrap_or_default();
+    for column in &entry.body.clear {
+        let (name, at) = (column.get_ref(), entry.at(column.span().start));
+        if !granted(check, contract, columns, name, at, "clear") {
+            continue;
+        }
+        if entry.body.mask.keys().any(|masked| masked.get_ref() == name) {
+            check.error(
+                at,
+                format!("column `{name}` is both in `clear` and in `mask`"),
+                Some("keep one".into()),
+            );
+        } else if masks.remove(name).is_none() {
+            check.warn(
+                at,
+                format!("column `{name}` has no mask to lift"),
+                Some("take it out of `clear`".into()),
+            );
+        }
+    }
+    for (column, mask) in &entry.body.mask {
+        let (name, at) = (column.get_ref(), entry.at(column.span().start));
+        let known = granted(check, contract, columns, name, at, "mask");
+        let at = entry.at(mask.span().start);
+        let word = mask.get_ref();
+        let Some(mask) = Mask::ALL.into_iter().find(|mask| mask.name() == word) else {
+            let names = Mask::ALL.map(Mask::name);
+            let hint = match nearest(word, names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("one of {}", names.join(", ")),
+            };
+            check.error(at, format!("there is no mask `{word}`"), Some(hint));
+            continue;
+        };
+        let Some(field) = contract.field(name).filter(|_| known) else { continue };
+        if mask.accepts(&field.ty) {
+            masks.insert(name.clone(), mask);
+            continue;
+        }
+        let fit: Vec<_> =
+            Mask::ALL.into_iter().filter(|mask| mask.accepts(&field.ty)).map(Mask::name).collect();
+        let hint = match fit.is_empty() {
+            true => "no mask fits this type; leave the column out".to_owned(),
+            false => format!("masks that fit: {}", fit.join(", ")),
+        };
+        check.error(
+            at,
+            format!("the mask `{word}` does not fit `{name}`, which is {}", field.ty.name()),
+            Some(hint),
+        );
+    }
+    masks
+}
+
+/// States whether a column is granted, and tells when it is not.
+fn granted(
+    check: &mut Check<'_>,
+    contract: &Contract,
+    columns: &[String],
+    name: &str,
+    at: At,
+    key: &str,
+) -> bool {
+    let Some(field) = contract.field(name) else {
+        unknown_column(check, contract, name, at);
+        return false;
+    };
+    let there = columns.iter().any(|column| column == name);
+    if !there && not_shared(field).is_none() {
+        let hint = format!("add it to `columns`, or take it out of `{key}`");
+        check.error(at, format!("`{key}` names `{name}`, which is not in `columns`"), Some(hint));
+    }
+    there
+}
+
+/// Tells what is wrong with the row filter, each at its place inside the text.
+fn filter(check: &mut Check<'_>, entry: &Entry<file::Subscription>, contract: &Contract) {
+    let Some(written) = &entry.body.rows else { return };
+    let start = written.span().start;
+    match Filter::compile(written.get_ref(), contract) {
+        Err(problems) => {
+            let text = &check.document.files[entry.at.file].text;
+            let at = |offset| entry.at(place::inside(text, written.span(), offset));
+            let placed: Vec<_> = problems
+                .into_iter()
+                .map(|problem| {
+                    (problem.span.as_ref().map_or(entry.at(start), |span| at(span.start)), problem)
+                })
+                .collect();
+            for (at, problem) in placed {
+                check.error(at, format!("row filter: {}", problem.message), problem.hint);
+            }
+        }
+        // I5: which rows arrive would tell the value.
+        Ok(filter) => {
+            for field in filter.columns().iter().filter_map(|at| contract.fields.get(*at)) {
+                if let Some(law) = not_shared(field) {
+                    let message = format!("row filter: column `{}` is not shared: {law}", field.name);
+                    check.error(
+                        entry.at(start),
+                        message,
+                        Some("which rows arrive would tell its value".into()),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Tells a missing key, where a pseudonym or a hidden row key needs one.
+fn key(check: &mut Check<'_>, entry: &Entry<file::Subscription>, contract: &Contract, grant: &Grant) {
+    if entry.body.key.is_some() || entry.told(&["key"]) || entry.told(&["columns"]) {
+        return;
+    }
+    let clear = |field: &Field| grant.columns.contains(&field.name) && !grant.masks.contains_key(&field.name);
+    let pseudonym = grant.masks.iter().find(|(_, mask)| **mask == Mask::Pseudonym);
+    let hidden = contract.key_fields().find(|field| !clear(field));
+    let reason = match (pseudonym, hidden) {
+        (Some((column, _)), _) => format!("`{column}` is masked by `pseudonym`"),
+        (None, Some(field)) => format!("the row key `{}` is not granted in clear", field.name),
+        (None, None) => return,
+    };
+    let name = &entry.name;
+    let hint = format!("openssl rand -hex 32 > {name}.key, then key = {{ file = \"{name}.key\" }}");
+    check.error(entry.at, format!("subscription `{name}` needs a `key`: {reason}"), Some(hint));
+}
+
+/// States whether a subscription by itself gives nothing away.
+fn alone(plan: &SubscriptionPlan) -> bool {
+    let grant = Grant {
+        subscription: plan.name.clone(),
+        stream: plan.stream.name.clone(),
+        columns: plan.columns.clone(),
+        rows: None,
+        masks: plan.masks.clone(),
+        until: None,
+        key: Secret::new(""),
+    };
+    grant::linkage(&plan.stream.contract, &grant).is_empty()
+}
+
+/// Tells what two subscriptions of one department give away together, though neither does alone.
+pub(super) fn together(check: &mut Check<'_>, plans: &[SubscriptionPlan]) {
+    for number in plans {
+        for birth in plans {
+            let apart = number.name == birth.name || number.stream.name != birth.stream.name;
+            if apart || number.department != birth.department {
+                continue;
+            }
+            // What one of them gives away alone has been told.
+            if !alone(number) || !alone(birth) {
+                continue;
+            }
+            let clear: Vec<String> =
+                birth.columns.iter().filter(|column| !birth.masks.contains_key(*column)).cloned().collect();
+            let masks: BTreeMap<String, Mask> = number
+                .masks
+                .iter()
+                .filter(|(column, mask)| **mask == Mask::Id && !clear.contains(column))
+                .map(|(column, mask)| (column.clone(), *mask))
+                .collect();
+            let both = Grant {
+                subscription: birth.name.clone(),
+                stream: birth.stream.name.clone(),
+                columns: clear.into_iter().chain(masks.keys().cloned()).collect(),
+                rows: None,
+                masks,
+                until: None,
+                key: Secret::new(""),
+            };
+            let Some(entry) = check.document.subscriptions.get(&birth.name) else { continue };
+            let Some(columns) = &entry.body.columns else { continue };
+            let at = entry.at(columns.span().start);
+            for problem in grant::linkage(&birth.stream.contract, &both) {
+                let message = format!(
+                    "together with subscription `{}` of the same department, {}",
+                    number.name, problem.message
+                );
+                check.error(at, message, problem.hint);
+            }
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! What a configuration means. Everything below this module sees a plan and never the file.
+//!
+//! A plan is whole: every name in it is known, every column exists, every grant is compiled. Secrets are still only
+//! places ([`SecretSource`]); whoever connects reads them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hutong_core::contract::Sharing;
+use hutong_core::grant::Grant;
+use hutong_core::mask::Mask;
+use hutong_core::{Contract, Kind, PipelineId, Result, Secret};
+use jiff::civil;
+use jiff::tz::TimeZone;
+
+pub use super::secret::SecretSource;
+
+/// What a configuration means.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The bus and its settings.
+    pub bus: BusPlan,
+    /// Names of the departments, by their short names.
+    pub departments: BTreeMap<String, String>,
+    /// The streams, by name.
+    pub streams: BTreeMap<String, Arc<StreamPlan>>,
+    /// The stores, by name.
+    pub stores: BTreeMap<String, Arc<StorePlan>>,
+    /// The captures, in the order of their names.
+    pub captures: Vec<CapturePlan>,
+    /// The subscriptions, in the order of their names.
+    pub subscriptions: Vec<SubscriptionPlan>,
+    /// Where metrics and status are served.
+    pub http: HttpPlan,
+    /// Where patience ends.
+    pub limits: LimitsPlan,
+}
+
+/// The bus and the settings that all pipelines share.
+#[derive(Debug, Clone)]
+pub struct BusPlan {
+    /// The name that prefixes Hutong's own topics, groups and transactional ids.
+    pub name: String,
+    /// The zone in which an `until` ends.
+    pub zone: TimeZone,
+    /// How long changes are kept before the base may move on.
+    pub history: Duration,
+    /// What carries the topics.
+    pub system: BusSystem,
+}
+
+/// What carries the topics.
+#[derive(Debug, Clone)]
+pub enum BusSystem {
+    /// Apache Kafka and a schema registry.
+    Kafka(KafkaPlan),
+    /// One folder of this machine.
+    Embedded(EmbeddedPlan),
+}
+
+/// Apache Kafka and a schema registry.
+#[derive(Debug, Clone)]
+pub struct KafkaPlan {
+    /// `host:port`, comma-separated.
+    pub brokers: String,
+    /// The base of the registry's Confluent API.
+    pub registry: String,
+    /// Who asks the registry.
+    pub registry_login: Option<LoginPlan>,
+    /// TLS, when it is on.
+    pub tls: Option<TlsPlan>,
+    /// Who speaks to the brokers.
+    pub sasl: Option<SaslPlan>,
+}
+
+/// Certificates for the brokers' TLS; what is `None` is the system's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsPlan {
+    /// The authorities that are trusted, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate, PEM.
+    pub certificate_file: Option<PathBuf>,
+    /// The client's key, PEM.
+    pub key_file: Option<PathBuf>,
+}
+
+/// SASL to the brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaslPlan {
+    /// How the password is shown.
+    pub mechanism: Mechanism,
+    /// Who.
+    pub login: LoginPlan,
+}
+
+/// A SASL mechanism.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// The password itself; only over TLS.
+    Plain,
+    /// SCRAM-SHA-256.
+    ScramSha256,
+    /// SCRAM-SHA-512.
+    ScramSha512,
+}
+
+impl Mechanism {
+    /// Returns the name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// A user and where the password is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginPlan {
+    /// The user.
+    pub user: String,
+    /// Where the password is.
+    pub password: SecretSource,
+}
+
+/// One folder of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddedPlan {
+    /// Where the log and the registry are kept.
+    pub folder: PathBuf,
+    /// Where the registry listens; always a loopback address, port 0 for any free one.
+    pub registry: SocketAddr,
+}
+
+/// One stream.
+#[derive(Debug, Clone)]
+pub struct StreamPlan {
+    /// Its name.
+    pub name: String,
+    /// The department that owns it.
+    pub owner: String,
+    /// Its rows.
+    pub contract: Arc<Contract>,
+    /// Who may have it: the contract's word, or a narrower one of the configuration.
+    pub sharing: Sharing,
+    /// Counts from 1; see [`StreamPlan::topic`].
+    pub generation: u32,
+    /// The partitions of its topic.
+    pub partitions: u32,
+    /// Which later contracts the registry lets in.
+    pub compatibility: Compatibility,
+    /// The capture that feeds it, when this configuration has it.
+    pub capture: Option<String>,
+}
+
+impl StreamPlan {
+    /// Returns the name of the change topic: `<owner>.<stream>.v<generation>`.
+    pub fn topic(&self) -> String {
+        format!("{}.{}.v{}", self.owner, self.name, self.generation)
+    }
+
+    /// Returns the name of the topic in which the capture sets items aside: `<owner>.<stream>.quarantine`.
+    pub fn quarantine_topic(&self) -> String {
+        format!("{}.{}.quarantine", self.owner, self.name)
+    }
+}
+
+/// Which later schemas a registry lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compatibility {
+    /// New readers read the last version.
+    Backward,
+    /// New readers read every version.
+    BackwardTransitive,
+    /// Readers of the last version read the new one.
+    Forward,
+    /// Readers of every version read the new one.
+    ForwardTransitive,
+    /// Both, with the last version.
+    Full,
+    /// Both, with every version.
+    #[default]
+    FullTransitive,
+}
+
+impl Compatibility {
+    /// Every mode. `NONE` is not among them: readers would break without a word.
+    pub const ALL: [Self; 6] = [
+        Self::Backward,
+        Self::BackwardTransitive,
+        Self::Forward,
+        Self::ForwardTransitive,
+        Self::Full,
+        Self::FullTransitive,
+    ];
+
+    /// Returns the name in the registry's API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backward => "BACKWARD",
+            Self::BackwardTransitive => "BACKWARD_TRANSITIVE",
+            Self::Forward => "FORWARD",
+            Self::ForwardTransitive => "FORWARD_TRANSITIVE",
+            Self::Full => "FULL",
+            Self::FullTransitive => "FULL_TRANSITIVE",
+        }
+    }
+}
+
+/// A department's database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorePlan {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub system: StoreSystem,
+}
+
+/// What a store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreSystem {
+    /// PostgreSQL 14 or later.
+    Postgres {
+        /// Its address, `postgres://user:password@host:port/database`.
+        url: SecretSource,
+        /// How many connections the lanes share.
+        connections: u32,
+    },
+    /// A SQLite file.
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A pipeline from a store into topics.
+#[derive(Debug, Clone)]
+pub struct CapturePlan {
+    /// Its name.
+    pub name: String,
+    /// Where it reads.
+    pub store: Arc<StorePlan>,
+    /// The tables, as written, and the streams they feed.
+    pub tables: Vec<(String, Arc<StreamPlan>)>,
+    /// Rows of one chunk of the snapshot.
+    pub chunk_rows: u32,
+    /// How often an idle capture says that it is up to date.
+    pub watermark_interval: Duration,
+}
+
+impl CapturePlan {
+    /// Returns the pipeline's name.
+    pub fn pipeline(&self) -> PipelineId {
+        PipelineId::new(Kind::Capture, &self.name)
+    }
+}
+
+/// A pipeline from a topic into a subscriber's store.
+#[derive(Debug, Clone)]
+pub struct SubscriptionPlan {
+    /// Its name.
+    pub name: String,
+    /// The department that subscribes.
+    pub department: String,
+    /// Where it reads.
+    pub stream: Arc<StreamPlan>,
+    /// What for.
+    pub purpose: String,
+    /// By which law; empty when the stream is shared unconditionally and nobody said.
+    pub legal_basis: String,
+    /// The last day, in the bus's zone.
+    pub until: Option<civil::Date>,
+    /// The wire names of the granted columns, in the order of the replica.
+    pub columns: Vec<String>,
+    /// The condition that granted rows fulfil.
+    pub rows: Option<String>,
+    /// The masks, the contract's own included.
+    pub masks: BTreeMap<String, Mask>,
+    /// Where the subscription's own key is; always there when pseudonyms or a hidden row key need one.
+    pub key: Option<SecretSource>,
+    /// Where it writes.
+    pub store: Arc<StorePlan>,
+    /// The table, as written.
+    pub table: String,
+}
+
+impl SubscriptionPlan {
+    /// Returns the pipeline's name.
+    pub fn pipeline(&self) -> PipelineId {
+        PipelineId::new(Kind::Replicate, &self.name)
+    }
+
+    /// Reads the subscription's key and returns what the department may hold. I5: what is not in it does not leave.
+    ///
+    /// `Err(Denied)` when there is a key and it cannot be read.
+    pub fn grant(&self) -> Result<Grant> {
+        let key = match &self.key {
+            Some(key) => key.resolve()?,
+            None => Secret::new(""),
+        };
+        Ok(Grant {
+            subscription: self.name.clone(),
+            stream: self.stream.name.clone(),
+            columns: self.columns.clone(),
+            rows: self.rows.clone(),
+            masks: self.masks.clone(),
+            until: self.until,
+            key,
+        })
+    }
+}
+
+/// Where metrics, liveness, readiness and status are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpPlan {
+    /// The address.
+    pub address: SocketAddr,
+}
+
+/// Where patience ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitsPlan {
+    /// How many items a lane may set aside before it halts.
+    pub quarantine: u64,
+}

@@ -1,0 +1,107 @@
+//! The bus of a plan: its log and its registry.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hutong_bus::log::Log;
+use hutong_bus::registry::{HttpRegistry, RegistryConfig};
+use hutong_bus::{SchemaRegistry, embedded, kafka};
+use hutong_core::{Result, Secret};
+
+use crate::config::plan::{BusPlan, BusSystem, EmbeddedPlan, KafkaPlan};
+
+/// A bus: topics and schemas.
+pub struct Bus {
+    log: Arc<dyn Log>,
+    registry: Arc<dyn SchemaRegistry>,
+    embedded: Option<embedded::Registry>,
+}
+
+impl Bus {
+    /// Opens the bus to write. Returns where an embedded bus's registry should listen.
+    pub fn open(plan: &BusPlan) -> Result<(Self, Option<SocketAddr>)> {
+        match &plan.system {
+            BusSystem::Kafka(kafka) => Ok((Self::kafka(&plan.name, kafka)?, None)),
+            BusSystem::Embedded(folder) => {
+                let bus = embedded::Bus::open(&folder.folder, options(&plan.name))?;
+                Ok((Self::embedded(&bus), Some(folder.registry)))
+            }
+        }
+    }
+
+    /// Opens the bus to look at it: the folder is only read, so that it works beside nothing else.
+    pub fn look(plan: &BusPlan) -> Result<Self> {
+        match &plan.system {
+            BusSystem::Kafka(kafka) => Self::kafka(&plan.name, kafka),
+            BusSystem::Embedded(EmbeddedPlan { folder, .. }) => {
+                Ok(Self::embedded(&embedded::Bus::open_read_only(folder, options(&plan.name))?))
+            }
+        }
+    }
+
+    fn embedded(bus: &Arc<embedded::Bus>) -> Self {
+        let registry = embedded::Registry::new(Arc::clone(bus));
+        let log: Arc<dyn Log> = Arc::clone(bus) as _;
+        Self { log, registry: Arc::new(registry.clone()), embedded: Some(registry) }
+    }
+
+    fn kafka(name: &str, plan: &KafkaPlan) -> Result<Self> {
+        let config = kafka::Config { brokers: plan.brokers.clone(), bus: name.to_owned(), security: security(plan)? };
+        let mut registry = RegistryConfig::new(&plan.registry);
+        if let Some(login) = &plan.registry_login {
+            registry.basic = Some((login.user.clone(), login.password.resolve()?));
+        }
+        let log: Arc<dyn Log> = kafka::Bus::new(config)?;
+        Ok(Self { log, registry: Arc::new(HttpRegistry::new(registry)?), embedded: None })
+    }
+
+    /// Returns the topics.
+    pub fn log(&self) -> &Arc<dyn Log> {
+        &self.log
+    }
+
+    /// Returns the schemas.
+    pub fn registry(&self) -> &Arc<dyn SchemaRegistry> {
+        &self.registry
+    }
+
+    /// Returns the embedded bus's registry, to serve it.
+    pub fn embedded_registry(&self) -> Option<embedded::Registry> {
+        self.embedded.clone()
+    }
+}
+
+fn options(name: &str) -> embedded::Options {
+    embedded::Options { bus: name.to_owned(), ..embedded::Options::default() }
+}
+
+/// Returns TLS and SASL by librdkafka's names.
+pub(super) fn security(plan: &KafkaPlan) -> Result<Vec<(String, Secret)>> {
+    let mut settings = Vec::new();
+    let mut set = |name: &str, value: Secret| settings.push((name.to_owned(), value));
+    let protocol = match (plan.tls.is_some(), plan.sasl.is_some()) {
+        (true, true) => "sasl_ssl",
+        (true, false) => "ssl",
+        (false, true) => "sasl_plaintext",
+        (false, false) => "plaintext",
+    };
+    set("security.protocol", Secret::new(protocol));
+    if let Some(tls) = &plan.tls {
+        let files = [
+            ("ssl.ca.location", &tls.ca_file),
+            ("ssl.certificate.location", &tls.certificate_file),
+            ("ssl.key.location", &tls.key_file),
+        ];
+        for (name, file) in files {
+            if let Some(file) = file {
+                set(name, Secret::new(file.to_string_lossy()));
+            }
+        }
+    }
+    if let Some(sasl) = &plan.sasl {
+        set("sasl.mechanism", Secret::new(sasl.mechanism.name()));
+        set("sasl.username", Secret::new(sasl.login.user.clone()));
+        set("sasl.password", sasl.login.password.resolve()?);
+    }
+    Ok(settings)
+}

@@ -1,0 +1,138 @@
+//! What waits in the quarantines: of a subscription in its store, of a capture in its topic.
+
+use hutong_core::{Error, ErrorKind, Result};
+use hutong_stores::{postgres, sqlite};
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::Bus;
+use crate::config::plan::{CapturePlan, StorePlan, StoreSystem, SubscriptionPlan};
+
+/// One item of a quarantine.
+#[derive(Debug, Clone, Serialize)]
+pub struct Item {
+    /// Its number: in a store the item's, in a topic the record's offset.
+    pub id: i64,
+    /// The lane that set it aside.
+    pub lane: String,
+    /// The rule.
+    pub rule: String,
+    /// Why.
+    pub reason: String,
+    /// Where it stood.
+    pub position: String,
+    /// `waiting`, `superseded`, `replayed` or `discarded`.
+    pub state: String,
+    /// When it was set aside.
+    pub first_seen: String,
+    /// The change, as far as it may be shown.
+    pub change: Option<Json>,
+    /// What is known of a record that did not decode.
+    pub record: Option<Json>,
+}
+
+/// Returns what waits for a subscription.
+pub async fn of_subscription(subscription: &SubscriptionPlan) -> Result<Vec<Item>> {
+    let mine = format!("{}.", subscription.pipeline());
+    let items = all(&subscription.store).await?;
+    Ok(items.into_iter().filter(|item| item.lane.starts_with(&mine)).collect())
+}
+
+async fn all(store: &StorePlan) -> Result<Vec<Item>> {
+    Ok(match &store.system {
+        StoreSystem::Postgres { url, .. } => {
+            let items = postgres::sink::list(&url.resolve()?, None, true).await?;
+            items
+                .into_iter()
+                .map(|i| Item {
+                    id: i.id,
+                    lane: i.lane,
+                    rule: i.rule,
+                    reason: i.reason,
+                    position: i.position.to_string(),
+                    state: i.state,
+                    first_seen: i.first_seen,
+                    change: i.change,
+                    record: i.record,
+                })
+                .collect()
+        }
+        StoreSystem::Sqlite { path } => {
+            // Looking at a store that no lane has opened yet does not make it.
+            let items = if path.exists() { sqlite::quarantine::list(path, true)? } else { Vec::new() };
+            items
+                .into_iter()
+                .map(|i| Item {
+                    id: i.id,
+                    lane: i.lane,
+                    rule: i.rule,
+                    reason: i.reason,
+                    position: i.position,
+                    state: i.state,
+                    first_seen: moment(i.first_seen_us),
+                    change: i.change,
+                    record: i.record,
+                })
+                .collect()
+        }
+    })
+}
+
+/// Gives an item up. `false` when it does not wait.
+pub async fn discard(store: &StorePlan, id: i64) -> Result<bool> {
+    match &store.system {
+        StoreSystem::Postgres { url, .. } => postgres::sink::discard(&url.resolve()?, id).await,
+        StoreSystem::Sqlite { path } => sqlite::quarantine::discard(path, id),
+    }
+}
+
+/// Applies an item again.
+pub async fn replay(store: &StorePlan, id: i64) -> Result<()> {
+    match &store.system {
+        StoreSystem::Postgres { url, .. } => postgres::sink::replay(&url.resolve()?, id).await,
+        StoreSystem::Sqlite { path } => sqlite::quarantine::replay(path, id),
+    }
+}
+
+/// Returns what a capture has set aside: the records of its quarantine topics.
+pub async fn of_capture(bus: &Bus, capture: &CapturePlan) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for (_, stream) in &capture.tables {
+        let topic = stream.quarantine_topic();
+        let Some(extent) = bus.log().extent(&topic).await? else { continue };
+        for (partition, (first, _)) in extent {
+            let mut reader = bus.log().reader(&topic, partition, None).await?;
+            reader.seek(first).await?;
+            loop {
+                let fetched = reader.next(1_000, 8 << 20).await?;
+                for record in fetched.records {
+                    items.push(item(&record)?);
+                }
+                if fetched.next >= fetched.end {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(items)
+}
+
+fn item(record: &hutong_bus::log::Incoming) -> Result<Item> {
+    let missing = || Error::new(ErrorKind::Malformed, "read a quarantine record", "it is empty");
+    let kept = hutong_bus::quarantine::decode(record.value.as_ref().ok_or_else(missing)?)?;
+    Ok(Item {
+        id: i64::try_from(record.offset).unwrap_or(i64::MAX),
+        lane: kept.lane,
+        rule: kept.rule,
+        reason: kept.reason,
+        position: kept.position,
+        state: "waiting".into(),
+        first_seen: moment(kept.at_us),
+        change: None,
+        record: None,
+    })
+}
+
+fn moment(us: i64) -> String {
+    jiff::Timestamp::from_microsecond(us).map(|t| t.to_string()).unwrap_or_default()
+}

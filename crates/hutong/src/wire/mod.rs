@@ -1,0 +1,151 @@
+//! Where adapters meet the engine: a plan becomes lanes.
+//!
+//! Nothing below `hutong` knows both a store and a topic; nothing else here knows any of their insides.
+
+mod bus;
+pub mod items;
+pub mod probe;
+mod store;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hutong_bus::log::checkpoint_topic;
+use hutong_bus::{Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceConfig, TopicStream};
+use hutong_core::grant::{Permit, end_us};
+use hutong_core::quality::Quality;
+use hutong_core::{Error, ErrorKind, LaneId, Result, Step};
+use hutong_engine::{Board, Lane, Metrics, Settings, Supervisor, status::now_us};
+
+pub use self::bus::Bus;
+pub use self::store::{Department, compare, draft, install, remove};
+use crate::config::Plan;
+use crate::config::plan::{CapturePlan, SubscriptionPlan};
+use crate::http;
+
+/// One process's connections: the bus and the stores, shared by its lanes.
+pub struct Wire {
+    bus: Bus,
+    bus_name: String,
+    stores: HashMap<String, Department>,
+    quarantine_limit: u64,
+    board: Board,
+    metrics: Metrics,
+    registry_address: Option<SocketAddr>,
+    captures: HashMap<String, String>,
+    zone: jiff::tz::TimeZone,
+}
+
+impl Wire {
+    /// Opens the bus; a store is touched only when one of its lanes opens.
+    pub async fn connect(plan: &Plan, board: Board, metrics: Metrics) -> Result<Self> {
+        let (bus, registry_address) = Bus::open(&plan.bus)?;
+        let stores = plan.stores.values().map(|s| Ok((s.name.clone(), Department::new(s)?)));
+        let captures = plan.streams.values().filter_map(|s| Some((s.name.clone(), s.capture.clone()?)));
+        Ok(Self {
+            bus,
+            bus_name: plan.bus.name.clone(),
+            stores: stores.collect::<Result<_>>()?,
+            quarantine_limit: plan.limits.quarantine,
+            board,
+            metrics,
+            registry_address,
+            captures: captures.collect(),
+            zone: plan.bus.zone.clone(),
+        })
+    }
+
+    /// Returns the bus.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// Serves the embedded bus's registry; `None` on Kafka, which has one of its own.
+    pub async fn serve_registry(&self, supervisor: &mut Supervisor) -> Result<Option<SocketAddr>> {
+        let (Some(registry), Some(address)) = (self.bus.embedded_registry(), self.registry_address) else {
+            return Ok(None);
+        };
+        http::serve(supervisor, "registry", address, http::registry::router(registry)).await.map(Some)
+    }
+
+    /// Makes the lane of a capture.
+    pub fn capture(&self, capture: &CapturePlan) -> Result<Lane> {
+        let id = LaneId::new(capture.pipeline(), 0);
+        let streams = capture.tables.iter().map(|(_, stream)| TopicStream {
+            contract: Arc::clone(&stream.contract),
+            topic: stream.topic(),
+            partitions: stream.partitions,
+            compatibility: Some(stream.compatibility.name().to_owned()),
+        });
+        let config = TopicSinkConfig { streams: streams.collect(), bus: self.bus_name.clone() };
+        let sink = TopicSink::new(Arc::clone(self.bus.log()), Arc::clone(self.bus.registry()), config);
+        let source = self.store(&capture.store.name)?.source(capture)?;
+        Ok(Lane {
+            source,
+            steps: vec![Box::new(Quality::new())],
+            sink: Box::new(sink),
+            settings: Settings { quarantine_limit: self.quarantine_limit, ends_us: None },
+            entry: self.board.add(id.clone(), now_us()),
+            metrics: self.metrics.clone(),
+            id,
+        })
+    }
+
+    /// Makes the lanes of a subscription: one a partition of its stream.
+    pub fn replicate(&self, subscription: &SubscriptionPlan) -> Result<Vec<Lane>> {
+        (0..subscription.stream.partitions).map(|partition| self.replicate_lane(subscription, partition)).collect()
+    }
+
+    fn replicate_lane(&self, subscription: &SubscriptionPlan, partition: u32) -> Result<Lane> {
+        let id = LaneId::new(subscription.pipeline(), partition);
+        let permit = permit(subscription)?;
+        let stream = &subscription.stream;
+        let capture = self.captures.get(&stream.name);
+        let config = TopicSourceConfig {
+            topic: stream.topic(),
+            partition,
+            contract: Arc::clone(&stream.contract),
+            checkpoint_topic: capture.map(|name| {
+                checkpoint_topic(&self.bus_name, &hutong_core::PipelineId::new(hutong_core::Kind::Capture, name))
+            }),
+            pipeline: Some(id.pipeline.clone()),
+            foreign_before_full: false,
+            limits: Limits::default(),
+        };
+        let source = TopicSource::new(Arc::clone(self.bus.log()), Arc::clone(self.bus.registry()), config);
+        let sink = self.store(&subscription.store.name)?.sink(
+            id.clone(),
+            &subscription.table,
+            subscription.grant()?.digest(),
+        )?;
+        let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
+        Ok(Lane {
+            source: Box::new(source),
+            steps,
+            sink,
+            settings: Settings {
+                quarantine_limit: self.quarantine_limit,
+                ends_us: subscription.until.and_then(|until| end_us(until, &self.zone)),
+            },
+            entry: self.board.add(id.clone(), now_us()),
+            metrics: self.metrics.clone(),
+            id,
+        })
+    }
+
+    fn store(&self, name: &str) -> Result<&Department> {
+        self.stores
+            .get(name)
+            .ok_or_else(|| Error::new(ErrorKind::Broken, format!("use store {name}"), "the plan does not hold it"))
+    }
+}
+
+/// Returns the step that lets through just what a subscription is granted (I5).
+pub fn permit(subscription: &SubscriptionPlan) -> Result<Permit> {
+    let contract = Arc::clone(&subscription.stream.contract);
+    Permit::new(contract, &subscription.grant()?).map_err(|problems| {
+        let why = problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; ");
+        Error::new(ErrorKind::Config, format!("compile the grant of {}", subscription.name), why)
+    })
+}

@@ -1,0 +1,102 @@
+//! `hutong check --probe`: touches the world once, with short connections of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hutong_bus::kafka;
+use hutong_core::{Error, Result};
+use hutong_stores::{Finding, postgres, sqlite};
+
+use super::bus::security;
+use crate::config::Plan;
+use crate::config::plan::{BusSystem, CapturePlan, StorePlan, StoreSystem};
+
+/// How long one probe may take before it counts as no answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Tries the bus, each store and each captured table. Never stops at the first finding.
+pub async fn all(plan: &Plan) -> Vec<Finding> {
+    let mut findings = bus(plan).await;
+    for store in plan.stores.values() {
+        findings.push(reach(store).await);
+    }
+    for capture in &plan.captures {
+        findings.extend(within(&format!("capture {}", capture.name), source(capture)).await);
+    }
+    findings
+}
+
+async fn bus(plan: &Plan) -> Vec<Finding> {
+    match &plan.bus.system {
+        BusSystem::Embedded(embedded) => {
+            vec![good(format!("bus: the folder {} is on this machine", embedded.folder.display()))]
+        }
+        BusSystem::Kafka(plan_kafka) => {
+            let answer = async {
+                let security = security(plan_kafka)?;
+                let config =
+                    kafka::Config { brokers: plan_kafka.brokers.clone(), bus: plan.bus.name.clone(), security };
+                let count = kafka::Bus::new(config)?.ping().await?;
+                Ok(vec![good(format!("bus: Kafka answers at {}, {count} brokers", plan_kafka.brokers))])
+            };
+            let mut findings = within("bus", answer).await;
+            let answer = async {
+                let (bus, _) = super::Bus::open(&plan.bus)?;
+                // Any answer is good: an id that nobody has is the question that changes nothing.
+                Arc::clone(bus.registry()).by_id(u32::MAX >> 1).await?;
+                Ok(vec![good(format!("registry: answers at {}", plan_kafka.registry))])
+            };
+            findings.extend(within("registry", answer).await);
+            findings
+        }
+    }
+}
+
+async fn reach(store: &StorePlan) -> Finding {
+    let answer = async {
+        match &store.system {
+            StoreSystem::Postgres { url, .. } => {
+                postgres::version(&url.resolve()?).await.map(|version| vec![good(format!("store {}: PostgreSQL {version}", store.name))])
+            }
+            StoreSystem::Sqlite { path } => {
+                Ok(vec![good(format!("store {}: SQLite file {}", store.name, path.display()))])
+            }
+        }
+    };
+    within(&format!("store {}", store.name), answer).await.remove(0)
+}
+
+async fn source(capture: &CapturePlan) -> Result<Vec<Finding>> {
+    match &capture.store.system {
+        StoreSystem::Postgres { url, .. } => {
+            let config =
+                postgres::SourceConfig::new(url.resolve()?, &capture.name, super::store::postgres_tables(capture));
+            Ok(postgres::probe(&config).await)
+        }
+        StoreSystem::Sqlite { path } => {
+            let mut findings = Vec::new();
+            for (table, stream) in &capture.tables {
+                findings.extend(sqlite::compare(path, table, &stream.contract)?);
+            }
+            Ok(findings)
+        }
+    }
+}
+
+async fn within(what: &str, answer: impl Future<Output = Result<Vec<Finding>>>) -> Vec<Finding> {
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(findings)) => findings,
+        Ok(Err(error)) => vec![bad(what, &error)],
+        Err(_) => {
+            vec![Finding { ok: false, what: format!("{what}: no answer in {} s", PATIENCE.as_secs()), hint: None }]
+        }
+    }
+}
+
+fn good(what: String) -> Finding {
+    Finding { ok: true, what, hint: None }
+}
+
+fn bad(what: &str, error: &Error) -> Finding {
+    Finding { ok: false, what: format!("{what}: {error}"), hint: error.hint.clone() }
+}
