@@ -1,1 +1,3 @@
-//! tests
+//! Black-box tests over the built program and real servers, one file a scenario.
+
+mod tidy;

@@ -20,11 +20,13 @@ use crate::status::{Entry, Passed, State, now_us};
 pub struct Settings {
     /// Changes that may be quarantined since the lane was started, before it halts: a flood is not an exception.
     pub quarantine_limit: u64,
+    /// The first moment at which nothing may leave any more, microseconds since 1970 UTC (I5).
+    pub ends_us: Option<i64>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { quarantine_limit: 1_000 }
+        Self { quarantine_limit: 1_000, ends_us: None }
     }
 }
 
@@ -111,6 +113,7 @@ impl Lane {
         backoff: &mut Backoff,
         quarantined: &mut u64,
     ) -> Result<End> {
+        self.permitted_now()?;
         // The sink first: it shuts an earlier owner out, and only it knows where the lane stands (I2).
         let mut checkpoint = until(token, self.sink.open(&self.id)).await?;
         let Some(checkpoint) = checkpoint.as_mut() else { return Ok(End::Asked) };
@@ -137,6 +140,7 @@ impl Lane {
                 },
             };
             let Some(batch) = read? else { return Ok(End::Exhausted) };
+            self.permitted_now()?;
             if token.is_cancelled() {
                 // Nothing of this batch is committed; the next owner reads it again.
                 return Ok(End::Asked);
@@ -228,6 +232,19 @@ impl Lane {
             checkpoint,
         };
         self.entry.passed(&passed, now_us());
+    }
+
+    /// I5: nothing leaves after the grant's last day, by this side's clock.
+    fn permitted_now(&self) -> Result<()> {
+        match self.settings.ends_us {
+            Some(ends_us) if now_us() >= ends_us => Err(Error::new(
+                ErrorKind::Denied,
+                format!("go on with {}", self.id),
+                "the last day of its grant is over",
+            )
+            .hint("nothing more is delivered; a new grant has a later `until`")),
+            _ => Ok(()),
+        }
     }
 
     fn flooded(&self, count: u64, batch: &Batch) -> Error {

@@ -29,7 +29,7 @@ fn lane(world: &Shared, board: &Board, steps: Vec<Box<dyn Step>>, quarantine_lim
         source: world.source(),
         sink: world.sink(),
         steps,
-        settings: Settings { quarantine_limit },
+        settings: Settings { quarantine_limit, ends_us: None },
         entry: board.add(id.clone(), now_us()),
         metrics: Metrics::new().unwrap(),
         id,
@@ -122,6 +122,16 @@ fn i7_a_fenced_lane_halts_and_writes_nothing_more() {
         in_paused_time(lane(&world, &board, Vec::new(), 0).run(CancellationToken::new())).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Fenced);
     assert_eq!(world.lock().applied.len(), 3);
+}
+
+#[test]
+fn i5_nothing_leaves_after_the_last_day_of_the_grant() {
+    let (world, board) = (filled(9, 3), Board::new());
+    let mut late = lane(&world, &board, Vec::new(), 0);
+    late.settings.ends_us = Some(now_us());
+    let error = in_paused_time(late.run(CancellationToken::new())).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert!(world.lock().applied.is_empty());
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! The house stays as DESIGN section 4 says: edges between crates, who names what, file sizes, names.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    files(&root().join("crates"), &mut found);
+    files(&root().join("tests"), &mut found);
+    assert!(found.len() > 20, "the walk finds the sources");
+    found
+}
+
+fn packages() -> Vec<serde_json::Value> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+/// Returns the dependencies of a package as (name, kind); kind is `normal` or `dev`.
+fn dependencies(package: &serde_json::Value) -> Vec<(String, String)> {
+    let list = package["dependencies"].as_array().unwrap();
+    list.iter()
+        .map(|d| (d["name"].as_str().unwrap().to_owned(), d["kind"].as_str().unwrap_or("normal").to_owned()))
+        .collect()
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    let allowed = [
+        ("hutong-core", &[][..]),
+        ("hutong-bus", &["hutong-core"]),
+        ("hutong-stores", &["hutong-core"]),
+        ("hutong-engine", &["hutong-core"]),
+        ("hutong", &["hutong-core", "hutong-bus", "hutong-stores", "hutong-engine"]),
+        ("hutong-testkit", &["hutong-core"]),
+        ("hutong-tests", &[]),
+    ];
+    let packages = packages();
+    assert_eq!(packages.len(), allowed.len(), "a new crate is named here first");
+    for package in &packages {
+        let name = package["name"].as_str().unwrap();
+        let (_, edges) = allowed.iter().find(|(n, _)| *n == name).expect("a crate that is named here");
+        for (dependency, kind) in dependencies(package) {
+            let ours = dependency == "hutong" || dependency.starts_with("hutong-");
+            if !ours || kind == "dev" && (dependency == "hutong-testkit" || name == "hutong-tests") {
+                continue;
+            }
+            assert!(edges.contains(&dependency.as_str()), "{name} may not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn each_outside_system_has_one_crate_that_names_it() {
+    let owners = [
+        ("rdkafka", &["hutong-bus"][..]),
+        ("apache-avro", &["hutong-bus"]),
+        ("schema_registry_converter", &["hutong-bus"]),
+        ("tokio-postgres", &["hutong-stores"]),
+        ("pgwire-replication", &["hutong-stores"]),
+        // The embedded bus keeps its log in SQLite, see crates/ARCHITECTURE.md.
+        ("rusqlite", &["hutong-stores", "hutong-bus"]),
+    ];
+    for package in packages() {
+        let name = package["name"].as_str().unwrap();
+        for (dependency, kind) in dependencies(&package) {
+            let Some((_, allowed)) = owners.iter().find(|(n, _)| *n == dependency) else { continue };
+            let test_only = kind == "dev" || matches!(name, "hutong-testkit" | "hutong-tests");
+            assert!(test_only || allowed.contains(&name), "{name} may not name {dependency}");
+        }
+    }
+}
+
+#[test]
+fn core_has_no_input_output_and_no_runtime() {
+    let core = packages().into_iter().find(|p| p["name"] == "hutong-core").unwrap();
+    for (dependency, kind) in dependencies(&core) {
+        let outside = ["tokio", "reqwest", "rusqlite", "axum"].contains(&dependency.as_str());
+        assert!(kind == "dev" || !outside, "core may not name {dependency}");
+    }
+}
+
+#[test]
+fn files_are_small_and_have_names_of_their_own() {
+    let forbidden: BTreeSet<_> =
+        ["util", "utils", "common", "helper", "helpers", "types", "manager", "info", "data", "misc", "process"].into();
+    for path in sources() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= 500, "{} has {lines} lines, at most 500", path.display());
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(!forbidden.contains(stem.as_str()), "{}: find a word that says what it is", path.display());
+        let first = text.lines().next().unwrap_or_default();
+        assert!(first.starts_with("//!"), "{} does not say what it is for", path.display());
+    }
+}
+
+#[test]
+fn every_scenario_is_in_main() {
+    let main = std::fs::read_to_string(root().join("tests/it/main.rs")).unwrap();
+    for path in sources().iter().filter(|p| p.parent().unwrap().ends_with("tests/it")) {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(name == "main" || main.contains(&format!("mod {name};")), "{name}.rs is not in main.rs");
+    }
+}
