@@ -125,3 +125,17 @@ fn every_scenario_is_in_main() {
         assert!(name == "main" || main.contains(&format!("mod {name};")), "{name}.rs is not in main.rs");
     }
 }
+
+#[test]
+fn the_readme_copies_the_tables_that_the_code_keeps() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let readme = read("README.md");
+    for path in ["crates/stores/src/postgres/column.rs", "crates/stores/src/sqlite/values.rs"] {
+        let text = read(path);
+        let rows: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("//! |")).collect();
+        assert!(rows.len() > 10, "{path} has its table");
+        for row in rows {
+            assert!(readme.contains(&format!("|{row}")), "the README lacks a row of {path}: {row}");
+        }
+    }
+}

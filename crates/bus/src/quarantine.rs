@@ -3,9 +3,9 @@
 //! Its form is `schemas/hutong_quarantine.avsc`.
 
 use bytes::{Bytes, BytesMut};
-use hutong_core::{Error, ErrorKind, Rejected, Result};
+use hutong_core::{Error, ErrorKind, RecordTrace, Rejected, Result};
 
-use crate::binary::{Input, put_bytes, put_long, put_null, put_some};
+use crate::binary::{Fault, Input, put_bytes, put_long, put_null, put_some};
 use crate::framing;
 
 /// The schema of the record, as it is registered.
@@ -79,32 +79,52 @@ pub struct Kept {
     pub at_us: i64,
     /// The framed envelope, when the change could be written.
     pub envelope: Option<Bytes>,
+    /// The record that did not decode.
+    pub record: Option<RecordTrace>,
 }
 
 /// Reads a quarantine record. `Err(Malformed)` for anything else, and for a newer version of it.
 pub fn decode(value: &Bytes) -> Result<Kept> {
-    let malformed = |why: &str| Error::new(ErrorKind::Malformed, "read a quarantine record", why);
     let (_, body) = framing::split(value)?;
-    let mut input = Input::new(&body);
-    let mut read = || -> std::result::Result<(i64, Kept), &'static str> {
-        let version = input.long()?;
-        let lane = input.str()?.to_owned();
-        input.str()?;
-        let (rule, reason) = (input.str()?.to_owned(), input.str()?.to_owned());
-        let (position, at_us) = (input.str()?.to_owned(), input.long()?);
-        let envelope = if input.index()? == 1 { Some(input.bytes()?) } else { None };
-        Ok((version, Kept { lane, rule, reason, position, at_us, envelope }))
-    };
-    match read() {
-        Ok((VERSION, kept)) => Ok(kept),
-        Ok((version, _)) => Err(malformed(&format!("its version is {version}, this program knows {VERSION}"))),
-        Err(fault) => Err(malformed(fault)),
+    read(&mut Input::new(&body)).map_err(|why| Error::new(ErrorKind::Malformed, "read a quarantine record", why))
+}
+
+fn read(input: &mut Input<'_>) -> std::result::Result<Kept, Fault> {
+    if input.long()? != VERSION {
+        return Err("it has a version that this program does not know");
+    }
+    let mut text = || input.str().map(str::to_owned);
+    let (lane, _stream, rule, reason, position) = (text()?, text()?, text()?, text()?, text()?);
+    let at_us = input.long()?;
+    let envelope = if some(input)? { Some(input.bytes()?) } else { None };
+    let record = if some(input)? { Some(trace(input)?) } else { None };
+    input.finish()?;
+    Ok(Kept { lane, rule, reason, position, at_us, envelope, record })
+}
+
+fn trace(input: &mut Input<'_>) -> std::result::Result<RecordTrace, Fault> {
+    let narrow = |n: i64| u32::try_from(n).map_err(|_| "a number is not of 32 bits");
+    Ok(RecordTrace {
+        topic: input.str()?.to_owned(),
+        partition: narrow(input.long()?)?,
+        offset: u64::try_from(input.long()?).map_err(|_| "an offset is below zero")?,
+        schema_id: if some(input)? { Some(narrow(input.long()?)?) } else { None },
+        digest: input.str()?.to_owned(),
+    })
+}
+
+/// Reads which branch of `["null", T]` follows.
+fn some(input: &mut Input<'_>) -> std::result::Result<bool, Fault> {
+    match input.index()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err("a union has no such branch"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hutong_core::{Position, RecordTrace};
+    use hutong_core::Position;
 
     use super::*;
     use crate::oracle;
@@ -127,6 +147,10 @@ mod tests {
         let kept = decode(&bytes).unwrap();
         assert_eq!((kept.lane.as_str(), kept.rule.as_str(), kept.at_us), ("capture.a.0", "decode", 1));
         assert_eq!(kept.envelope, Some(Bytes::from_static(b"\0\0\0\0\x01x")));
+        assert_eq!(kept.record, rejected.record);
+        for end in 0..bytes.len() {
+            assert_eq!(decode(&bytes.slice(..end)).unwrap_err().kind, ErrorKind::Malformed);
+        }
     }
 
     #[test]

@@ -257,7 +257,7 @@ impl TopicSink {
     }
 
     /// Encodes a batch: the records, and how many of them, counted from the front, belong to change topics.
-    async fn records(&mut self, batch: &Batch, now_us: i64) -> Result<(Vec<Outgoing>, usize)> {
+    async fn records(&mut self, batch: &Batch, now_us: i64) -> Result<(Vec<Outgoing>, usize, u64)> {
         let mut records = Vec::with_capacity(batch.changes.len());
         let mut refused = Vec::new();
         for change in &batch.changes {
@@ -282,7 +282,7 @@ impl TopicSink {
         for rejected in batch.rejected.iter().chain(&refused) {
             records.push(self.set_aside(rejected, now_us).await?);
         }
-        Ok((records, changes))
+        Ok((records, changes, refused.len() as u64))
     }
 }
 
@@ -324,12 +324,12 @@ impl Sink for TopicSink {
         self.make_room(&stream, contract.clone().shared()).await
     }
 
-    async fn commit(&mut self, batch: &Batch) -> Result<()> {
+    async fn commit(&mut self, batch: &Batch) -> Result<u64> {
         // I2: a step that does not continue what is committed is found here, before anything is written.
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.advance(&batch.delta)?;
         checkpoint.notes.extend(self.pending.clone());
-        let (records, changes) = self.records(batch, now_us()).await?;
+        let (records, changes, refused) = self.records(batch, now_us()).await?;
         let places: Vec<(Arc<str>, u32)> =
             records[..changes].iter().map(|r| (Arc::clone(&r.topic), r.partition)).collect();
         let complete_to_us = batch.behind.complete_to_us.max(self.as_of_us);
@@ -356,7 +356,7 @@ impl Sink for TopicSink {
         self.as_of_us = complete_to_us;
         self.pending.clear();
         self.checkpoint = watermark.checkpoint;
-        Ok(())
+        Ok(refused)
     }
 
     async fn close(&mut self) -> Result<()> {

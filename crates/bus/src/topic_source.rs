@@ -78,6 +78,8 @@ pub struct TopicSource {
     /// What was read and not yet handed out.
     fetched: Option<Fetched>,
     handed_out: Option<Instant>,
+    /// How many offsets behind the end the last batch said that the lane is.
+    told_behind: u64,
 }
 
 impl TopicSource {
@@ -99,6 +101,7 @@ impl TopicSource {
             end: 0,
             fetched: None,
             handed_out: None,
+            told_behind: 0,
         }
     }
 
@@ -169,8 +172,9 @@ impl TopicSource {
             ranges: BTreeMap::from([(self.key.clone(), (self.at, to))]),
             notes: BTreeMap::new(),
         };
+        self.told_behind = self.end.saturating_sub(self.next);
         batch.behind = Behind {
-            count: Some(self.end.saturating_sub(self.next)),
+            count: Some(self.told_behind),
             complete_to_us: self.freshness.tell(self.next),
         };
         self.at = to;
@@ -197,9 +201,11 @@ impl TopicSource {
         }
     }
 
-    /// Returns when a batch that only moves freshness is due; `None` when there is nothing to tell.
+    /// Returns when a batch that only tells freshness is due; `None` when there is nothing to tell.
     fn due(&self) -> Option<Instant> {
-        if !self.freshness.has_news(self.next) {
+        // On Kafka a transaction's end marker counts as one behind, until the reader is told that it was the end.
+        let caught_up = self.told_behind > 0 && self.next >= self.end;
+        if !caught_up && !self.freshness.has_news(self.next) {
             return None;
         }
         Some(self.handed_out.map_or_else(Instant::now, |at| at + self.config.limits.watermark_interval))
@@ -213,6 +219,7 @@ impl Source for TopicSource {
         self.watch = None;
         self.fetched = None;
         self.handed_out = None;
+        self.told_behind = 0;
         self.freshness = Freshness::default();
         self.at = from.position(&self.key);
         if self.at.is_start() {

@@ -28,7 +28,7 @@ impl Watch {
         };
         let mut reader = log.reader(topic, 0, None).await?;
         let sought = first.max(end.saturating_sub(TAIL));
-        reader.seek(sought).await?;
+        seek(reader.as_mut(), topic, sought).await?;
         Ok(Some(Self { topic: topic.to_owned(), reader, first, sought, last: None, caught_up: sought == end }))
     }
 
@@ -42,7 +42,7 @@ impl Watch {
                 break;
             }
             // A long stretch of aborted transactions hides it.
-            self.reader.seek(self.first).await?;
+            seek(self.reader.as_mut(), &self.topic, self.first).await?;
             (self.sought, self.caught_up) = (self.first, false);
         }
         Ok(self.last.clone())
@@ -70,4 +70,12 @@ impl Watch {
         self.last = Some(watermark.clone());
         Ok(Some(watermark))
     }
+}
+
+/// Seeks. A place that has gone meanwhile is no lost position of the lane: it looks again.
+async fn seek(reader: &mut dyn Reader, topic: &str, offset: u64) -> Result<()> {
+    reader.seek(offset).await.map_err(|error| match error.kind {
+        ErrorKind::PositionLost => Error::new(ErrorKind::Unavailable, format!("read {topic}"), error.why()),
+        _ => error,
+    })
 }

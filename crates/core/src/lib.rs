@@ -26,6 +26,7 @@ pub mod position;
 pub mod problem;
 pub mod quality;
 pub mod secret;
+pub mod snapshot;
 pub mod value;
 
 pub use change::{Before, Change, Op, Origin, Place, RecordTrace, Rejected, Transaction};

@@ -69,11 +69,12 @@ pub trait Sink: Send {
     /// when a contract changes. `Err(SchemaConflict)` rather than a loss.
     async fn prepare(&mut self, contract: &Contract) -> Result<()>;
 
-    /// Writes changes, rejects and checkpoint in one transaction (I2).
+    /// Writes changes, rejects and checkpoint in one transaction (I2). Returns how many of the changes the
+    /// store refused and the sink set aside itself, in the same transaction (I3).
     ///
     /// After `Err` the outcome is unknown: call `open` and read the checkpoint. `Err(Fenced)`: somebody else
     /// has taken the lane.
-    async fn commit(&mut self, batch: &Batch) -> Result<()>;
+    async fn commit(&mut self, batch: &Batch) -> Result<u64>;
 
     /// Frees what it holds.
     async fn close(&mut self) -> Result<()> {

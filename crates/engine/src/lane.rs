@@ -159,12 +159,14 @@ impl Lane {
                 }
             }
             let started = Instant::now();
-            early = self.commit_while_reading(&batch).await?;
+            let (refused, read) = self.commit_while_reading(&batch).await?;
+            early = read;
+            *quarantined += refused;
             checkpoint.advance(&batch.delta)?;
             // I1: only now may the origin forget.
             self.source.ack(checkpoint).await?;
             backoff.reset();
-            self.note(&batch, newest_us, checkpoint, started.elapsed());
+            self.note(&batch, refused, newest_us, checkpoint, started.elapsed());
         }
     }
 
@@ -195,7 +197,7 @@ impl Lane {
     }
 
     /// Commits, and reads the next batch meanwhile. Dropping `next` is safe: it is cancel safe.
-    async fn commit_while_reading(&mut self, batch: &Batch) -> Result<Option<Result<Option<Batch>>>> {
+    async fn commit_while_reading(&mut self, batch: &Batch) -> Result<(u64, Option<Result<Option<Batch>>>)> {
         let commit = self.sink.commit(batch);
         tokio::pin!(commit);
         let mut early = None;
@@ -203,22 +205,28 @@ impl Lane {
             tokio::select! {
                 biased;
                 done = &mut commit => {
-                    done?;
-                    return Ok(early);
+                    return Ok((done?, early));
                 }
                 read = self.source.next(), if early.is_none() => early = Some(read),
             }
         }
     }
 
-    fn note(&self, batch: &Batch, newest_us: Option<i64>, checkpoint: &Checkpoint, took: Duration) {
-        let (committed, quarantined) = (batch.changes.len() as u64, batch.rejected.len() as u64);
+    fn note(
+        &self,
+        batch: &Batch,
+        refused: u64,
+        newest_us: Option<i64>,
+        checkpoint: &Checkpoint,
+        took: Duration,
+    ) {
+        let committed = (batch.changes.len() as u64).saturating_sub(refused);
+        let quarantined = batch.rejected.len() as u64 + refused;
         for (rule, count) in &batch.dropped {
             self.metrics.dropped(&self.id, rule, *count);
         }
         self.metrics.committed(&self.id, committed, quarantined, took);
-        if quarantined > 0 {
-            let first = &batch.rejected[0];
+        if let Some(first) = batch.rejected.first() {
             warn!(lane = %self.id, count = quarantined, rule = first.rule, reason = %first.reason, "quarantined");
         }
         debug!(lane = %self.id, changes = committed, quarantined, "committed");

@@ -11,7 +11,8 @@ use prometheus::{
 use crate::status::{LaneStatus, State};
 
 /// The rules that may drop a change: a closed set, so that every series is there from the start.
-pub const DROP_RULES: [&str; 6] = ["filtered", "outside_grant", "suspended", "duplicate", "tombstone", "message"];
+pub const DROP_RULES: [&str; 7] =
+    ["filtered", "outside_contract", "outside_grant", "suspended", "reloaded", "tombstone", "message"];
 
 /// The metrics of one process. Cheap to clone.
 #[derive(Debug, Clone)]

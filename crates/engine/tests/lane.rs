@@ -1,5 +1,7 @@
 //! The pipeline loop over ports in memory that fail in every way a store can.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::time::Duration;
 
 use hutong_core::{Change, ErrorKind, Kind, LaneId, PipelineId, Position, Rejected, Step, Verdict};

@@ -97,6 +97,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_readme_lists_them() {
+        let readme = include_str!("../../../README.md");
+        for exit in Exit::ALL {
+            let row = format!("| {} | {} |", exit.code(), exit.meaning());
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
     fn the_numbers_stand_in_their_order() {
         for (at, exit) in Exit::ALL.into_iter().enumerate() {
             assert_eq!(usize::from(exit.code()), at, "{}", exit.meaning());

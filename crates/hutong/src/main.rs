@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    log_to_stderr();
+    log_to_stderr(arguments.default_log());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hutong").build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -24,8 +24,8 @@ fn main() -> ExitCode {
 }
 
 /// Logs to standard error: for people on a terminal, as JSON elsewhere. `HUTONG_LOG` sets the level.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("HUTONG_LOG").unwrap_or_else(|_| EnvFilter::new("warn,hutong=info,hutong_engine=info"));
+fn log_to_stderr(default: &str) {
+    let filter = EnvFilter::try_from_env("HUTONG_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let terminal = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if terminal {

@@ -61,6 +61,8 @@ pub struct Keyed {
     pub end: End,
     /// The row, when it was put together from several changes; else it is the change's own.
     merged: Option<Row>,
+    /// Partial changes after a delete, which no complete change has settled since.
+    behind: Vec<usize>,
 }
 
 /// How the row of a key ends.
@@ -164,22 +166,29 @@ fn part(changes: &[Change], range: Range<usize>, rejected: &mut Vec<Rejected>) -
         };
         let Some(&place) = places.get(&key) else {
             places.insert(key.clone(), keys.len());
-            keys.push(Keyed { key, last: at, end, merged: None });
+            keys.push(Keyed { key, last: at, end, merged: None, behind: Vec::new() });
             continue;
         };
         let keyed = &mut keys[place];
         match (keyed.end, end) {
-            (_, End::Put | End::Delete) => *keyed = Keyed { key, last: at, end, merged: None },
+            (_, End::Put | End::Delete) => {
+                *keyed = Keyed { key, last: at, end, merged: None, behind: Vec::new() }
+            }
             // The row is gone, so there is nothing to leave as it is: never NULL, never guessed.
             (End::Delete, End::Patch) => {
-                rejected.push(reject(change, UNKNOWN_VALUE, "a value is not told and the row is not there"));
+                keyed.behind.push(at);
             }
             (before @ (End::Put | End::Patch), End::Patch) => {
                 let merged = merge(keyed.row(changes), row);
-                *keyed = Keyed { key, last: at, end: before, merged: Some(merged) };
+                *keyed = Keyed { key, last: at, end: before, merged: Some(merged), behind: Vec::new() };
             }
         }
     }
+    for at in keys.iter().flat_map(|keyed| &keyed.behind) {
+        let why = "a value is not told and the row is not there";
+        rejected.push(reject(&changes[*at], UNKNOWN_VALUE, why));
+    }
+    rejected.sort_by_key(|item| item.position);
     Part { contract, changes: range, keys }
 }
 

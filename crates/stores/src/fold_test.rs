@@ -148,6 +148,10 @@ fn i3_a_patch_after_a_delete_is_rejected_and_a_put_knows_every_value() {
         change(&contract, Op::Delete, vec![int(2), Value::Unknown, Value::Unknown], 2),
         change(&contract, Op::Update, vec![int(2), Value::Unknown, int(2)], 3),
         change(&contract, Op::Update, vec![Value::Null, int(1), int(2)], 4),
+        // Settled by a later complete change of its key.
+        change(&contract, Op::Delete, vec![int(3), Value::Unknown, Value::Unknown], 5),
+        change(&contract, Op::Update, vec![int(3), Value::Unknown, int(2)], 6),
+        change(&contract, Op::Delete, vec![int(3), Value::Unknown, Value::Unknown], 7),
     ];
     let folded = fold(&changes);
     let keys = &folded.parts[0].keys;

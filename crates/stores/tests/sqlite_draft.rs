@@ -1,5 +1,7 @@
 //! Contracts drafted from SQLite tables, and compared with them.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use hutong_core::{Contract, Type};
 use hutong_stores::{Finding, sqlite};
 use rusqlite::Connection;
@@ -65,6 +67,9 @@ fn compare_says_what_differs() {
     says(true, "has the contract's columns");
     says(true, "column extra of table people is in no contract and stays");
     says(false, "column paid is declared DECIMAL(12,2)");
-    says(false, "column born of table people: the contract says date, the table holds a TEXT that is not YYYY-MM-DD");
+    says(
+        false,
+        "column born of table people: the contract says date, the table holds a TEXT that is not YYYY-MM-DD",
+    );
     assert!(!sqlite::compare(&path, "nobody", &contract).unwrap()[0].ok);
 }

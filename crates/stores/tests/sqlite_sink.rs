@@ -1,11 +1,16 @@
 //! SQLite as a store, against real files.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "sqlite_sink/random.rs"]
+mod random;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use hutong_core::{
-    Batch, Before, Change, Checkpoint, Contract, Delta, ErrorKind, Kind, LaneId, Op, Origin, PipelineId, Place,
-    Position, Row, Sink as _, Value,
+    Batch, Before, Change, Checkpoint, Contract, Delta, ErrorKind, Kind, LaneId, Op, Origin, PipelineId,
+    Place, Position, Row, Sink as _, Value,
 };
 use hutong_stores::sqlite::{self, SinkConfig, Store, quarantine};
 use rusqlite::Connection;
@@ -131,7 +136,11 @@ fn position(offset: u64) -> Position {
 }
 
 fn row(id: i64, code: &str, note: Option<&str>) -> Row {
-    vec![Value::Integer(id), Value::text(code.to_owned()), note.map_or(Value::Null, |n| Value::text(n.to_owned()))]
+    vec![
+        Value::Integer(id),
+        Value::text(code.to_owned()),
+        note.map_or(Value::Null, |n| Value::text(n.to_owned())),
+    ]
 }
 
 fn stands(id: i64, code: &str, note: Option<&str>) -> (i64, Option<String>, Option<String>) {
@@ -143,9 +152,13 @@ async fn i2_rows_and_checkpoint_are_written_together() {
     let office = Office::new("");
     let mut lane = office.open(0).await;
     lane.commit(&[(Op::Read, row(1, "a", None)), (Op::Insert, row(2, "b", Some("n")))]).await.unwrap();
-    lane.commit(&[(Op::Update, row(1, "A", Some("new"))), (Op::Delete, row(2, "", None)), (Op::Delete, row(7, "", None))])
-        .await
-        .unwrap();
+    lane.commit(&[
+        (Op::Update, row(1, "A", Some("new"))),
+        (Op::Delete, row(2, "", None)),
+        (Op::Delete, row(7, "", None)),
+    ])
+    .await
+    .unwrap();
     assert_eq!(office.rows(), [stands(1, "A", Some("new"))]);
     let found = office.db().query_row("SELECT hutong_lane, hutong_offset FROM people", [], |r| {
         Ok((r.get::<_, String>(0)?, r.get::<_, i64>(1)?))
@@ -254,9 +267,13 @@ async fn a_truncate_removes_the_rows_of_its_lane_only() {
         let (mut one, mut two) = (office.open(1).await, office.open(2).await);
         one.commit(&[(Op::Insert, row(1, "a", None)), (Op::Insert, row(3, "c", None))]).await.unwrap();
         two.commit(&[(Op::Insert, row(2, "b", None))]).await.unwrap();
-        one.commit(&[(Op::Insert, row(4, "d", None)), (Op::Truncate, vec![]), (Op::Insert, row(5, "e", None))])
-            .await
-            .unwrap();
+        one.commit(&[
+            (Op::Insert, row(4, "d", None)),
+            (Op::Truncate, vec![]),
+            (Op::Insert, row(5, "e", None)),
+        ])
+        .await
+        .unwrap();
         assert_eq!(office.rows(), [stands(2, "b", None), stands(5, "e", None)], "{own}");
     }
 }
@@ -282,21 +299,29 @@ async fn columns_are_added_when_the_contract_grows() {
     let office = Office::new("");
     let mut lane = office.open(0).await;
     lane.commit(&[(Op::Insert, row(1, "a", None))]).await.unwrap();
-    let grown = CONTRACT.replace(r#"{"name":"note""#, r#"{"name":"born","type":["null",{"type":"int","logicalType":"date"}]},{"name":"note""#);
+    let grown = CONTRACT.replace(
+        r#"{"name":"note""#,
+        r#"{"name":"born","type":["null",{"type":"int","logicalType":"date"}]},{"name":"note""#,
+    );
     let grown = Contract::parse(&grown).unwrap();
     lane.sink.prepare(&grown).await.unwrap();
     lane.sink.prepare(&grown).await.unwrap();
     let sql = "SELECT type FROM pragma_table_info('people') WHERE name = 'born'";
     assert_eq!(office.db().query_row(sql, [], |r| r.get::<_, String>(0)).unwrap(), "DATE");
-    let sql: String =
-        office.db().query_row("SELECT sql FROM sqlite_master WHERE name = 'people'", [], |r| r.get(0)).unwrap();
+    let sql: String = office
+        .db()
+        .query_row("SELECT sql FROM sqlite_master WHERE name = 'people'", [], |r| r.get(0))
+        .unwrap();
     assert!(sql.contains("/* 编号 * / */"), "{sql}");
 }
 
 #[tokio::test]
 async fn i6_a_table_that_would_convert_values_is_refused() {
     let rows = [
-        ("CREATE TABLE people (id INTEGER PRIMARY KEY, code NUMERIC, \"备注\" TEXT)", "column code is declared NUMERIC"),
+        (
+            "CREATE TABLE people (id INTEGER PRIMARY KEY, code NUMERIC, \"备注\" TEXT)",
+            "column code is declared NUMERIC",
+        ),
         ("CREATE TABLE people (id INTEGER, code TEXT, \"备注\" TEXT)", "are not unique"),
         ("CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT)", "has no column 备注"),
         ("CREATE VIEW people AS SELECT 1 AS id", "prepare table people"),
@@ -334,7 +359,9 @@ async fn an_item_is_shown_replayed_and_discarded() {
         CREATE TRIGGER stop BEFORE INSERT ON people WHEN NEW.code = 'stop' BEGIN SELECT RAISE(ABORT, 'not today'); END;";
     let office = Office::new(own);
     let mut lane = office.open(0).await;
-    lane.commit(&[(Op::Insert, row(1, "stop", Some("n"))), (Op::Insert, row(2, "stop", None))]).await.unwrap();
+    lane.commit(&[(Op::Insert, row(1, "stop", Some("n"))), (Op::Insert, row(2, "stop", None))])
+        .await
+        .unwrap();
     let path = office.path();
     assert_eq!(quarantine::replay(&path, 1).unwrap_err().kind, ErrorKind::Refused);
     office.run("DROP TRIGGER stop");
@@ -347,4 +374,59 @@ async fn an_item_is_shown_replayed_and_discarded() {
     // The replayed row belongs to its lane.
     lane.commit(&[(Op::Truncate, vec![])]).await.unwrap();
     assert!(office.rows().is_empty());
+}
+
+#[tokio::test]
+async fn a_lane_that_fails_takes_no_other_with_it() {
+    let own = "CREATE TABLE parent (code TEXT PRIMARY KEY);
+        CREATE TABLE people (id INTEGER PRIMARY KEY, \"备注\" TEXT,
+            code TEXT REFERENCES parent (code) DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER undo BEFORE INSERT ON people WHEN NEW.\"备注\" = 'undo' BEGIN SELECT RAISE(ROLLBACK, 'x'); END;
+        INSERT INTO parent VALUES ('a');";
+    let office = Office::new(own);
+    let mut fenced = office.open(0).await;
+    let (mut newer, mut orphan) = (office.open(0).await, office.open(1).await);
+    let (mut undone, mut good) = (office.open(2).await, office.open(3).await);
+    let outcomes = futures_util::future::join_all([
+        fenced.commit(&[(Op::Insert, row(1, "a", None))]),
+        newer.commit(&[(Op::Insert, row(2, "a", None))]),
+        orphan.commit(&[(Op::Insert, row(3, "nobody", None))]),
+        undone.commit(&[(Op::Insert, row(4, "a", Some("undo"))), (Op::Insert, row(5, "a", None))]),
+        good.commit(&[(Op::Insert, row(6, "a", None))]),
+    ])
+    .await;
+    let kinds: Vec<_> = outcomes.into_iter().map(|o| o.err().map(|e| e.kind)).collect();
+    // What another lane's row may cure is tried again, not skipped.
+    assert_eq!(kinds, [Some(ErrorKind::Fenced), None, Some(ErrorKind::Unavailable), None, None]);
+    let ids: Vec<i64> = office.rows().iter().map(|r| r.0).collect();
+    assert_eq!(ids, [2, 5, 6]);
+    assert_eq!(office.items(), [("store".into(), "waiting".into())]);
+    office.run("INSERT INTO parent VALUES ('nobody')");
+    let mut orphan = office.open(1).await;
+    orphan.commit(&[(Op::Insert, row(3, "nobody", None))]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_later_change_of_the_same_batch_settles_what_was_refused() {
+    let own = "CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT CHECK (code <> 'bad'), \"备注\" TEXT)";
+    let office = Office::new(own);
+    let mut lane = office.open(0).await;
+    let partial = vec![Value::Integer(1), Value::text("bad"), Value::Unknown];
+    // The two fold into one that is refused; one by one only the second is.
+    lane.commit(&[(Op::Insert, row(1, "a", Some("n"))), (Op::Update, partial.clone())]).await.unwrap();
+    assert_eq!(office.rows(), [stands(1, "a", Some("n"))]);
+    assert_eq!(office.items(), [("store".into(), "waiting".into())]);
+    let mut batch = lane.batch(&[(Op::Update, partial), (Op::Update, row(1, "b", None))]);
+    let first = batch.changes.remove(0);
+    batch.rejected.push(hutong_core::Rejected {
+        rule: "check",
+        reason: "a rule before the sink".into(),
+        position: first.position,
+        stream: "people".into(),
+        change: Some(Box::new(first)),
+        record: None,
+    });
+    lane.sink.commit(&batch).await.unwrap();
+    assert_eq!(office.rows(), [stands(1, "b", None)]);
+    assert!(office.items().iter().all(|(_, state)| state == "superseded"), "{:?}", office.items());
 }

@@ -1,5 +1,7 @@
 //! SQLite as a source, against real files.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -143,7 +145,9 @@ impl Replica {
 async fn check(statements: &[&str]) {
     for table in TABLES {
         let office = Office::installed(table);
-        office.run("INSERT INTO people (id, code, note) VALUES (1, 'x', 'a'), (2, 'y', 'a'), (3, 'z', 'a')").unwrap();
+        office
+            .run("INSERT INTO people (id, code, note) VALUES (1, 'x', 'a'), (2, 'y', 'a'), (3, 'z', 'a')")
+            .unwrap();
         let mut source = office.open(&Checkpoint::default()).await;
         let mut replica = Replica::default();
         replica.catch_up(&mut source).await;
@@ -310,7 +314,9 @@ async fn i1_only_what_is_acked_is_forgotten() {
         office.run(&format!("INSERT INTO people (id) VALUES ({i})")).unwrap();
     }
     office.run("COMMIT").unwrap();
-    let count = || office.db.query_row("SELECT count(*) FROM hutong_change_office", [], |r| r.get::<_, i64>(0)).unwrap();
+    let count = || {
+        office.db.query_row("SELECT count(*) FROM hutong_change_office", [], |r| r.get::<_, i64>(0)).unwrap()
+    };
     let batch = loop {
         let batch = source.next().await.unwrap().unwrap();
         if batch.changes.is_empty() {
@@ -337,7 +343,9 @@ async fn i3_a_table_that_was_rebuilt_is_read_again() {
     let mut source = office.open(&Checkpoint::default()).await;
     let mut replica = Replica::default();
     replica.catch_up(&mut source).await;
-    office.run("CREATE TABLE other AS SELECT * FROM people; DROP TABLE people; DELETE FROM other WHERE id = 1").unwrap();
+    office
+        .run("CREATE TABLE other AS SELECT * FROM people; DROP TABLE people; DELETE FROM other WHERE id = 1")
+        .unwrap();
     office.run(TABLES[0]).unwrap();
     office.run("INSERT INTO people SELECT * FROM other").unwrap();
     let error = loop {
@@ -368,7 +376,10 @@ async fn a_log_that_is_installed_again_continues_after_the_old_one() {
     let left = "SELECT count(*) FROM sqlite_master WHERE name LIKE 'hutong%'";
     assert_eq!(office.db.query_row(left, [], |r| r.get::<_, i64>(0)).unwrap(), 0);
     let error = sqlite::Source::new(office.config()).open(&replica.at).await.unwrap_err();
-    assert_eq!((error.kind, error.hint.as_deref()), (ErrorKind::Config, Some("hutong source install office")));
+    assert_eq!(
+        (error.kind, error.hint.as_deref()),
+        (ErrorKind::Config, Some("hutong source install office"))
+    );
     office.run("DELETE FROM people WHERE id = 1").unwrap();
     office.install();
     let mut source = office.open(&replica.at).await;
@@ -420,16 +431,24 @@ mod random {
         let or = prop::sample::select(vec!["", "OR REPLACE", "OR IGNORE", "OR FAIL", "OR ABORT"]);
         let id = 0..6_i64;
         let text = || prop::sample::select(vec!["NULL", "'a'", "'A'", "'b'", "'c'"]);
-        let session =
-            ["PRAGMA recursive_triggers = ON", "PRAGMA recursive_triggers = OFF", "BEGIN", "COMMIT", "ROLLBACK"];
+        let session = [
+            "PRAGMA recursive_triggers = ON",
+            "PRAGMA recursive_triggers = OFF",
+            "BEGIN",
+            "COMMIT",
+            "ROLLBACK",
+        ];
         prop_oneof![
-            (or.clone(), id.clone(), text(), text(), id.clone(), text()).prop_map(|(or, i, c, n, j, d)| format!(
-                "INSERT {or} INTO people (id, code, note) VALUES ({i}, {c}, {n}), ({j}, {d}, {n})"
-            )),
+            (or.clone(), id.clone(), text(), text(), id.clone(), text()).prop_map(
+                |(or, i, c, n, j, d)| format!(
+                    "INSERT {or} INTO people (id, code, note) VALUES ({i}, {c}, {n}), ({j}, {d}, {n})"
+                )
+            ),
             (or.clone(), id.clone(), text(), text(), id.clone()).prop_map(|(or, i, c, n, j)| format!(
                 "UPDATE {or} people SET id = {i}, code = {c}, note = {n} WHERE id >= {j}"
             )),
-            (or, id.clone(), text()).prop_map(|(or, i, c)| format!("UPDATE {or} people SET code = {c} WHERE id = {i}")),
+            (or, id.clone(), text())
+                .prop_map(|(or, i, c)| format!("UPDATE {or} people SET code = {c} WHERE id = {i}")),
             (id.clone(), text(), id.clone()).prop_map(|(i, c, j)| format!(
                 "INSERT INTO people (id, code) VALUES ({i}, {c}) \
                  ON CONFLICT (id) DO UPDATE SET id = {j}, code = excluded.code"

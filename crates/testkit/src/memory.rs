@@ -159,7 +159,7 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    async fn commit(&mut self, batch: &Batch) -> Result<()> {
+    async fn commit(&mut self, batch: &Batch) -> Result<u64> {
         tokio::task::yield_now().await;
         let mut world = self.world.lock();
         let fault = world.faults.pop_front().unwrap_or(Fault::None);
@@ -185,6 +185,6 @@ impl Sink for MemorySink {
         if fault == Fault::FailAfterWrite {
             return refused(ErrorKind::Unknown, "the answer was lost");
         }
-        Ok(())
+        Ok(0)
     }
 }

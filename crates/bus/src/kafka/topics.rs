@@ -57,7 +57,7 @@ pub(super) async fn ensure(client: &Arc<Client>, topic: &TopicSpec) -> Result<Ve
         let doing = || format!("give topic {} {} partitions", topic.name, topic.partitions);
         let results =
             client.admin().create_partitions([&wish], &options()).await.map_err(|e| failed(doing(), e))?;
-        for (_, code) in results.into_iter().filter_map(std::result::Result::err) {
+        if let Some((_, code)) = results.into_iter().find_map(std::result::Result::err) {
             return Err(failed(doing(), rdkafka::error::KafkaError::AdminOp(code)));
         }
     } else if !topic.compacted && count != topic.partitions {

@@ -15,6 +15,16 @@ pub struct Arguments {
     pub(super) command: Command,
 }
 
+impl Arguments {
+    /// Returns what is logged unless `HUTONG_LOG` says otherwise: only a running bus tells what it does.
+    pub fn default_log(&self) -> &'static str {
+        match self.command {
+            Command::Run(_) => "warn,hutong=info,hutong_engine=info",
+            _ => "error",
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Shows it at work: three departments, a population register that keeps changing, and a proof at the end.

@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod contract;
 mod demo;
+mod progress;
 mod quarantine;
 mod run;
 mod source;

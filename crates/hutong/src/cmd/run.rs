@@ -8,7 +8,7 @@ use hutong_engine::{Board, Metrics, Supervisor, supervisor::OnError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-use super::arguments;
+use super::{arguments, progress};
 use crate::config::Plan;
 use crate::exit::Exit;
 use crate::http;
@@ -22,8 +22,8 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     only_known(&plan, &options.only)?;
     let (board, metrics) = (Board::new(), Metrics::new()?);
     let mut supervisor = Supervisor::new();
-    let wire = Wire::connect(&plan, board.clone(), metrics.clone()).await?;
-    let watched = http::status::Watched { board, metrics, interval_us: interval_us(&plan) };
+    let wire = Wire::connect(&plan, board.clone(), metrics.clone())?;
+    let watched = http::status::Watched { board: board.clone(), metrics, interval_us: interval_us(&plan) };
     let address = http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
     info!(%address, "metrics and status");
     if let Some(address) = wire.serve_registry(&mut supervisor).await? {
@@ -39,6 +39,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
             supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
         }
     }
+    supervisor.spawn("progress", OnError::Continue, progress::tell(board, interval_us(&plan), supervisor.token()));
     stop_on_signal(&mut supervisor)?;
     supervisor.wait(GRACE).await?;
     info!("stopped");

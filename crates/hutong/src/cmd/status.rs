@@ -8,7 +8,7 @@ use hutong_core::{Error, ErrorKind, Result, ResultExt};
 use hutong_engine::{LaneStatus, State};
 
 use super::arguments::{self, Output};
-use super::table;
+use super::{progress, table};
 use crate::config::Plan;
 use crate::exit::Exit;
 use crate::http::status::Status;
@@ -65,6 +65,9 @@ fn print(status: &Status) {
             (true, Some(State::Retrying)) => println!("\x1b[33m{line}\x1b[0m"),
             _ => println!("{line}"),
         }
+    }
+    for lane in &status.lanes {
+        progress::lines(lane).iter().for_each(|line| println!("\n{line}"));
     }
     let unwell: Vec<&LaneStatus> = status.lanes.iter().filter(|lane| lane.error.is_some()).collect();
     for lane in unwell {

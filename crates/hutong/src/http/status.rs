@@ -75,3 +75,50 @@ async fn ready(State(watched): State<Watched>, Query(query): Query<Verbose>) -> 
     }
     (code, text).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use hutong_core::{Kind, LaneId, PipelineId};
+    use hutong_engine::Supervisor;
+
+    use super::*;
+    use crate::http::serve;
+
+    #[tokio::test]
+    async fn every_series_of_a_lane_is_there_before_anything_flows() {
+        let (board, metrics) = (Board::new(), Metrics::new().unwrap());
+        let id = LaneId::new(PipelineId::new(Kind::Replicate, "a"), 3);
+        board.add(id.clone(), now_us());
+        metrics.lane_added(&id);
+        let mut supervisor = Supervisor::new();
+        let watched = Watched { board, metrics, interval_us: 5_000_000 };
+        let address = serve(&mut supervisor, "http", ([127, 0, 0, 1], 0).into(), router(watched)).await.unwrap();
+        let get = |path: &'static str| async move {
+            let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        };
+        let (_, text) = get("/metrics").await;
+        for series in [
+            r#"hutong_changes_committed_total{pipeline="replicate.a"} 0"#,
+            r#"hutong_changes_dropped_total{pipeline="replicate.a",rule="outside_grant"} 0"#,
+            r#"hutong_changes_quarantined_total{pipeline="replicate.a"} 0"#,
+            r#"hutong_lane_state{partition="3",pipeline="replicate.a",state="opening"} 1"#,
+            r#"hutong_lag_changes{partition="3",pipeline="replicate.a"} 0"#,
+            r#"hutong_lag_seconds{partition="3",pipeline="replicate.a"} "#,
+        ] {
+            assert!(text.contains(series), "{series} in\n{text}");
+        }
+        assert!(!text.contains("NaN"));
+        let readme = include_str!("../../../../README.md");
+        for family in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+            assert!(readme.contains(&format!("`{family}{{")), "the README's table lacks {family}");
+        }
+        assert_eq!(get("/livez").await, (200, "ok\n".into()));
+        let (code, text) = get("/readyz?verbose").await;
+        assert_eq!((code, text.as_str()), (503, "not ready\nreplicate.a.3 opening\n"), "it has not opened yet");
+        let (_, text) = get("/status").await;
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap().lanes[0].lane, "replicate.a.3");
+        supervisor.token().cancel();
+        supervisor.wait(std::time::Duration::from_secs(5)).await.unwrap();
+    }
+}

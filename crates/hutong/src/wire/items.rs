@@ -1,6 +1,11 @@
 //! What waits in the quarantines: of a subscription in its store, of a capture in its topic.
 
+use std::sync::Arc;
+
+use hutong_bus::log::Incoming;
+use hutong_bus::{Decoder, quarantine};
 use hutong_core::{Error, ErrorKind, Result};
+use hutong_stores::keep::{change_json, record_json};
 use hutong_stores::{postgres, sqlite};
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -99,6 +104,7 @@ pub async fn of_capture(bus: &Bus, capture: &CapturePlan) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for (_, stream) in &capture.tables {
         let topic = stream.quarantine_topic();
+        let mut decoder = Decoder::new(Arc::clone(bus.registry()), Arc::clone(&stream.contract));
         let Some(extent) = bus.log().extent(&topic).await? else { continue };
         for (partition, (first, _)) in extent {
             let mut reader = bus.log().reader(&topic, partition, None).await?;
@@ -106,7 +112,7 @@ pub async fn of_capture(bus: &Bus, capture: &CapturePlan) -> Result<Vec<Item>> {
             loop {
                 let fetched = reader.next(1_000, 8 << 20).await?;
                 for record in fetched.records {
-                    items.push(item(&record)?);
+                    items.push(item(&record, &mut decoder).await?);
                 }
                 if fetched.next >= fetched.end {
                     break;
@@ -117,9 +123,12 @@ pub async fn of_capture(bus: &Bus, capture: &CapturePlan) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-fn item(record: &hutong_bus::log::Incoming) -> Result<Item> {
+async fn item(record: &Incoming, decoder: &mut Decoder) -> Result<Item> {
     let missing = || Error::new(ErrorKind::Malformed, "read a quarantine record", "it is empty");
-    let kept = hutong_bus::quarantine::decode(record.value.as_ref().ok_or_else(missing)?)?;
+    let kept = quarantine::decode(record.value.as_ref().ok_or_else(missing)?)?;
+    // A change that could not be written, or that an older contract wrote, is shown without its row.
+    let envelope = Incoming { value: kept.envelope, key: None, headers: Vec::new(), ..*record };
+    let change = if envelope.value.is_some() { decoder.decode_one(&envelope).await.unwrap_or(None) } else { None };
     Ok(Item {
         id: i64::try_from(record.offset).unwrap_or(i64::MAX),
         lane: kept.lane,
@@ -128,8 +137,8 @@ fn item(record: &hutong_bus::log::Incoming) -> Result<Item> {
         position: kept.position,
         state: "waiting".into(),
         first_seen: moment(kept.at_us),
-        change: None,
-        record: None,
+        change: change.as_ref().map(change_json),
+        record: kept.record.as_ref().map(record_json),
     })
 }
 

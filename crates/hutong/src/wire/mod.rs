@@ -39,7 +39,7 @@ pub struct Wire {
 
 impl Wire {
     /// Opens the bus; a store is touched only when one of its lanes opens.
-    pub async fn connect(plan: &Plan, board: Board, metrics: Metrics) -> Result<Self> {
+    pub fn connect(plan: &Plan, board: Board, metrics: Metrics) -> Result<Self> {
         let (bus, registry_address) = Bus::open(&plan.bus)?;
         let stores = plan.stores.values().map(|s| Ok((s.name.clone(), Department::new(s)?)));
         let captures = plan.streams.values().filter_map(|s| Some((s.name.clone(), s.capture.clone()?)));

@@ -19,7 +19,10 @@ use super::snapshot::Waiting;
 
 impl Reader {
     /// A relation message says how rows look from here on: matches it to a table and its contract.
-    pub(super) async fn match_relation(&mut self, relation: &Relation) -> Result<Option<(usize, Result<Plan, String>)>> {
+    pub(super) async fn match_relation(
+        &mut self,
+        relation: &Relation,
+    ) -> Result<Option<(usize, Result<Plan, String>)>> {
         let named = |t: &Captured| t.name.schema == relation.schema && t.name.table == relation.table;
         let Some(table) = self.tables.iter().position(named) else {
             let renamed = self.tables.iter().position(|t| t.oid == Some(relation.oid));
@@ -81,7 +84,14 @@ impl Reader {
         let next = part.saturating_add(1);
         let position = move |_| Position::wal(era, lsn, index, next);
         let captured = &self.tables[table];
-        let origin = Origin { place: Arc::clone(&captured.place), committed_us: now_us(), xid: None, lsn: None, transaction: None, last: false };
+        let origin = Origin {
+            place: Arc::clone(&captured.place),
+            committed_us: now_us(),
+            xid: None,
+            lsn: None,
+            transaction: None,
+            last: false,
+        };
         let plan = Plan::default();
         let maker = Maker { contract: &captured.contract, plan: &plan, origin: &origin, position: &position };
         let item = maker.truncate(0);
@@ -117,6 +127,7 @@ impl Reader {
         };
         if self.chunks.is_none() {
             let session = connect::open(&self.config.url, &format!("{} snapshot", self.slot)).await?;
+            chunk::prepare(&session).await?;
             self.chunks = Some((session, false));
         }
         let Some((session, open)) = &mut self.chunks else { return Ok(()) };
@@ -136,6 +147,7 @@ impl Reader {
                     tracing::debug!(table = %captured.name.plain(), "chunk is behind the stream and is read again");
                 }
             }
+            Err(Refused::Busy) => snapshot.busy(),
             Err(Refused::Unfit(why)) => self.suspend(table, why),
             Err(Refused::Failed(error)) => return Err(error),
         }
@@ -157,7 +169,12 @@ impl Reader {
             last: false,
         };
         let position = move |_| Position::wal(era, commit_lsn, index, 0);
-        let maker = Maker { contract: &captured.contract, plan: &waiting.chunk.plan, origin: &origin, position: &position };
+        let maker = Maker {
+            contract: &captured.contract,
+            plan: &waiting.chunk.plan,
+            origin: &origin,
+            position: &position,
+        };
         for row in waiting.chunk.rows.into_iter().flatten() {
             self.assembly.push(maker.read(row));
         }

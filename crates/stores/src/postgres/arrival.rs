@@ -11,6 +11,7 @@ use super::fit::Plan;
 use super::image::{self, Item, Maker};
 use super::pgoutput::Message;
 use super::reader::Reader;
+use super::reread::{self, Missing};
 use super::slot;
 
 /// Microseconds from 1970 to 2000, PostgreSQL's epoch.
@@ -26,6 +27,7 @@ impl Reader {
                     commit_lsn: final_lsn.as_u64(),
                     xid,
                     committed_us: commit_time_micros + EPOCH_US,
+                    lsn: final_lsn.as_u64(),
                     id: format!("{xid}:{}", final_lsn.as_u64()).into(),
                     index: 0,
                     order: 0,
@@ -39,23 +41,28 @@ impl Reader {
                 self.reach(end_lsn.as_u64());
             }
             // Inside a transaction a keepalive says nothing of what is committed.
-            ReplicationEvent::KeepAlive { wal_end, .. } if self.open.is_none() => self.reach(wal_end.as_u64()),
+            ReplicationEvent::KeepAlive { wal_end, .. } if self.open.is_none() => {
+                self.reach(wal_end.as_u64());
+            }
             ReplicationEvent::KeepAlive { .. } | ReplicationEvent::StoppedAt { .. } => {}
             ReplicationEvent::Message { prefix, content, transactional, .. } => {
-                if transactional {
-                    if let Some(open) = &mut self.open {
-                        open.index += 1;
-                    }
+                if transactional && let Some(open) = &mut self.open {
+                    open.index += 1;
                 }
                 let passed = self.snapshot.as_mut().filter(|_| prefix == slot::PREFIX);
                 if let Some(waiting) = passed.and_then(|snapshot| snapshot.passed(&content)) {
                     self.let_in(waiting);
                 }
             }
-            ReplicationEvent::XLogData { data, .. } => match Message::parse(&data)? {
+            ReplicationEvent::XLogData { data, wal_start, .. } => match Message::parse(&data)? {
                 Message::Relation(relation) => self.relation = Some(relation),
                 Message::Other => {}
-                message => self.row_message(message)?,
+                message => {
+                    if let Some(open) = &mut self.open {
+                        open.lsn = wal_start.as_u64();
+                    }
+                    self.row_message(message)?;
+                }
             },
         }
         Ok(())
@@ -63,7 +70,9 @@ impl Reader {
 
     fn row_message(&mut self, message: Message) -> Result<()> {
         let relations = match &message {
-            Message::Insert { relation, .. } | Message::Update { relation, .. } | Message::Delete { relation, .. } => {
+            Message::Insert { relation, .. }
+            | Message::Update { relation, .. }
+            | Message::Delete { relation, .. } => {
                 vec![*relation]
             }
             Message::Truncate { relations } => relations.clone(),
@@ -104,7 +113,9 @@ impl Reader {
             }
             return Ok(());
         }
-        let Some(plan) = &captured.plan else { return Err(broken("a row message comes before its relation message")) };
+        let Some(plan) = &captured.plan else {
+            return Err(broken("a row message comes before its relation message"));
+        };
         let origin = origin(captured, open);
         let maker = Maker { contract: &captured.contract, plan, origin: &origin, position: &position };
         let mut image = maker.image(message);
@@ -114,16 +125,25 @@ impl Reader {
                 // The chunk's row is the version before this change, so it tells what did not change.
                 let old: Vec<_> = image.keys.iter().filter_map(|key| chunk.give_way(key)).collect();
                 for item in &mut image.items {
-                    if let (Item::Change(change), Some(old)) = (item, old.first()) {
-                        if let Some(after) = &mut change.after {
-                            image::fill(after, old);
-                        }
+                    if let (Item::Change(change), Some(old)) = (item, old.first())
+                        && let Some(after) = &mut change.after
+                    {
+                        image::fill(after, old);
                     }
                 }
             }
         }
+        let key = image.keys.pop().unwrap_or_default();
         for item in image.items {
-            self.push(table, item);
+            let incomplete = match &item {
+                Item::Change(c) if c.after.as_deref().is_some_and(reread::is_incomplete) => Some(c.position),
+                _ => None,
+            };
+            if self.push(table, item)
+                && let Some(position) = incomplete
+            {
+                self.assembly.miss(Missing { table, key: key.clone(), position });
+            }
         }
         Ok(())
     }
@@ -152,9 +172,9 @@ impl Reader {
         self.push(table, item);
     }
 
-    /// Numbers a change in its transaction and hands it on, unless it is committed downstream already.
-    fn push(&mut self, table: usize, mut item: Item) {
-        let Some(open) = &mut self.open else { return };
+    /// Numbers a change in its transaction and hands it on; `false`: it is committed downstream already.
+    fn push(&mut self, table: usize, mut item: Item) -> bool {
+        let Some(open) = &mut self.open else { return false };
         open.order += 1;
         let stream_order = open.orders.entry(table).or_default();
         *stream_order += 1;
@@ -169,9 +189,11 @@ impl Reader {
             }
             Item::Rejected(rejected) => rejected.position,
         };
-        if position > self.skip {
+        let new = position > self.skip;
+        if new {
             self.assembly.push(item);
         }
+        new
     }
 }
 

@@ -9,6 +9,7 @@ use hutong_core::{Batch, Behind, Change, Delta, Position, Rejected};
 use tokio::time::Instant;
 
 use super::image::Item;
+use super::reread::Missing;
 use super::source::Limit;
 
 /// The name of the one partition of a capture.
@@ -21,6 +22,7 @@ pub(crate) struct Assembly {
     rejected: Vec<Rejected>,
     dropped: BTreeMap<&'static str, u64>,
     notes: BTreeMap<String, Option<String>>,
+    missing: Vec<Missing>,
     bytes: usize,
     /// Changes and bytes of the transaction that is being read.
     open_rows: usize,
@@ -74,6 +76,18 @@ impl Assembly {
         }
     }
 
+    /// A change that was added has a value that nobody told.
+    pub(crate) fn miss(&mut self, missing: Missing) {
+        self.missing.push(missing);
+    }
+
+    /// Takes what is missing of the changes up to a place.
+    pub(crate) fn missing(&mut self, upto: Position) -> Vec<Missing> {
+        let (taken, kept) = std::mem::take(&mut self.missing).into_iter().partition(|m| m.position <= upto);
+        self.missing = kept;
+        taken
+    }
+
     /// Counts a change that a named rule drops (I3).
     pub(crate) fn drop(&mut self, rule: &'static str) {
         *self.dropped.entry(rule).or_default() += 1;
@@ -87,7 +101,8 @@ impl Assembly {
     /// The transaction that committed at `commit_lsn` ends: its last change is the last one.
     pub(crate) fn end(&mut self, commit_lsn: u64) {
         let of_it = |c: &&mut Change| {
-            c.origin.transaction.is_some() && c.position.as_wal().is_some_and(|(_, lsn, ..)| lsn == commit_lsn)
+            c.origin.transaction.is_some()
+                && c.position.as_wal().is_some_and(|(_, lsn, ..)| lsn == commit_lsn)
         };
         if let Some(change) = self.changes.last_mut().as_mut().filter(|c| of_it(c)) {
             change.origin.last = true;

@@ -28,6 +28,8 @@ pub(crate) struct Open {
     pub(crate) commit_lsn: u64,
     pub(crate) xid: u32,
     pub(crate) committed_us: i64,
+    /// Where the message that is being read stands in the log.
+    pub(crate) lsn: u64,
     pub(crate) id: Arc<str>,
     /// Row messages and logical messages so far.
     pub(crate) index: u32,
@@ -42,7 +44,7 @@ pub(crate) fn origin(captured: &Captured, open: &Open) -> Origin {
         place: Arc::clone(&captured.place),
         committed_us: open.committed_us,
         xid: Some(u64::from(open.xid)),
-        lsn: Some(open.commit_lsn),
+        lsn: Some(open.lsn),
         transaction: None,
         last: false,
     }

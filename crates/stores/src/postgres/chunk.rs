@@ -96,9 +96,8 @@ pub(crate) async fn read(
     if std::mem::replace(open, true) {
         client.batch_execute("ROLLBACK").await.map_err(|e| error::of(e, doing))?;
     }
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {name} IN ACCESS SHARE MODE"
-    );
+    let begin =
+        format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {name} IN ACCESS SHARE MODE");
     client.batch_execute(&begin).await.map_err(|e| match error::kind(&e) {
         ErrorKind::SchemaConflict => Refused::Unfit(error::text(&e)),
         _ => Refused::Failed(error::of(e, doing)),
@@ -119,7 +118,10 @@ pub(crate) async fn read(
     let present = contract.fields.iter().filter_map(|field| live.column(field.column()));
     let plan = Plan::new(contract, present.map(|c| (c.name.as_str(), &c.ty))).map_err(Refused::Unfit)?;
 
-    let declare = format!("DECLARE hutong NO SCROLL CURSOR FOR {}", select(contract, &live, name, &order, progress, limit));
+    let declare = format!(
+        "DECLARE hutong NO SCROLL CURSOR FOR {}",
+        select(contract, &live, name, &order, progress, limit)
+    );
     client.batch_execute(&declare).await.map_err(|e| error::of(e, doing))?;
     let mut chunk = Chunk {
         visibility,
@@ -183,7 +185,8 @@ pub(crate) async fn read(
 fn key_order(contract: &Contract, live: &Live) -> Result<Vec<usize>, String> {
     let names: Vec<&str> = contract.key_fields().map(|field| field.column()).collect();
     let key = live.key_of(&names).ok_or("its key is gone")?;
-    let field = |column: &String| contract.key.iter().copied().find(|f| contract.fields[*f].column() == column);
+    let field =
+        |column: &String| contract.key.iter().copied().find(|f| contract.fields[*f].column() == column);
     key.columns.iter().map(|column| field(column).ok_or_else(|| "its key is gone".to_owned())).collect()
 }
 

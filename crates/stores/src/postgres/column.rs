@@ -162,7 +162,9 @@ fn fit(column: &Type, contract: &Type) -> Fit {
         (Type::Int16 | Type::Int | Type::Long, Type::Int16 | Type::Int | Type::Long) => {
             when(whole_digits(column) <= whole_digits(contract))
         }
-        (Type::Int16 | Type::Int | Type::Long | Type::Decimal { .. } | Type::Numeric, Type::Numeric) => Fit::Whole,
+        (Type::Int16 | Type::Int | Type::Long | Type::Decimal { .. } | Type::Numeric, Type::Numeric) => {
+            Fit::Whole
+        }
         (Type::Int16 | Type::Int | Type::Long | Type::Numeric, Type::Decimal { precision, scale }) => {
             when(column != &Type::Numeric && whole_digits(column) + scale <= *precision)
         }
@@ -172,7 +174,9 @@ fn fit(column: &Type, contract: &Type) -> Fit {
         (Type::Text { length: a }, Type::Text { length: b }) => {
             when(b.is_none_or(|b| a.is_some_and(|a| a <= b)))
         }
-        (Type::Enum { allowed: a }, Type::Enum { allowed: b }) => when(a.iter().all(|label| b.contains(label))),
+        (Type::Enum { allowed: a }, Type::Enum { allowed: b }) => {
+            when(a.iter().all(|label| b.contains(label)))
+        }
         (Type::Enum { .. } | Type::Uuid | Type::Json | Type::Interval, Type::Text { length }) => {
             when(length.is_none())
         }

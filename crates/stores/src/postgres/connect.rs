@@ -15,7 +15,7 @@ use super::error;
 /// The settings of every session of Hutong, also of the replication session: they decide the text of a value.
 pub const SETTINGS: &str = "-c DateStyle=ISO,MDY -c TimeZone=UTC -c IntervalStyle=iso_8601 \
      -c extra_float_digits=1 -c bytea_output=hex -c standard_conforming_strings=on \
-     -c idle_session_timeout=0";
+     -c idle_session_timeout=0 -c statement_timeout=0";
 
 /// One SQL session: a [`Client`] with the task that moves its bytes, which ends with it.
 pub struct Session {
@@ -45,8 +45,12 @@ impl DerefMut for Session {
 /// `Err(Config)` does not repeat the address, since it may hold a password.
 pub fn parse(url: &Secret) -> Result<Config> {
     let mut config: Config = url.reveal().parse().map_err(|_: tokio_postgres::Error| {
-        Error::new(ErrorKind::Config, "read the address of a PostgreSQL store", "it is not a PostgreSQL address")
-            .hint("write postgres://user@host:5432/database")
+        Error::new(
+            ErrorKind::Config,
+            "read the address of a PostgreSQL store",
+            "it is not a PostgreSQL address",
+        )
+        .hint("write postgres://user@host:5432/database")
     })?;
     if config.get_ssl_mode() == SslMode::Require {
         return Err(Error::new(

@@ -17,7 +17,8 @@ pub async fn draft(url: &Secret, table: &str) -> Result<Contract> {
     let session = connect::open(url, "contract draft").await?;
     let live = catalog::live(&session, &mut Types::default(), &name).await?;
     let doing = || format!("draft a contract of {}", name.plain());
-    let live = live.ok_or_else(|| Error::new(ErrorKind::SchemaConflict, doing(), "the table does not exist"))?;
+    let live =
+        live.ok_or_else(|| Error::new(ErrorKind::SchemaConflict, doing(), "the table does not exist"))?;
     of(&live).ok_or_else(|| {
         Error::new(ErrorKind::SchemaConflict, doing(), "it has no unique, NOT NULL, non-deferrable key")
             .hint("add a primary key: without a key no row can be found again")

@@ -66,7 +66,8 @@ impl Plan {
             Cell::Unchanged => Ok(Value::Unknown),
             Cell::Text(bytes) => {
                 let field = &contract.fields[field];
-                text::read(&field.ty, padded, bytes).map_err(|why| format!("column `{}`: {why}", field.column()))
+                text::read(&field.ty, padded, bytes)
+                    .map_err(|why| format!("column `{}`: {why}", field.column()))
             }
         }
     }
@@ -109,7 +110,9 @@ pub(crate) fn problems(contract: &Contract, live: &Live, server_version: u32) ->
                 "change the contract's type to what `hutong contract draft` writes".into(),
             ),
             Some(live) if live.generated && server_version < 180_000 => problem(
-                format!("the column `{column}` of {name} is generated, which is not in the log before PostgreSQL 18"),
+                format!(
+                    "the column `{column}` of {name} is generated, which is not in the log before PostgreSQL 18"
+                ),
                 "take it out of the contract".into(),
             ),
             Some(_) => {}
@@ -127,7 +130,10 @@ pub(crate) fn problems(contract: &Contract, live: &Live, server_version: u32) ->
             Identity::Full => {}
             Identity::Columns(columns) if key.iter().all(|k| columns.iter().any(|c| c == k)) => {}
             Identity::Columns(columns) => problem(
-                format!("the replica identity of {name} ({}) does not hold the contract's key", columns.join(", ")),
+                format!(
+                    "the replica identity of {name} ({}) does not hold the contract's key",
+                    columns.join(", ")
+                ),
                 format!("ALTER TABLE {} REPLICA IDENTITY FULL, or USING INDEX the key's index", live.name),
             ),
             Identity::Nothing => problem(

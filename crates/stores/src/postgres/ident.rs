@@ -34,8 +34,9 @@ impl TableName {
     /// As in SQL, `"quoted"` parts are taken as they are. Others are taken as they are too, but for ASCII
     /// capitals, which PostgreSQL folds to small letters.
     pub fn parse(text: &str) -> Result<Self> {
-        let refuse =
-            |why: &str| Error::new(ErrorKind::Config, format!("read the table name `{text}`"), why.to_owned());
+        let refuse = |why: &str| {
+            Error::new(ErrorKind::Config, format!("read the table name `{text}`"), why.to_owned())
+        };
         let mut parts = Vec::new();
         let mut rest = text.trim();
         loop {

@@ -36,7 +36,9 @@ impl Maker<'_> {
     /// Reads an insert, update or delete. Other messages make nothing.
     pub(crate) fn image(&self, message: Message) -> Image {
         match message {
-            Message::Insert { new, .. } => Image { items: vec![self.insert(0, &new)], keys: vec![self.text(&new)] },
+            Message::Insert { new, .. } => {
+                Image { items: vec![self.insert(0, &new)], keys: vec![self.text(&new)] }
+            }
             Message::Delete { old: Old::Key(cells), .. } => {
                 Image { keys: vec![self.text(&cells)], items: vec![self.delete(&cells, None)] }
             }

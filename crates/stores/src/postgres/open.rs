@@ -7,10 +7,10 @@ use hutong_core::{Checkpoint, Error, ErrorKind, Place, Position, Result};
 use tokio_postgres::Client;
 
 use super::assembly::PARTITION;
+use super::captured::Captured;
 use super::catalog::{self, Types};
 use super::chunk::Progress;
 use super::connect::{self, Session};
-use super::captured::Captured;
 use super::reader::{Reader, Start};
 use super::source::SourceConfig;
 use super::{error, fit, slot, stream};
@@ -114,21 +114,44 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     let lsn = at.as_wal().map_or(0, |(_, lsn, ..)| lsn);
     let state = prepare_slot(&control, &slot, from, lsn).await?;
     slot::take_over(&control, &slot).await?;
-    let (mut client, system) =
-        stream::connect(&config.url, &user, &database, &slot, lsn.max(state)).await?;
+    let (mut client, system) = stream::connect(&config.url, &user, &database, &slot, lsn.max(state)).await?;
     same_system(&control, &slot, from, &system.system_id, system.timeline, lsn).await?;
+    let noted = from.note("timeline").and_then(|noted| noted.parse::<u32>().ok());
+    if let Some(noted) = noted.filter(|noted| *noted < system.timeline) {
+        stream::same_history(&mut client, &slot, noted, system.timeline, lsn).await?;
+    }
     stream::start(&mut client, &slot).await?;
 
     notes.insert("system".into(), Some(system.system_id));
     notes.insert("timeline".into(), Some(system.timeline.to_string()));
     notes.insert("era".into(), Some(era.to_string()));
+    // A table that is no longer captured takes its notes with it: taken up again, it needs a new snapshot.
+    for name in from.notes.keys() {
+        let table = name.strip_prefix("snapshot.").or(name.strip_prefix("suspended."));
+        if table.is_some_and(|table| tables.iter().all(|t| t.name.plain() != table)) {
+            notes.insert(name.clone(), None);
+        }
+    }
     notes.retain(|name, text| from.note(name) != text.as_deref());
     // Drawn after the slot exists and the tables are published: see `snapshot.rs`.
     let barrier = match tables.iter().any(|table| table.suspended.is_none() && !table.progress.done) {
         true => Some(draw_xid(&control).await?),
         false => None,
     };
-    Ok(Reader::new(Start { config, slot, control, client, types, tables, era, at, lsn: lsn.max(state), notes, barrier, reload }))
+    Ok(Reader::new(Start {
+        config,
+        slot,
+        control,
+        client,
+        types,
+        tables,
+        era,
+        at,
+        lsn: lsn.max(state),
+        notes,
+        barrier,
+        reload,
+    }))
 }
 
 async fn session_facts(control: &Session) -> Result<(String, String, u32)> {
@@ -160,8 +183,12 @@ fn era(from: &Checkpoint) -> u16 {
 async fn prepare_slot(control: &Client, slot: &str, from: &Checkpoint, lsn: u64) -> Result<u64> {
     let Some(state) = slot::state(control, slot).await? else {
         if from.position(PARTITION) != Position::START {
-            return Err(stream::lost(slot, format!("the slot is gone, and the checkpoint stands at {}", text(lsn))));
+            return Err(stream::lost(
+                slot,
+                format!("the slot is gone, and the checkpoint stands at {}", text(lsn)),
+            ));
         }
+        tracing::info!(slot, "creating the slot: waits for the transactions that are running now");
         slot::create(control, slot).await?;
         let state = slot::state(control, slot).await?;
         return Ok(state.map_or(0, |state| state.confirmed));
@@ -174,7 +201,8 @@ async fn prepare_slot(control: &Client, slot: &str, from: &Checkpoint, lsn: u64)
         return Err(stream::lost(slot, "the server has invalidated the slot (max_slot_wal_keep_size)"));
     }
     if from.position(PARTITION) != Position::START && state.confirmed > lsn {
-        let why = format!("the slot has moved on to {}, past the checkpoint {}", text(state.confirmed), text(lsn));
+        let why =
+            format!("the slot has moved on to {}, past the checkpoint {}", text(state.confirmed), text(lsn));
         return Err(stream::lost(slot, why));
     }
     Ok(state.confirmed)
@@ -203,7 +231,11 @@ async fn same_system(
         .map_err(|e| error::of(e, || "read how far the log goes".to_owned()))?;
     let flushed = row.get::<_, i64>(0) as u64;
     if lsn > flushed {
-        let why = format!("the log ends at {}, before the checkpoint {}: an older state was restored", text(flushed), text(lsn));
+        let why = format!(
+            "the log ends at {}, before the checkpoint {}: an older state was restored",
+            text(flushed),
+            text(lsn)
+        );
         return Err(stream::lost(slot, why));
     }
     Ok(())

@@ -49,10 +49,22 @@ pub(crate) struct Relation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Message {
     Relation(Relation),
-    Insert { relation: u32, new: Vec<Cell> },
-    Update { relation: u32, old: Old, new: Vec<Cell> },
-    Delete { relation: u32, old: Old },
-    Truncate { relations: Vec<u32> },
+    Insert {
+        relation: u32,
+        new: Vec<Cell>,
+    },
+    Update {
+        relation: u32,
+        old: Old,
+        new: Vec<Cell>,
+    },
+    Delete {
+        relation: u32,
+        old: Old,
+    },
+    Truncate {
+        relations: Vec<u32>,
+    },
     /// A type's name or an origin, of which nothing is needed.
     Other,
 }

@@ -26,7 +26,8 @@ pub async fn probe(config: &SourceConfig) -> Vec<Finding> {
     if let Err(error) = look(config, &mut findings).await {
         findings.push(error.into());
     }
-    let prefix = |finding: &mut Finding| finding.what = format!("capture {}: {}", config.capture, finding.what);
+    let prefix =
+        |finding: &mut Finding| finding.what = format!("capture {}: {}", config.capture, finding.what);
     findings.iter_mut().for_each(prefix);
     findings
 }
@@ -79,7 +80,10 @@ pub async fn compare(url: &Secret, table: &str, contract: &Contract) -> Result<V
 }
 
 fn missing(name: &TableName) -> Finding {
-    Finding::bad(format!("the table {} does not exist", name.plain()), "check the name, its case and its schema")
+    Finding::bad(
+        format!("the table {} does not exist", name.plain()),
+        "check the name, its case and its schema",
+    )
 }
 
 fn against(contract: &Contract, live: &Live, version: u32) -> Vec<Finding> {
@@ -92,10 +96,18 @@ fn against(contract: &Contract, live: &Live, version: u32) -> Vec<Finding> {
     for field in &contract.fields {
         let Some(column) = live.column(field.column()) else { continue };
         let (what, hint) = if column.ty.fit(&field.ty) == Fit::Checked {
-            let what = format!("the column `{}` of {name} ({}) may hold more than {}", column.name, column.ty.name(), field.ty.name());
+            let what = format!(
+                "the column `{}` of {name} ({}) may hold more than {}",
+                column.name,
+                column.ty.name(),
+                field.ty.name()
+            );
             (what, "a row whose value does not fit is quarantined")
         } else if !column.not_null && !field.nullable {
-            let what = format!("the column `{}` of {name} may be NULL, and the contract says it is not", column.name);
+            let what = format!(
+                "the column `{}` of {name} may be NULL, and the contract says it is not",
+                column.name
+            );
             (what, "ALTER COLUMN … SET NOT NULL, or make the field nullable")
         } else {
             continue;
@@ -110,7 +122,10 @@ fn against(contract: &Contract, live: &Live, version: u32) -> Vec<Finding> {
         .collect();
     if !extra.is_empty() {
         // I5: a column that nobody named does not move.
-        findings.push(Finding::good(format!("not in the contract and not sent, of {name}: {}", extra.join(", "))));
+        findings.push(Finding::good(format!(
+            "not in the contract and not sent, of {name}: {}",
+            extra.join(", ")
+        )));
     }
     findings
 }
@@ -140,12 +155,18 @@ async fn server(session: &Client, findings: &mut Vec<Finding>) -> Result<u32> {
     findings.push(if version >= 140_000 {
         Finding::good(format!("PostgreSQL {}", version / 10_000))
     } else {
-        Finding::bad(format!("the server is PostgreSQL {}", version / 10_000), "14 is the oldest that is supported")
+        Finding::bad(
+            format!("the server is PostgreSQL {}", version / 10_000),
+            "14 is the oldest that is supported",
+        )
     });
     findings.push(if level == "logical" {
         Finding::good("wal_level is logical")
     } else {
-        Finding::bad(format!("wal_level is {level}"), "ALTER SYSTEM SET wal_level = logical, then restart the server")
+        Finding::bad(
+            format!("wal_level is {level}"),
+            "ALTER SYSTEM SET wal_level = logical, then restart the server",
+        )
     });
     findings.push(if keep == "-1" {
         Finding::bad(
@@ -206,11 +227,16 @@ async fn rights(session: &Client, slot: &str, name: &TableName) -> Result<Option
         .map_err(|e| error::of(e, || format!("read the privileges on {}", name.plain())))?;
     let (select, owner, published): (bool, bool, bool) = (row.get(0), row.get(1), row.get(2));
     Ok(if !select {
-        Some(Finding::bad(format!("the role may not read {}", name.plain()), format!("GRANT SELECT ON {name} to it")))
+        Some(Finding::bad(
+            format!("the role may not read {}", name.plain()),
+            format!("GRANT SELECT ON {name} to it"),
+        ))
     } else if !owner && !published {
         Some(Finding::bad(
             format!("the role does not own {} and may not publish it", name.plain()),
-            format!("its owner runs: ALTER PUBLICATION {slot} ADD TABLE {name}; or makes the role a member of its own"),
+            format!(
+                "its owner runs: ALTER PUBLICATION {slot} ADD TABLE {name}; or makes the role a member of its own"
+            ),
         ))
     } else {
         None

@@ -15,6 +15,7 @@ use super::captured::{Captured, Open};
 use super::catalog::Types;
 use super::connect::Session;
 use super::pgoutput::Relation;
+use super::reread::{self, Due};
 use super::snapshot::Snapshot;
 use super::source::SourceConfig;
 use super::{error, stream};
@@ -66,6 +67,8 @@ pub(crate) struct Reader {
     pub(super) skip: Position,
     pub(super) open: Option<Open>,
     pub(super) assembly: Assembly,
+    /// A batch on its way out.
+    pub(super) due: Option<Due>,
     /// Everything that committed before this was read.
     pub(super) reached: u64,
     pub(super) mark: Option<Mark>,
@@ -94,6 +97,7 @@ impl Reader {
             skip: start.at,
             open: None,
             assembly: Assembly::default(),
+            due: None,
             reached: start.lsn,
             mark: None,
             log_end: 0,
@@ -118,8 +122,15 @@ impl Reader {
                 let found = self.match_relation(&relation).await?;
                 self.settle(found);
             }
+            if self.due.is_some() {
+                self.fill().await?;
+                if let Some(due) = self.due.take() {
+                    return Ok(due.batch);
+                }
+            }
             if let Some(batch) = self.ready() {
-                return Ok(batch);
+                self.hand_out(batch);
+                continue;
             }
             let now = Instant::now();
             if now >= self.tick_at {
@@ -127,7 +138,8 @@ impl Reader {
                 self.check_publication().await?;
                 self.tick_at = now + self.config.watermark_interval;
                 if let Some(batch) = self.idle() {
-                    return Ok(batch);
+                    self.hand_out(batch);
+                    continue;
                 }
             }
             self.advance_snapshot().await?;
@@ -137,7 +149,8 @@ impl Reader {
                 event = self.client.recv() => event.map_err(|e| stream::failed(e, &self.slot))?,
                 () = sleep_until(until) => {
                     if self.open.is_none() && self.assembly.is_urgent() {
-                        return Ok(self.take());
+                        let batch = self.take();
+                        self.hand_out(batch);
                     }
                     continue;
                 }
@@ -157,10 +170,10 @@ impl Reader {
     /// I1: only a place between two transactions is confirmed, so no transaction that is not wholly committed
     /// downstream can be forgotten.
     pub(crate) fn ack(&mut self, position: Position) {
-        if let Some((era, lsn, 0, _)) = position.as_wal() {
-            if era == self.era {
-                self.client.update_applied_lsn(Lsn(lsn));
-            }
+        if let Some((era, lsn, 0, _)) = position.as_wal()
+            && era == self.era
+        {
+            self.client.update_applied_lsn(Lsn(lsn));
         }
     }
 
@@ -173,10 +186,10 @@ impl Reader {
 
     fn wake_at(&self) -> Instant {
         let mut until = self.tick_at;
-        if self.open.is_none() {
-            if let Some(since) = self.assembly.since() {
-                until = until.min(Instant::now() + LINGER).min(since + AGE);
-            }
+        if self.open.is_none()
+            && let Some(since) = self.assembly.since()
+        {
+            until = until.min(Instant::now() + LINGER).min(since + AGE);
         }
         match self.snapshot.as_ref().and_then(Snapshot::due) {
             Some(due) => until.min(due),
@@ -208,6 +221,24 @@ impl Reader {
         let batch = self.assembly.take(self.at, to, self.behind());
         self.moved(&batch);
         batch
+    }
+
+    /// Puts a batch where the next turn of the loop finds it, with what is missing in it.
+    fn hand_out(&mut self, batch: Batch) {
+        let missing = self.assembly.missing(self.at);
+        self.due = Some(Due { batch, missing });
+    }
+
+    /// Fills the missing values of the batch that is due.
+    async fn fill(&mut self) -> Result<()> {
+        let Some(due) = &mut self.due else { return Ok(()) };
+        for (table, captured) in self.tables.iter().enumerate() {
+            if due.missing.iter().any(|missing| missing.table == table) {
+                let (name, contract) = (&captured.name, &captured.contract);
+                reread::fill(&self.control, &mut self.types, table, name, contract, due).await?;
+            }
+        }
+        Ok(())
     }
 
     fn moved(&mut self, batch: &Batch) {

@@ -13,6 +13,9 @@ use super::{connect, error};
 /// How long a slot may take to be let go by a backend that was told to end.
 const LET_GO: Duration = Duration::from_secs(15);
 
+/// How long a closed session takes to go.
+const GOES: Duration = Duration::from_millis(200);
+
 /// Returns the name of a capture's slot and publication; `Err(Config)` when it is no name for them.
 pub(crate) fn name(capture: &str) -> Result<String> {
     let fits = capture.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
@@ -70,11 +73,12 @@ pub(crate) async fn create(client: &Client, slot: &str) -> Result<()> {
 ///
 /// The caller owns the capture already (its sink is fenced), so whoever holds the slot is an earlier owner.
 pub(crate) async fn take_over(client: &Client, slot: &str) -> Result<()> {
-    let deadline = Instant::now() + LET_GO;
+    let began = Instant::now();
     let mut ended = None;
     loop {
         let Some(pid) = state(client, slot).await?.and_then(|state| state.holder) else { return Ok(()) };
-        if ended != Some(pid) {
+        // A session that this process has just closed goes by itself.
+        if ended != Some(pid) && began.elapsed() > GOES {
             tracing::info!(slot, pid, "ending the backend that still holds the slot");
             client
                 .execute("SELECT pg_terminate_backend($1)", &[&pid])
@@ -82,7 +86,7 @@ pub(crate) async fn take_over(client: &Client, slot: &str) -> Result<()> {
                 .map_err(|e| error::of(e, || format!("end the backend that holds the slot {slot}")))?;
             ended = Some(pid);
         }
-        if Instant::now() > deadline {
+        if began.elapsed() > LET_GO {
             return Err(Error::new(
                 ErrorKind::Unavailable,
                 format!("take over the replication slot {slot}"),
@@ -109,8 +113,9 @@ pub(crate) async fn publish(
     let name = quote(publication);
     let mut statements = Vec::new();
     match exists {
-        None => statements
-            .push(format!("CREATE PUBLICATION {name} WITH (publish_via_partition_root = true)")),
+        None => {
+            statements.push(format!("CREATE PUBLICATION {name} WITH (publish_via_partition_root = true)"));
+        }
         Some(row) if !row.get::<_, bool>(0) => {
             statements.push(format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"));
         }

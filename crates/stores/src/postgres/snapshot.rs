@@ -37,6 +37,7 @@ pub(crate) struct Snapshot {
     /// The first transaction number after the opening; every lower one must have ended.
     barrier: u64,
     barrier_passed: bool,
+    barrier_told: bool,
     /// Transactions streamed since the opening that no chunk's snapshot has seen yet, by table.
     streamed: HashMap<usize, HashSet<u32>>,
     pub(crate) waiting: Option<Waiting>,
@@ -51,6 +52,7 @@ impl Snapshot {
         Self {
             barrier,
             barrier_passed: false,
+            barrier_told: false,
             streamed: HashMap::new(),
             waiting: None,
             again_at: Instant::now(),
@@ -62,6 +64,11 @@ impl Snapshot {
     /// Returns when the next chunk may be read; `None` while one waits for its watermark.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.waiting.is_none().then_some(self.again_at)
+    }
+
+    /// The table is locked by somebody: its chunk is tried again.
+    pub(crate) fn busy(&mut self) {
+        self.again_at = Instant::now() + AGAIN;
     }
 
     /// A change of a table was streamed.
@@ -84,13 +91,21 @@ impl Snapshot {
     fn is_level(&mut self, table: usize, visibility: &Visibility) -> bool {
         if !self.barrier_passed {
             if visibility.xmin <= self.barrier {
+                if !std::mem::replace(&mut self.barrier_told, true) {
+                    tracing::info!(
+                        xid = visibility.xmin,
+                        "the snapshot waits for a transaction that runs since before"
+                    );
+                }
                 return false;
             }
             self.barrier_passed = true;
         }
-        let unseen = self.streamed.entry(table).or_default();
-        unseen.retain(|xid| !visibility.sees(*xid));
-        unseen.is_empty()
+        // What this snapshot sees, every later one sees too.
+        for unseen in self.streamed.values_mut() {
+            unseen.retain(|xid| !visibility.sees(*xid));
+        }
+        self.streamed.get(&table).is_none_or(HashSet::is_empty)
     }
 
     /// Returns the chunk of a table if its snapshot does not see a transaction.

@@ -28,13 +28,16 @@ pub(crate) async fn connect(
     let mut config = ReplicationConfig::new(host, user, password, database, slot, slot)
         .with_port(port)
         .with_start_lsn(Lsn(from))
+        // Rows may be large, and this bounds them by number only.
+        .with_buffer_size(1024)
         // An ack reaches the server within this time.
         .with_status_interval(Duration::from_secs(1))
         .with_wakeup_interval(Duration::from_secs(5))
         .with_application_name(format!("hutong {slot}"));
     config.options = Some(connect::SETTINGS.to_owned());
     let doing = || format!("open the replication session of {slot}");
-    let mut client = ReplicationClient::connect_gated(config).await.map_err(|e| error::of_stream(e, doing))?;
+    let mut client =
+        ReplicationClient::connect_gated(config).await.map_err(|e| error::of_stream(e, doing))?;
     let system = client.identify_system().await.map_err(|e| error::of_stream(e, doing))?;
     Ok((client, system))
 }
@@ -44,6 +47,45 @@ pub(crate) async fn start(client: &mut ReplicationClient, slot: &str) -> Result<
     let doing = || format!("read the replication slot {slot}");
     client.start().await.map_err(|e| error::of_stream(e, doing))?;
     client.wait_started().await.map_err(|e| failed(e, slot))
+}
+
+/// After a failover, says whether the checkpoint lies on the history of the new timeline.
+pub(crate) async fn same_history(
+    client: &mut ReplicationClient,
+    slot: &str,
+    noted: u32,
+    timeline: u32,
+    lsn: u64,
+) -> Result<()> {
+    let history = client
+        .timeline_history(timeline)
+        .await
+        .map_err(|e| error::of_stream(e, || format!("read the history of timeline {timeline}")))?;
+    match switched_at(&String::from_utf8_lossy(&history.content), noted) {
+        Some(end) if lsn <= end => {
+            tracing::info!(
+                slot,
+                noted,
+                timeline,
+                "the server is on a new timeline, which holds the checkpoint"
+            );
+            Ok(())
+        }
+        Some(end) => {
+            let why = format!("timeline {noted} ended at {}, before the checkpoint {}", Lsn(end), Lsn(lsn));
+            Err(lost(slot, why))
+        }
+        None => Err(lost(slot, format!("timeline {timeline} does not come from timeline {noted}"))),
+    }
+}
+
+/// Returns where a timeline ended, as a history file says it: lines of `timeline`, place, reason.
+fn switched_at(history: &str, timeline: u32) -> Option<u64> {
+    history.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next()?.parse() == Ok(timeline)).then_some(())?;
+        Lsn::parse(words.next()?).ok().map(|lsn| lsn.as_u64())
+    })
 }
 
 /// Wraps an error of the stream; a slot whose log is gone is `PositionLost`.
@@ -61,4 +103,17 @@ pub(crate) fn lost(slot: &str, why: impl Into<String>) -> Error {
         "changes since the last committed position are gone from the log: remove the capture's slot with \
          `hutong source remove` and start it again with an empty checkpoint, which takes a new snapshot",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_says_where_a_timeline_ended() {
+        let history = "1\t0/3000158\tno recovery target specified\n\n2\t1/A0\tbefore 2026-01-01\n";
+        assert_eq!(switched_at(history, 1), Some(0x300_0158));
+        assert_eq!(switched_at(history, 2), Some(0x1_0000_00a0));
+        assert_eq!(switched_at(history, 3), None);
+    }
 }

@@ -24,7 +24,8 @@ pub(crate) fn read(ty: &Type, padded: bool, text: &Bytes) -> Result<Value, Refus
         }
     }
     let text = ByteString::try_from(text.clone()).map_err(|_| "it is not UTF-8".to_owned())?;
-    let text = if padded && text.ends_with(' ') { ByteString::from(text.trim_end_matches(' ')) } else { text };
+    let text =
+        if padded && text.ends_with(' ') { ByteString::from(text.trim_end_matches(' ')) } else { text };
     match ty {
         Type::Text { length: Some(length) } if longer(&text, *length) => {
             Err(format!("it is longer than the {length} characters of the contract"))
@@ -155,8 +156,10 @@ fn bytea(text: &[u8]) -> Result<Value, Refusal> {
     if digits.len() % 2 != 0 {
         return Err(bad());
     }
-    let bytes =
-        digits.chunks_exact(2).map(|p| Ok(digit(p[0])? << 4 | digit(p[1])?)).collect::<Result<Vec<u8>, Refusal>>()?;
+    let bytes = digits
+        .chunks_exact(2)
+        .map(|p| Ok(digit(p[0])? << 4 | digit(p[1])?))
+        .collect::<Result<Vec<u8>, Refusal>>()?;
     Ok(Value::Bytes(bytes.into()))
 }
 

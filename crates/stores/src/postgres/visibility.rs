@@ -21,10 +21,17 @@ impl Visibility {
             let mut parts = text.split(':');
             let xmin = parts.next()?.parse().ok()?;
             let xmax = parts.next()?.parse().ok()?;
-            let running = parts.next()?.split(',').filter(|x| !x.is_empty()).map(|x| x.parse().ok()).collect::<Option<_>>()?;
+            let running = parts
+                .next()?
+                .split(',')
+                .filter(|x| !x.is_empty())
+                .map(|x| x.parse().ok())
+                .collect::<Option<_>>()?;
             Some(Self { xmin, xmax, running })
         };
-        read().ok_or_else(|| Error::new(ErrorKind::Broken, "read a database snapshot", "its text is not xmin:xmax:xids"))
+        read().ok_or_else(|| {
+            Error::new(ErrorKind::Broken, "read a database snapshot", "its text is not xmin:xmax:xids")
+        })
     }
 
     /// States whether the changes of a transaction are seen. The stream tells 32 bits of its number.
@@ -47,7 +54,9 @@ mod tests {
     #[test]
     fn sees_what_ended_before() {
         let snapshot = Visibility::parse("100:110:100,105").unwrap();
-        for (xid, seen) in [(99, true), (100, false), (101, true), (105, false), (109, true), (110, false), (120, false)] {
+        for (xid, seen) in
+            [(99, true), (100, false), (101, true), (105, false), (109, true), (110, false), (120, false)]
+        {
             assert_eq!(snapshot.sees(xid), seen, "{xid}");
         }
         assert!(Visibility::parse("7:7:").unwrap().sees(6));

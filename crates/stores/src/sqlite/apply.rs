@@ -14,8 +14,8 @@ use super::connect::quoted;
 use super::error::{self, Refusal};
 use super::target::{LANE, OFFSET, Target};
 use super::{quarantine, values};
-use crate::keep;
 use crate::fold::{self, End, Folded, Keyed, Part, UNKNOWN_VALUE};
+use crate::keep;
 
 /// What a batch did.
 #[derive(Debug, Default)]
@@ -68,7 +68,12 @@ impl From<rusqlite::Error> for Fault {
 }
 
 impl Applied {
-    fn set_aside(&mut self, connection: &Connection, lane: &str, rejected: &Rejected) -> rusqlite::Result<()> {
+    fn set_aside(
+        &mut self,
+        connection: &Connection,
+        lane: &str,
+        rejected: &Rejected,
+    ) -> rusqlite::Result<()> {
         quarantine::insert(connection, lane, rejected)?;
         self.quarantined += 1;
         self.waiting = true;
@@ -79,7 +84,8 @@ impl Applied {
 impl Apply {
     /// Applies the batch; `None` when a trigger rolled the transaction back and it must be run again.
     pub(super) fn run(&mut self, connection: &Connection) -> rusqlite::Result<Option<Applied>> {
-        let mut applied = Applied { waiting: quarantine::waits(connection, &self.lane)?, ..Applied::default() };
+        let mut applied =
+            Applied { waiting: quarantine::waits(connection, &self.lane)?, ..Applied::default() };
         // I3: set aside before anything is applied, so that a later change of the same batch settles it.
         for rejected in self.rejected.iter().chain(&self.folded.rejected) {
             applied.set_aside(connection, &self.lane, rejected)?;
@@ -250,7 +256,9 @@ pub(super) fn replay(
         Ok(()) => {}
         Err(Fault::Refused(refusal)) => return Ok(Err(refusal.reason)),
         Err(Fault::Rule(_, reason)) => return Ok(Err(reason)),
-        Err(Fault::RolledBack) => return Ok(Err("a trigger of the table rolled the transaction back".into())),
+        Err(Fault::RolledBack) => {
+            return Ok(Err("a trigger of the table rolled the transaction back".into()));
+        }
         Err(Fault::Failed(error)) => return Err(error),
     }
     if !target.own {
@@ -262,19 +270,26 @@ pub(super) fn replay(
 /// Removes the rows of a lane from a table; nothing when there is no such table.
 pub(super) fn remove_rows(connection: &Connection, lane: &str, table: &str) -> rusqlite::Result<()> {
     let columns = "SELECT name FROM pragma_table_info(?1)";
-    let columns: Vec<String> =
-        connection.prepare(columns)?.query_map([table], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let columns: Vec<String> = connection
+        .prepare(columns)?
+        .query_map([table], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
     if columns.iter().any(|c| c == LANE) {
         connection.execute(&format!("DELETE FROM {} WHERE {LANE} = ?1", quoted(table)), [lane])?;
         return Ok(());
     }
     let sql = "SELECT key FROM hutong_row WHERE table_name = ?1 AND lane = ?2";
-    let keys: Vec<String> =
-        connection.prepare(sql)?.query_map([table, lane], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let keys: Vec<String> = connection
+        .prepare(sql)?
+        .query_map([table, lane], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
     if !columns.is_empty() {
         for key in keys {
-            let Ok(parts) = serde_json::from_str::<Vec<(String, super::cursor::Place)>>(&key) else { continue };
-            let condition = parts.iter().map(|(c, _)| format!("{} = ?", quoted(c))).collect::<Vec<_>>().join(" AND ");
+            let Ok(parts) = serde_json::from_str::<Vec<(String, super::cursor::Place)>>(&key) else {
+                continue;
+            };
+            let condition =
+                parts.iter().map(|(c, _)| format!("{} = ?", quoted(c))).collect::<Vec<_>>().join(" AND ");
             let bound: Vec<Stored> = parts.iter().map(|(_, place)| place.stored()).collect();
             let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
             connection.prepare_cached(&sql)?.execute(params_from_iter(bound))?;
@@ -296,7 +311,13 @@ fn row_key(target: &Target, row: &[Value]) -> String {
     serde_json::to_string(&parts.collect::<Vec<_>>()).expect("texts and numbers print")
 }
 
-fn put(connection: &Connection, target: &Target, lane: &str, position: Position, row: &[Value]) -> Result<(), Fault> {
+fn put(
+    connection: &Connection,
+    target: &Target,
+    lane: &str,
+    position: Position,
+    row: &[Value],
+) -> Result<(), Fault> {
     let mut bound = Vec::with_capacity(row.len() + 2);
     for (field, value) in target.contract.fields.iter().zip(row) {
         bound.push(stored(field, value)?);
@@ -308,7 +329,13 @@ fn put(connection: &Connection, target: &Target, lane: &str, position: Position,
     Ok(())
 }
 
-fn patch(connection: &Connection, target: &Target, lane: &str, position: Position, row: &[Value]) -> Result<(), Fault> {
+fn patch(
+    connection: &Connection,
+    target: &Target,
+    lane: &str,
+    position: Position,
+    row: &[Value],
+) -> Result<(), Fault> {
     let (mut set, mut bound) = (Vec::new(), Vec::new());
     for (at, (field, value)) in target.contract.fields.iter().zip(row).enumerate() {
         if !value.is_unknown() && !target.contract.is_key(at) {
@@ -322,7 +349,12 @@ fn patch(connection: &Connection, target: &Target, lane: &str, position: Positio
     }
     let sql = if set.is_empty() {
         // There is nothing to set, but the row must be there all the same.
-        format!("UPDATE {0} SET {1} = {1} WHERE {2}", quoted(&target.table), key_column(target), target.by_key)
+        format!(
+            "UPDATE {0} SET {1} = {1} WHERE {2}",
+            quoted(&target.table),
+            key_column(target),
+            target.by_key
+        )
     } else {
         format!("UPDATE {} SET {} WHERE {}", quoted(&target.table), set.join(", "), target.by_key)
     };

@@ -33,7 +33,11 @@ impl Cursor {
             return Ok(Self::default());
         }
         let Ok(b) = <[u8; 13]>::try_from(position.as_bytes()) else {
-            return Err(Error::new(ErrorKind::Malformed, "read the checkpoint", "it is not one of a SQLite source"));
+            return Err(Error::new(
+                ErrorKind::Malformed,
+                "read the checkpoint",
+                "it is not one of a SQLite source",
+            ));
         };
         let (seq, rest) = b.split_at(8);
         let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |n, b| n << 8 | u64::from(*b));

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use hutong_core::contract::Sharing;
 use hutong_core::{Contract, Error, ErrorKind, Field, Result, Type};
-use rusqlite::types::ValueRef;
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 use serde_json::{Map, Value as Json};
 
 use super::connect::{self, quoted, quoted_list};
@@ -62,13 +62,18 @@ pub fn compare(path: &Path, table: &str, contract: &Contract) -> Result<Vec<Find
     let mut findings = Vec::new();
     let captured = Captured { name: table.to_owned(), contract: std::sync::Arc::new(contract.clone()) };
     match install::fitting(&connection, &captured) {
-        Ok(_) => findings.push(Finding::good(format!("table {table} has the contract's columns and a unique key"))),
+        Ok(_) => {
+            findings.push(Finding::good(format!("table {table} has the contract's columns and a unique key")));
+        }
         Err(error) => findings.push(error.into()),
     }
     for column in &shape.columns {
         // I5: said, and not sent.
         if !contract.fields.iter().any(|f| f.column().eq_ignore_ascii_case(&column.name)) {
-            findings.push(Finding::good(format!("column {} of table {table} is in no contract and stays", column.name)));
+            findings.push(Finding::good(format!(
+                "column {} of table {table} is in no contract and stays",
+                column.name
+            )));
         }
     }
     let fields: Vec<&Field> = contract.fields.iter().filter(|f| shape.column(f.column()).is_some()).collect();
@@ -93,8 +98,9 @@ fn sample(connection: &Connection, table: &str, fields: &[&Field]) -> Result<Vec
         return Ok(Vec::new());
     }
     let columns = quoted_list(fields.iter().map(|f| f.column()));
-    let mut statement =
-        connection.prepare(&format!("SELECT {columns} FROM {} LIMIT {SAMPLE}", quoted(table))).doing(doing)?;
+    let mut statement = connection
+        .prepare(&format!("SELECT {columns} FROM {} LIMIT {SAMPLE}", quoted(table)))
+        .doing(doing)?;
     let mut rows = statement.query([]).doing(doing)?;
     let mut faults: Vec<Option<String>> = vec![None; fields.len()];
     while let Some(row) = rows.next().doing(doing)? {

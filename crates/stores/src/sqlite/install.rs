@@ -94,7 +94,10 @@ pub(super) fn fitting(connection: &Connection, captured: &Captured) -> Result<Ta
     }
     let key: Vec<&str> = captured.contract.key_fields().map(|f| f.column()).collect();
     if !shape.is_unique(&key) {
-        return Err(conflict(format!("its columns {} are the contract's key and are not unique", key.join(", "))));
+        return Err(conflict(format!(
+            "its columns {} are the contract's key and are not unique",
+            key.join(", ")
+        )));
     }
     if let Some(index) = &shape.expression {
         // What OR REPLACE removes by such an index could not be found again.
@@ -147,7 +150,12 @@ fn columns_of(contract: &Contract) -> Vec<String> {
     contract.fields.iter().map(|f| f.column().to_owned()).collect()
 }
 
-fn make_tables(connection: &Connection, names: &Names, width: usize, identity: usize) -> rusqlite::Result<()> {
+fn make_tables(
+    connection: &Connection,
+    names: &Names,
+    width: usize,
+    identity: usize,
+) -> rusqlite::Result<()> {
     let (log, doomed) = (quoted(&names.log), quoted(&names.doomed));
     if !exists(connection, "table", &names.log)? {
         // Sequence numbers and layouts begin at the time of installation, so they go on growing when a log is
@@ -183,9 +191,15 @@ fn widen(connection: &Connection, table: &str, prefix: &str, width: usize) -> ru
     Ok(())
 }
 
-fn make_triggers(connection: &Connection, names: &Names, shape: &Table, columns: &[String]) -> rusqlite::Result<()> {
+fn make_triggers(
+    connection: &Connection,
+    names: &Names,
+    shape: &Table,
+    columns: &[String],
+) -> rusqlite::Result<()> {
     let table = quoted(&names.layout);
-    let last: i64 = connection.query_row(&format!("SELECT coalesce(max(id), 0) FROM {table}"), [], |row| row.get(0))?;
+    let last: i64 =
+        connection.query_row(&format!("SELECT coalesce(max(id), 0) FROM {table}"), [], |row| row.get(0))?;
     let id = now_us().max(last + 1);
     let text = serde_json::to_string(columns).expect("a list of texts prints");
     connection.execute(
@@ -193,7 +207,11 @@ fn make_triggers(connection: &Connection, names: &Names, shape: &Table, columns:
         params![id, shape.name, text],
     )?;
     for trigger in trigger::all(names, shape, columns, id) {
-        connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {}; {}", quoted(&trigger.name), trigger.sql))?;
+        connection.execute_batch(&format!(
+            "DROP TRIGGER IF EXISTS {}; {}",
+            quoted(&trigger.name),
+            trigger.sql
+        ))?;
     }
     Ok(())
 }
@@ -208,7 +226,8 @@ fn stands(
 ) -> rusqlite::Result<bool> {
     for trigger in trigger::all(names, shape, columns, layout) {
         let sql = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = ?1";
-        let found: Option<String> = connection.query_row(sql, [&trigger.name], |row| row.get(0)).optional()?;
+        let found: Option<String> =
+            connection.query_row(sql, [&trigger.name], |row| row.get(0)).optional()?;
         if found.as_deref() != Some(trigger.sql.as_str()) {
             return Ok(false);
         }

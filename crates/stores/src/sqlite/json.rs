@@ -11,7 +11,9 @@ use super::{calendar, values};
 
 /// Returns a value as JSON; `Err` when JSON cannot hold it exactly.
 pub(super) fn of(ty: &Type, value: &Value) -> Result<Json, String> {
-    let text = |text: Option<String>| text.map(Json::from).ok_or_else(|| "its year is outside 0000 to 9999".to_owned());
+    let text = |text: Option<String>| {
+        text.map(Json::from).ok_or_else(|| "its year is outside 0000 to 9999".to_owned())
+    };
     Ok(match value {
         Value::Unknown => return Err("it is not known".into()),
         Value::Null => Json::Null,
@@ -27,7 +29,9 @@ pub(super) fn of(ty: &Type, value: &Value) -> Result<Json, String> {
         Value::Timestamp(t) => text(calendar::timestamp_text(*t))?,
         Value::TimestampTz(t) => text(calendar::timestamp_text(*t).map(|t| t + "Z"))?,
         Value::Array(items) => {
-            let Type::Array(item) = ty else { return Err("it is an array, the contract says otherwise".into()) };
+            let Type::Array(item) = ty else {
+                return Err("it is an array, the contract says otherwise".into());
+            };
             items.iter().map(|v| of(item, v)).collect::<Result<_, _>>()?
         }
     })

@@ -98,7 +98,9 @@ pub fn lanes(path: &Path) -> Result<Vec<LaneState>> {
 
 /// States whether Hutong's tables are in the file.
 pub(super) fn written(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT count(*) = 1 FROM sqlite_master WHERE name = 'hutong_receipt'", [], |row| row.get(0))
+    connection.query_row("SELECT count(*) = 1 FROM sqlite_master WHERE name = 'hutong_receipt'", [], |row| {
+        row.get(0)
+    })
 }
 
 /// Creates Hutong's own tables where they are missing.
@@ -113,7 +115,12 @@ pub(super) fn create(connection: &Connection) -> Result<()> {
 /// Takes a lane over: returns its new epoch and where it stands.
 ///
 /// I5: under another grant, or into another table, its rows and its quarantine go and it starts anew.
-pub(super) fn open(connection: &Connection, lane: &LaneId, table: &str, grant: &str) -> Result<(i64, Checkpoint)> {
+pub(super) fn open(
+    connection: &Connection,
+    lane: &LaneId,
+    table: &str,
+    grant: &str,
+) -> Result<(i64, Checkpoint)> {
     let name = lane.to_string();
     let doing = || format!("open lane {name}");
     let sql = "SELECT checkpoint, epoch, \"grant\", table_name FROM hutong_lane WHERE lane = ?1";
@@ -140,7 +147,12 @@ pub(super) fn open(connection: &Connection, lane: &LaneId, table: &str, grant: &
 }
 
 /// Writes where the lane stands now. I2: in the transaction of its rows, and as its last statement.
-pub(super) fn advance(connection: &Connection, lane: &str, epoch: i64, checkpoint: &Checkpoint) -> Result<()> {
+pub(super) fn advance(
+    connection: &Connection,
+    lane: &str,
+    epoch: i64,
+    checkpoint: &Checkpoint,
+) -> Result<()> {
     let sql = "UPDATE hutong_lane SET checkpoint = ?1, changed_us = ?2 WHERE lane = ?3 AND epoch = ?4";
     let doing = || format!("commit lane {lane}");
     let mut statement = connection.prepare_cached(sql).doing(doing)?;

@@ -145,14 +145,24 @@ pub(super) fn waits(connection: &Connection, lane: &str) -> rusqlite::Result<boo
 }
 
 /// States whether an earlier change of the row waits.
-pub(super) fn waits_for(connection: &Connection, lane: &str, key: &str, before: Position) -> rusqlite::Result<bool> {
+pub(super) fn waits_for(
+    connection: &Connection,
+    lane: &str,
+    key: &str,
+    before: Position,
+) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM hutong_quarantine \
                WHERE lane = ?1 AND key = ?2 AND state = 'waiting' AND position < ?3)";
     connection.prepare_cached(sql)?.query_row(params![lane, key, before.to_string()], |row| row.get(0))
 }
 
 /// Marks what waits for a row as superseded: a later complete change or a delete of it was applied.
-pub(super) fn supersede(connection: &Connection, lane: &str, key: &str, by: Position) -> rusqlite::Result<()> {
+pub(super) fn supersede(
+    connection: &Connection,
+    lane: &str,
+    key: &str,
+    by: Position,
+) -> rusqlite::Result<()> {
     let sql = "UPDATE hutong_quarantine SET state = 'superseded', settled_us = ?4 \
                WHERE lane = ?1 AND key = ?2 AND state = 'waiting' AND position < ?3";
     connection.prepare_cached(sql)?.execute(params![lane, key, by.to_string(), now_us()])?;

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use hutong_core::{Before, Change, Contract, Error, ErrorKind, Op, Origin, Place, Rejected, Result, Row, Value};
+use hutong_core::{
+    Before, Change, Contract, Error, ErrorKind, Op, Origin, Place, Rejected, Result, Row, Value,
+};
 use rusqlite::types::Value as Stored;
 use rusqlite::{Connection, Row as StoredRow, params_from_iter};
 
@@ -62,13 +64,20 @@ impl Reader {
         );
         connection
             .prepare_cached(&sql)
-            .and_then(|mut s| s.query_row([log], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))))
+            .and_then(|mut s| {
+                s.query_row([log], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)))
+            })
             .map(|(head, first)| (head as u64, first.map(|f| f as u64)))
             .doing(|| "read the end of the change log".into())
     }
 
     /// Reads the log after `cursor` up to the limit. Returns whether it was read to its end.
-    pub(super) fn log(&self, connection: &Connection, cursor: &mut Cursor, found: &mut Found) -> Result<bool> {
+    pub(super) fn log(
+        &self,
+        connection: &Connection,
+        cursor: &mut Cursor,
+        found: &mut Found,
+    ) -> Result<bool> {
         let doing = || "read the change log".to_owned();
         let width = self.tables.iter().map(|t| t.captured.contract.fields.len()).max().unwrap_or(0);
         let sql = format!(
@@ -136,11 +145,16 @@ impl Reader {
             count += 1;
             cursor.next_row();
             progress.rows += 1;
-            let places = (width..width + shape.identity.len()).map(|i| Ok(cursor::Place::of(row.get_ref(i)?)));
+            let places =
+                (width..width + shape.identity.len()).map(|i| Ok(cursor::Place::of(row.get_ref(i)?)));
             let places = places.collect::<rusqlite::Result<Option<Vec<_>>>>().doing(doing)?;
             // Without it the table could not be read on; SQLite's row numbers always have one.
             progress.after = places.ok_or_else(|| {
-                Error::new(ErrorKind::SchemaConflict, doing(), "its primary key holds a value that is no valid text")
+                Error::new(
+                    ErrorKind::SchemaConflict,
+                    doing(),
+                    "its primary key holds a value that is no valid text",
+                )
             })?;
             let image = image(row, reading, 0).doing(doing)?;
             let change = reading.change(Op::Read, Before::None, Some(image.row), cursor, at_us, None);
@@ -173,12 +187,18 @@ impl Reader {
         match op.as_str() {
             "c" => {
                 let new = new()?;
-                found.push(reading.change(Op::Insert, Before::None, Some(new.row), cursor, at_us, seq), new.refused);
+                found.push(
+                    reading.change(Op::Insert, Before::None, Some(new.row), cursor, at_us, seq),
+                    new.refused,
+                );
             }
             "d" => {
                 let old = old()?;
                 let refused = old.refused.clone().filter(|_| !old.keyed(contract));
-                found.push(reading.change(Op::Delete, old.before(contract), None, cursor, at_us, seq), refused);
+                found.push(
+                    reading.change(Op::Delete, old.before(contract), None, cursor, at_us, seq),
+                    refused,
+                );
             }
             _ => {
                 let (old, new) = (old()?, new()?);
@@ -187,14 +207,26 @@ impl Reader {
                     found.unchanged += 1;
                 } else if !old.keyed(contract) {
                     // The old row had no key that could be carried, so it never went downstream.
-                    found.push(reading.change(Op::Insert, Before::None, Some(new.row), cursor, at_us, seq), new.refused);
+                    found.push(
+                        reading.change(Op::Insert, Before::None, Some(new.row), cursor, at_us, seq),
+                        new.refused,
+                    );
                 } else if contract.key_of(&old.row) == contract.key_of(&new.row) {
                     let before = old.before(contract);
-                    found.push(reading.change(Op::Update, before, Some(new.row), cursor, at_us, seq), new.refused);
+                    found.push(
+                        reading.change(Op::Update, before, Some(new.row), cursor, at_us, seq),
+                        new.refused,
+                    );
                 } else {
-                    found.push(reading.change(Op::Delete, old.before(contract), None, cursor, at_us, seq), None);
+                    found.push(
+                        reading.change(Op::Delete, old.before(contract), None, cursor, at_us, seq),
+                        None,
+                    );
                     cursor.part = 1;
-                    found.push(reading.change(Op::Insert, Before::None, Some(new.row), cursor, at_us, seq), new.refused);
+                    found.push(
+                        reading.change(Op::Insert, Before::None, Some(new.row), cursor, at_us, seq),
+                        new.refused,
+                    );
                 }
             }
         }

@@ -10,9 +10,9 @@ use rusqlite::{Connection, params};
 use super::apply::{Applied, Apply};
 use super::error::Context;
 use super::install::now_us;
+use super::lane;
 use super::store::Store;
 use super::target::{self, Target};
-use super::lane;
 use crate::fold;
 
 /// What a sink writes, and under which grant.
@@ -73,7 +73,7 @@ impl hutong_core::Sink for Sink {
         Ok(())
     }
 
-    async fn commit(&mut self, batch: &Batch) -> Result<()> {
+    async fn commit(&mut self, batch: &Batch) -> Result<u64> {
         let name = self.config.lane.to_string();
         let Some(stand) = self.stand.take() else {
             return Err(Error::new(ErrorKind::Broken, format!("commit lane {name}"), "the lane is not open"));
@@ -82,7 +82,9 @@ impl hutong_core::Sink for Sink {
         checkpoint.advance(&batch.delta)?;
         let changes = batch.changes.clone();
         let folded = fold::fold(&changes);
-        if let Some(part) = folded.parts.iter().find(|p| !self.targets.iter().any(|t| *t.contract == *p.contract)) {
+        if let Some(part) =
+            folded.parts.iter().find(|p| !self.targets.iter().any(|t| *t.contract == *p.contract))
+        {
             let why = format!("a contract of stream {} was not prepared", part.contract.stream);
             return Err(Error::new(ErrorKind::Broken, format!("commit lane {name}"), why));
         }
@@ -100,9 +102,10 @@ impl hutong_core::Sink for Sink {
             epoch: stand.epoch,
             checkpoint: checkpoint.clone(),
         };
-        self.config.store.write(move |connection| round.run(connection)).await?;
+        let given = batch.rejected.len() as u64;
+        let quarantined = self.config.store.write(move |connection| round.run(connection)).await?;
         self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
-        Ok(())
+        Ok(quarantined.saturating_sub(given))
     }
 
     async fn close(&mut self) -> Result<()> {
@@ -122,13 +125,14 @@ struct Round {
 
 impl Round {
     /// I2: rows, quarantine, receipt and checkpoint are one savepoint of one transaction.
-    fn run(&mut self, connection: &Connection) -> Result<Option<()>> {
+    /// Returns how many items went to the quarantine, those of the batch included.
+    fn run(&mut self, connection: &Connection) -> Result<Option<u64>> {
         let lane = self.apply.lane.clone();
         let doing = || format!("write the rows of lane {lane}");
         let Some(applied) = self.apply.run(connection).doing(doing)? else { return Ok(None) };
         self.receipt(connection, &applied).doing(doing)?;
         lane::advance(connection, &lane, self.epoch, &self.checkpoint)?;
-        Ok(Some(()))
+        Ok(Some(applied.quarantined as u64))
     }
 
     fn receipt(&self, connection: &Connection, applied: &Applied) -> rusqlite::Result<()> {

@@ -207,7 +207,11 @@ fn open(config: SourceConfig, from: &Checkpoint) -> Result<Open> {
         let noted: Option<Progress> = match from.note(&note_name(&table.captured.name)) {
             None => None,
             Some(text) => Some(serde_json::from_str(text).map_err(|e| {
-                Error::caused(ErrorKind::Malformed, format!("read the note of table {}", table.captured.name), e)
+                Error::caused(
+                    ErrorKind::Malformed,
+                    format!("read the note of table {}", table.captured.name),
+                    e,
+                )
             })?),
         };
         snapshots.push(noted.map(|progress| Snapshot { progress, truncate: false }));
@@ -230,7 +234,8 @@ fn open(config: SourceConfig, from: &Checkpoint) -> Result<Open> {
         // Every table will be read as it is then or later, so the log before is of no use.
         cursor.seq = head.max(cursor.seq);
     }
-    let state = State { connection, reader, capture: config.capture, tables: config.tables, schema: Some(schema) };
+    let state =
+        State { connection, reader, capture: config.capture, tables: config.tables, schema: Some(schema) };
     Ok(Open { state: Arc::new(Mutex::new(state)), stand: Stand { position, cursor, snapshots } })
 }
 

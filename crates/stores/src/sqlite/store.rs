@@ -85,9 +85,8 @@ impl Store {
             lane::create(&connection)?;
             Ok::<_, Error>(connection)
         });
-        let connection = opened
-            .await
-            .map_err(|e| Error::caused(ErrorKind::Unavailable, "open a store", e))??;
+        let connection =
+            opened.await.map_err(|e| Error::caused(ErrorKind::Unavailable, "open a store", e))??;
         let mut queue = self.lock();
         if let Some(queue) = queue.as_ref().filter(|q| !q.is_closed()) {
             // Another lane was faster.
@@ -149,7 +148,8 @@ impl<T: Send, F: FnMut(&Connection) -> Result<Option<T>> + Send> Task for Work<F
 }
 
 fn write_group(connection: &Connection, mut group: Vec<Box<dyn Task>>) {
-    let mut outcome = Err(Error::new(ErrorKind::Broken, "commit to the store", "triggers roll it back again and again"));
+    let mut outcome =
+        Err(Error::new(ErrorKind::Broken, "commit to the store", "triggers roll it back again and again"));
     for _ in 0..AGAIN {
         match attempt(connection, &mut group) {
             Ok(true) => {
@@ -192,7 +192,11 @@ fn attempt(connection: &Connection, group: &mut [Box<dyn Task>]) -> Result<bool>
         match (ran, connection.is_autocommit()) {
             (Ran::Again, true) => return Ok(false),
             (_, true) => {
-                return Err(Error::new(ErrorKind::Unavailable, doing(), "SQLite rolled the transaction back"));
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    doing(),
+                    "SQLite rolled the transaction back",
+                ));
             }
             (Ran::Done, false) => connection.execute_batch("RELEASE lane").doing(doing)?,
             (Ran::Failed | Ran::Again, false) => {

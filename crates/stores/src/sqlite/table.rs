@@ -85,8 +85,8 @@ fn read(connection: &Connection, name: &str) -> rusqlite::Result<Option<Table>> 
     let Some(without_rowid) = without_rowid else { return Ok(None) };
     let mut columns = Vec::new();
     let mut primary: Vec<(i64, String)> = Vec::new();
-    let mut statement =
-        connection.prepare("SELECT name, type, \"notnull\", pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
+    let mut statement = connection
+        .prepare("SELECT name, type, \"notnull\", pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
     let mut rows = statement.query([name])?;
     while let Some(row) = rows.next()? {
         let column: String = row.get(0)?;
@@ -107,13 +107,17 @@ fn read(connection: &Connection, name: &str) -> rusqlite::Result<Option<Table>> 
     let mut unique = Vec::new();
     let mut expression = None;
     let mut primary_index = None;
-    let mut statement = connection.prepare("SELECT name, origin FROM pragma_index_list(?1) WHERE \"unique\"")?;
-    let indexes: Vec<(String, String)> =
-        statement.query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let mut statement =
+        connection.prepare("SELECT name, origin FROM pragma_index_list(?1) WHERE \"unique\"")?;
+    let indexes: Vec<(String, String)> = statement
+        .query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
     for (index, origin) in indexes {
-        let mut statement = connection.prepare("SELECT name, coll FROM pragma_index_xinfo(?1) WHERE key ORDER BY seqno")?;
-        let parts: Vec<(Option<String>, String)> =
-            statement.query_map([&index], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        let mut statement =
+            connection.prepare("SELECT name, coll FROM pragma_index_xinfo(?1) WHERE key ORDER BY seqno")?;
+        let parts: Vec<(Option<String>, String)> = statement
+            .query_map([&index], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
         let parts: Option<Vec<Indexed>> = parts
             .into_iter()
             .map(|(column, collation)| column.map(|column| Indexed { column, collation }))

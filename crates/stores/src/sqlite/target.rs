@@ -155,7 +155,11 @@ fn create(table: &str, contract: &Contract) -> String {
     lines.push(format!("PRIMARY KEY ({})", quoted_list(contract.key_fields().map(Field::column))));
     let mut sql = format!("CREATE TABLE {} (\n  {}\n);\n", quoted(table), lines.join(",\n  "));
     // A lane that is reset or truncated finds its rows by this.
-    sql.push_str(&format!("CREATE INDEX {} ON {} ({LANE})", quoted(&format!("{table}_{LANE}")), quoted(table)));
+    sql.push_str(&format!(
+        "CREATE INDEX {} ON {} ({LANE})",
+        quoted(&format!("{table}_{LANE}")),
+        quoted(table)
+    ));
     sql
 }
 

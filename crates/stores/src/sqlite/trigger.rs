@@ -66,7 +66,8 @@ pub(super) fn all(names: &Names, table: &Table, columns: &[String], layout: i64)
     .into_iter()
     .map(|(suffix, when, body)| {
         let name = format!("{}{}:{suffix}", names.trigger_prefix, table.name);
-        let sql = format!("CREATE TRIGGER {} {when} ON {} BEGIN {body} END", quoted(&name), quoted(&table.name));
+        let sql =
+            format!("CREATE TRIGGER {} {when} ON {} BEGIN {body} END", quoted(&name), quoted(&table.name));
         Trigger { name, sql }
     })
     .collect()
@@ -109,7 +110,8 @@ impl Text<'_> {
         let Self { table, layout, .. } = self;
         let width = numbered("o", self.columns.len());
         let noted = |row: &str| {
-            let parts = table.identity.iter().enumerate().map(|(i, id)| id.matches(row, "IS", &format!("d.i{i}")));
+            let parts =
+                table.identity.iter().enumerate().map(|(i, id)| id.matches(row, "IS", &format!("d.i{i}")));
             parts.collect::<Vec<_>>().join(" AND ")
         };
         format!(

@@ -51,7 +51,8 @@ pub(super) fn read(ty: &Type, stored: ValueRef<'_>) -> Result<Value, String> {
 
 /// Returns what is stored for a value of the contract's type; `Err` when SQLite cannot hold it exactly.
 pub(super) fn write(ty: &Type, value: &Value) -> Result<Stored, String> {
-    let text = |text: Option<String>| text.map(Stored::Text).ok_or_else(|| other(ty, "a year outside 0000 to 9999"));
+    let text =
+        |text: Option<String>| text.map(Stored::Text).ok_or_else(|| other(ty, "a year outside 0000 to 9999"));
     Ok(match value {
         Value::Unknown => return Err("it is not known".into()),
         Value::Null => Stored::Null,
@@ -99,7 +100,11 @@ pub(super) fn declared(ty: &Type) -> String {
 
 fn read_integer(ty: &Type, i: i64) -> Result<Value, String> {
     let within = |least: i64, most: i64| {
-        if (least..=most).contains(&i) { Ok(Value::Integer(i)) } else { Err(other(ty, "an INTEGER out of its range")) }
+        if (least..=most).contains(&i) {
+            Ok(Value::Integer(i))
+        } else {
+            Err(other(ty, "an INTEGER out of its range"))
+        }
     };
     match ty {
         Type::Boolean if i == 0 || i == 1 => Ok(Value::Boolean(i == 1)),
@@ -145,7 +150,10 @@ pub(super) fn read_text(ty: &Type, text: &str) -> Result<Value, String> {
         Type::Uuid => {
             let dash = |i: usize| matches!(i, 8 | 13 | 18 | 23);
             let fits = text.len() == 36
-                && text.bytes().enumerate().all(|(i, b)| if dash(i) { b == b'-' } else { b.is_ascii_hexdigit() });
+                && text
+                    .bytes()
+                    .enumerate()
+                    .all(|(i, b)| if dash(i) { b == b'-' } else { b.is_ascii_hexdigit() });
             or(fits.then(|| Value::text(text)), "a TEXT that is no UUID")
         }
         Type::Enum { allowed } => {
@@ -164,7 +172,8 @@ pub(super) fn read_text(ty: &Type, text: &str) -> Result<Value, String> {
 /// Reads plain decimal digits: no blanks, no exponent, which would let a short text ask for endless digits.
 fn number(text: &str) -> Option<Decimal> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') && digits.bytes().any(|b| b.is_ascii_digit());
+    let plain =
+        digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') && digits.bytes().any(|b| b.is_ascii_digit());
     if plain { text.parse().ok() } else { None }
 }
 

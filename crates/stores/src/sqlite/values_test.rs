@@ -24,7 +24,8 @@ fn decimal(digits: i64, scale: u32) -> Value {
 
 fn scalar() -> impl Strategy<Value = (Type, Value)> {
     // Texts that SQLite would take for numbers are the ones that go wrong.
-    let text = prop_oneof!["[-+ ]?[0-9]{0,20}[.]?[0-9]{0,5}(e[0-9])?", "\\PC{0,20}", Just("张\u{0}三".to_owned())];
+    let text =
+        prop_oneof!["[-+ ]?[0-9]{0,20}[.]?[0-9]{0,5}(e[0-9])?", "\\PC{0,20}", Just("张\u{0}三".to_owned())];
     let json = prop_oneof![Just("1.0"), Just("1"), Just("\"x\""), Just("{\"a\": [1, null]}"), Just("1e400")];
     prop_oneof![
         any::<bool>().prop_map(|b| (Type::Boolean, Value::Boolean(b))),
@@ -35,7 +36,8 @@ fn scalar() -> impl Strategy<Value = (Type, Value)> {
         any::<f64>().prop_filter("NaN", |f| !f.is_nan()).prop_map(|f| (Type::Double, Value::Double(f))),
         text.clone().prop_map(|t| (Type::Text { length: None }, Value::text(t))),
         text.prop_map(|t| (Type::Text { length: Some(40) }, Value::text(t))),
-        (any::<i64>(), 0..9_u32).prop_map(|(d, scale)| (Type::Decimal { precision: 19, scale }, decimal(d, scale))),
+        (any::<i64>(), 0..9_u32)
+            .prop_map(|(d, scale)| (Type::Decimal { precision: 19, scale }, decimal(d, scale))),
         (any::<i64>(), 0..30_u32).prop_map(|(d, scale)| (Type::Numeric, decimal(d, scale))),
         YEARS.prop_map(|d| (Type::Date, Value::Date(d as i32))),
         (0..=DAY_US).prop_map(|t| (Type::Time, Value::Time(t))),
@@ -90,12 +92,20 @@ fn i6_says_what_cannot_be_carried() {
         (Type::Long, Stored::Real(1.0), "a REAL"),
         (Type::Double, Stored::Integer(i64::MAX), "an INTEGER"),
         (Type::Float, Stored::Real(0.1), "32 bits do not hold"),
-        (Type::Decimal { precision: 4, scale: 2 }, Stored::Text("1.234".into()), "more digits after the point"),
+        (
+            Type::Decimal { precision: 4, scale: 2 },
+            Stored::Text("1.234".into()),
+            "more digits after the point",
+        ),
         (Type::Decimal { precision: 4, scale: 2 }, Stored::Text("123.45".into()), "more digits"),
         (Type::Decimal { precision: 4, scale: 2 }, Stored::Real(1.5), "declare the column TEXT"),
         (Type::Decimal { precision: 4, scale: 2 }, Stored::Text("1e9".into()), "no number"),
         (Type::Numeric, Stored::Text("NaN".into()), "no number"),
-        (Type::Text { length: Some(2) }, Stored::Text("虚省样".into()), "3 characters, the contract allows 2"),
+        (
+            Type::Text { length: Some(2) },
+            Stored::Text("虚省样".into()),
+            "3 characters, the contract allows 2",
+        ),
         (Type::Text { length: None }, Stored::Integer(1), "an INTEGER"),
         (Type::Date, Stored::Text("2026-13-01".into()), "not YYYY-MM-DD"),
         (Type::TimestampTz, Stored::Text("2026-01-01 00:00:00".into()), "with Z or an offset"),

@@ -1,6 +1,9 @@
 //! Only the newest owner of a lane can commit.
 
-use hutong_core::{ErrorKind, Op, Sink as _};
+use std::cell::Cell;
+
+use hutong_core::{Class, ErrorKind, Op, Sink as _};
+use hutong_testkit::launch::Postgres;
 
 use crate::given::{Store, Topic, lane, people, person};
 
@@ -88,4 +91,45 @@ async fn i7_a_lost_connection_is_an_outage_and_the_next_commit_goes_on() {
 
     assert_eq!(store.people().await, ["1|张三|1", "2|李四|2"]);
     assert!(store.quarantine().await.is_empty(), "an outage never fills the quarantine");
+}
+
+#[tokio::test]
+async fn i7_a_killed_store_comes_back_with_rows_and_checkpoint_of_the_same_commits() {
+    let mut postgres = Postgres::start().await.unwrap();
+    let store = Store::of(postgres.url()).await;
+    let contract = people();
+    let mut sink = store.opened(0, &contract).await;
+    let mut topic = Topic::new(&contract);
+    let batches: Vec<_> = (0..5_000i64)
+        .map(|n| topic.batch((0..20).map(|m| (Op::Insert, person(n * 20 + m, "某人", m)))))
+        .collect();
+    let committed = Cell::new(0);
+    let writing = async {
+        for batch in &batches {
+            if let Err(problem) = sink.commit(batch).await {
+                assert_eq!(problem.class(), Class::Retry, "{problem}");
+                return;
+            }
+            committed.set(committed.get() + 1);
+        }
+    };
+    let killing = async {
+        while committed.get() < 30 {
+            tokio::task::yield_now().await;
+        }
+        postgres.kill().await.unwrap();
+    };
+    tokio::join!(writing, killing);
+    postgres.restart().await.unwrap();
+
+    let store = Store::of(postgres.url()).await;
+    let mut sink = store.sink("g1");
+    let checkpoint = sink.open(&lane(0)).await.unwrap();
+    sink.prepare(&contract).await.unwrap();
+    let reached = checkpoint.position("0").as_offset().unwrap() / 20;
+    // The last commit may have been durable although its answer was lost.
+    assert!((committed.get()..=committed.get() + 1).contains(&reached), "{reached} of {}", committed.get());
+    assert_eq!(store.people().await.len() as u64, reached * 20);
+    sink.commit(&batches[reached as usize]).await.unwrap();
+    assert_eq!(store.people().await.len() as u64, (reached + 1) * 20);
 }

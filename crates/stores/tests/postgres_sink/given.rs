@@ -24,8 +24,13 @@ pub(crate) struct Store {
 impl Store {
     pub(crate) async fn fresh() -> Self {
         let database = Postgres::shared().await.unwrap();
-        let client = connect(&database.url).await.unwrap();
-        let url = Secret::new(database.url);
+        Self::of(database.url).await
+    }
+
+    /// The database of a server of one's own.
+    pub(crate) async fn of(url: String) -> Self {
+        let client = connect(&url).await.unwrap();
+        let url = Secret::new(url);
         Self { pool: Pool::new(url.clone(), 4), url, client }
     }
 
@@ -155,7 +160,7 @@ pub(crate) async fn persist(sink: &mut Sink, partition: u32, batch: &Batch) -> R
     let mut attempts = 0;
     loop {
         match sink.commit(batch).await {
-            Ok(()) => return Ok(attempts),
+            Ok(_) => return Ok(attempts),
             Err(problem) if problem.class() == hutong_core::Class::Retry && attempts < 20 => {
                 attempts += 1;
                 sink.open(&lane(partition)).await?;

@@ -1,5 +1,6 @@
 //! The PostgreSQL sink over a real PostgreSQL.
 
+mod equal;
 mod fence;
 mod given;
 mod grant;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hutong_core::{ErrorKind, Op, RecordTrace, Rejected, Sink as _, Value};
-use hutong_stores::postgres::sink;
+use hutong_core::{Class, ErrorKind, Op, RecordTrace, Rejected, Secret, Sink as _, Value};
+use hutong_stores::postgres::sink::{self, Sink, SinkConfig};
 
 use crate::given::{Store, TABLE, Topic, key_only, lane, people, persist, person};
 
@@ -52,8 +52,48 @@ async fn i3_a_good_change_before_a_refused_one_of_its_key_is_not_lost() {
 
     sink.commit(&batch).await.unwrap();
 
-    assert_eq!(store.people().await, ["1|李四|5", "2|王五|5"]);
-    assert_eq!(store.quarantine().await, ["[1]|store|waiting"]);
+    // The partial change waits behind the refused one, as it would in a batch of its own.
+    assert_eq!(store.people().await, ["1|张三|5", "2|王五|5"]);
+    assert_eq!(store.quarantine().await, ["[1]|store|waiting", "[1]|unknown_value|waiting"]);
+}
+
+#[tokio::test]
+async fn a_flood_halts_the_lane_and_commits_nothing() {
+    let store = guarded("").await;
+    let contract = people();
+    let mut topic = Topic::new(&contract);
+    let mut config = SinkConfig::shared(store.pool.clone(), TABLE, "g1").unwrap();
+    config.quarantine_limit = 3;
+    let mut sink = Sink::new(config);
+    sink.open(&lane(0)).await.unwrap();
+    sink.prepare(&contract).await.unwrap();
+    sink.commit(&topic.batch((0..3).map(|n| (Op::Insert, person(n, "某人", n - 2))))).await.unwrap();
+    let error =
+        sink.commit(&topic.batch((3..9).map(|n| (Op::Insert, person(n, "某人", -n))))).await.unwrap_err();
+
+    assert_eq!(error.class(), Class::Halt, "{error}");
+    assert_eq!(store.people().await, ["2|某人|0"]);
+    assert_eq!(store.quarantine().await, ["[0]|store|waiting", "[1]|store|waiting"]);
+}
+
+#[tokio::test]
+async fn a_role_without_rights_on_the_database_uses_the_schemas_made_for_it() {
+    let store = Store::fresh().await;
+    let name = &store.rows("SELECT current_database()::text").await[0];
+    store
+        .run(&format!(
+            "CREATE ROLE {name}_renshe LOGIN; CREATE SCHEMA hutong AUTHORIZATION {name}_renshe;
+             CREATE SCHEMA share AUTHORIZATION {name}_renshe"
+        ))
+        .await;
+    let url = Secret::new(store.url.reveal().replace("postgres@", &format!("{name}_renshe@")));
+    let contract = people();
+    let mut topic = Topic::new(&contract);
+    let mut sink = Sink::new(SinkConfig::new(url, TABLE, "g1").unwrap());
+    sink.open(&lane(0)).await.unwrap();
+    sink.prepare(&contract).await.unwrap();
+    sink.commit(&topic.batch([(Op::Insert, person(1, "张三", 1))])).await.unwrap();
+    assert_eq!(store.people().await, ["1|张三|1"]);
 }
 
 #[tokio::test]

@@ -168,3 +168,51 @@ async fn many_lanes_open_an_empty_store_at_once() {
     }
     assert_eq!(sink::count(&store.url, TABLE).await.unwrap(), 400);
 }
+
+#[tokio::test]
+async fn a_batch_may_change_its_contract_and_settles_what_the_older_part_could_not() {
+    let store = Store::fresh().await;
+    let older = people();
+    let mut fields = older.fields.clone();
+    fields.push(Field::new("town", Type::Text { length: None }));
+    let newer = contract_of(fields, vec![0]);
+    let mut topic = Topic::new(&older);
+    let mut sink = store.opened(0, &older).await;
+    sink.prepare(&newer).await.unwrap();
+    let partial = vec![Value::Integer(1), Value::Unknown, Value::Integer(1)];
+    let mut batch =
+        topic.batch([(Op::Delete, key_only(1)), (Op::Update, partial), (Op::Insert, person(2, "李四", 2))]);
+    topic.contract = newer.clone();
+    let mut row = person(1, "张三", 3);
+    row.push(Value::text("胡同"));
+    let after = topic.batch([(Op::Insert, row)]);
+    batch.changes.extend(after.changes);
+    batch.delta.ranges.insert("0".into(), (batch.delta.ranges["0"].0, after.delta.ranges["0"].1));
+
+    sink.commit(&batch).await.unwrap();
+
+    let all = format!("SELECT id::text, name, age::text, town FROM {TABLE} t ORDER BY t.id");
+    assert_eq!(store.rows(&all).await, ["1|张三|3|胡同", "2|李四|2|∅"]);
+    assert_eq!(store.quarantine().await, ["[1]|unknown_value|superseded"]);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_copied_and_a_row_that_is_there_after_all_is_written_over() {
+    let store = Store::fresh().await;
+    let contract = people();
+    let mut topic = Topic::new(&contract);
+    let mut sink = store.opened(0, &contract).await;
+    // What no lane has written: a person has put it there.
+    store.run(&format!("INSERT INTO {TABLE} VALUES (7, '某人', 7, 'by hand', NULL)")).await;
+    sink.commit(&topic.batch((0..5).map(|n| (Op::Read, person(n, "张三", n))))).await.unwrap();
+    sink.commit(&topic.batch((5..10).map(|n| (Op::Read, person(n, "李四", n))))).await.unwrap();
+    sink.commit(&topic.batch((9..12).map(|n| (Op::Read, person(n, "王五", n))))).await.unwrap();
+
+    let people = store.people().await;
+    assert_eq!((people.len(), people[7].as_str(), people[9].as_str()), (12, "7|李四|7", "9|王五|9"));
+    let lanes = format!("SELECT DISTINCT hutong_lane FROM {TABLE}");
+    assert_eq!(store.rows(&lanes).await, ["replicate.renshe_people.0"]);
+    let offset = format!("SELECT hutong_offset::text FROM {TABLE} WHERE id = 11");
+    assert_eq!(store.rows(&offset).await, ["12"]);
+    assert!(store.quarantine().await.is_empty());
+}

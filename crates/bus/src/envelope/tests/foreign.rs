@@ -6,7 +6,8 @@ use apache_avro::types::Value as Avro;
 use hutong_core::{Before, Contract, Decimal, ErrorKind, Op, Result, Value};
 use serde_json::{Value as Json, json};
 
-use super::super::{Decoded, Plan};
+use super::super::{Decoded, Plan, schemas};
+use crate::embedded::{Level, problems};
 use crate::oracle;
 
 fn contract(fields: &str) -> Arc<Contract> {
@@ -208,6 +209,38 @@ fn an_unchanged_large_value_is_unknown() {
         let change = read(&schema, &contract, &written(&schema, "u", None, Some(some(1, value)))).unwrap();
         assert_eq!(change.after.unwrap()[1], Value::Unknown);
     }
+}
+
+/// A topic that Debezium began can be continued by Hutong: its readers take our schema as the next version.
+#[test]
+fn our_schema_follows_debeziums_of_the_same_table() {
+    let named = |base: &str, name: &str| json!({"type": base, "connect.version": 1, "connect.name": name});
+    let decimal = json!({"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2,
+        "connect.name": "org.apache.kafka.connect.data.Decimal"});
+    let theirs = envelope(
+        &NEWEST,
+        json!([
+            {"name": "name", "type": [{"type": "string", "connect.default": "x"}, "null"], "default": "x"},
+            {"name": "small", "type": {"type": "int", "connect.type": "int16"}},
+            {"name": "money", "type": ["null", decimal], "default": null},
+            {"name": "born", "type": ["null", named("int", "io.debezium.time.Date")], "default": null},
+            {"name": "seen", "type": named("long", "io.debezium.time.MicroTimestamp")},
+            {"name": "tz", "type": named("string", "io.debezium.time.ZonedTimestamp")}
+        ]),
+    );
+    let contract = contract(
+        r#",{"name":"name","type":"string"},{"name":"small","type":{"type":"int","connect.type":"int16"}},
+        {"name":"money","type":["null",{"type":"bytes","logicalType":"decimal","precision":12,"scale":2}]},
+        {"name":"born","type":["null",{"type":"int","logicalType":"date"}]},
+        {"name":"seen","type":{"type":"long","logicalType":"local-timestamp-micros"}},
+        {"name":"tz","type":{"type":"string","connect.name":"io.debezium.time.ZonedTimestamp"}}"#,
+    );
+    Plan::compile(&theirs, &contract).unwrap();
+    let ours: Json = serde_json::from_str(&schemas(&contract, "gov.public.case").value).unwrap();
+    let theirs = theirs.replace("\"name\":\"ConnectDefault\",\"namespace\":\"io.confluent.connect.avro\"", "\"name\":\"block\",\"namespace\":\"event\"");
+    let theirs: Json = serde_json::from_str(&theirs).unwrap();
+    let problems = problems(Level::Backward, &ours, &theirs);
+    assert!(problems.is_empty(), "{problems:?}");
 }
 
 #[test]

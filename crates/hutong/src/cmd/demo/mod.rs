@@ -71,7 +71,7 @@ async fn show(folder: &Path, config: &Path, register: Register, rate: u64, secon
     let mut signals = Supervisor::new();
     stop_on_signal(&mut signals)?;
     let asked = signals.token();
-    let wire = Wire::connect(&plan, board.clone(), metrics.clone()).await?;
+    let wire = Wire::connect(&plan, board.clone(), metrics.clone())?;
     wire.serve_registry(&mut supervisor).await?;
     let watched = http::status::Watched { board: board.clone(), metrics, interval_us: interval };
     let address = http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;

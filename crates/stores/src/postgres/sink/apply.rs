@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use hutong_core::{Change, Rejected};
+use hutong_core::{Change, Error, ErrorKind, Op, Rejected, Value};
 use tokio_postgres::Client;
 
 use super::binary::Rows;
 use super::lane::Counts;
-use super::refusal::{Fault, Refusal};
+use super::refusal::{Fault, Refusal, STORE};
 use super::stage::Stage;
 use super::table::Plan;
 use crate::fold::{End, Folded, Key, Keyed, Part, UNKNOWN_VALUE, fold, reject};
@@ -19,6 +19,8 @@ use crate::fold::{End, Folded, Key, Keyed, Part, UNKNOWN_VALUE, fold, reject};
 /// How a batch is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
+    /// As `Swift`, for rows that the lane has never written: they are copied into the replica itself.
+    Fresh,
     /// Everything at once; the first refusal ends it.
     Swift,
     /// Under savepoints: what is refused is found by bisecting and set aside.
@@ -26,6 +28,13 @@ pub(super) enum Mode {
         /// Whether a refusal that another lane may cure ends it, so that it is tried again later.
         patient: bool,
     },
+}
+
+impl Mode {
+    /// States whether each attempt stands under a savepoint.
+    pub(super) fn careful(self) -> bool {
+        matches!(self, Self::Careful { .. })
+    }
 }
 
 /// One application of a batch on a connection with an open transaction.
@@ -40,6 +49,8 @@ pub(super) struct Apply<'a> {
     pub(super) refused: Vec<Rejected>,
     /// What was done.
     pub(super) counts: Counts,
+    /// How many changes may be set aside before the lane halts: a flood is not an exception.
+    pub(super) limit: u64,
     /// The number of the next staged run.
     pub(super) run: i32,
 }
@@ -62,7 +73,7 @@ struct Set<'a> {
 impl<'a> Apply<'a> {
     /// Applies what was folded; `ways` holds one way for each part.
     ///
-    /// `Err(Refused)` only in swift mode, or for a refusal to be patient about: then roll back.
+    /// `Err(Refused)` only without savepoints, or for a refusal to be patient about: then roll back.
     pub(super) async fn all(&mut self, folded: &'a Folded, ways: &[Way]) -> Result<(), Fault> {
         for (part, way) in folded.parts.iter().zip(ways) {
             // Deletes first: what a deleted row held (a unique value) may go to another key of the batch.
@@ -105,10 +116,10 @@ impl<'a> Apply<'a> {
             match self.attempt(way, set, range.clone()).await {
                 Ok(missing) => {
                     for at in missing {
-                        self.missing(part, set.keys[at]);
+                        self.missing(part, set.keys[at])?;
                     }
                 }
-                Err(Fault::Refused(refusal)) if self.mode != Mode::Swift => {
+                Err(Fault::Refused(refusal)) if self.mode.careful() => {
                     if range.len() == 1 {
                         self.one_by_one(part, way, set.keys[range.start], refusal).await?;
                     } else {
@@ -127,7 +138,7 @@ impl<'a> Apply<'a> {
     /// Sends some rows of a set; in careful mode a refusal leaves the transaction as it was before.
     async fn attempt(&mut self, way: &Way, set: &Set<'_>, range: Range<usize>) -> Result<Vec<usize>, Fault> {
         let failed = |e| Fault::of(e, || format!("write into {}", way.plan.table.plain()));
-        let careful = self.mode != Mode::Swift;
+        let careful = self.mode.careful();
         if careful {
             self.client.batch_execute("SAVEPOINT hutong_try").await.map_err(failed)?;
         }
@@ -156,6 +167,12 @@ impl<'a> Apply<'a> {
         set: &Set<'_>,
         range: Range<usize>,
     ) -> Result<Vec<usize>, tokio_postgres::Error> {
+        if self.mode == Mode::Fresh && set.end == End::Put {
+            let done = way.stage.insert(self.client, &set.rows, range.clone(), self.lane).await?;
+            if done {
+                return Ok(Vec::new());
+            }
+        }
         way.stage.fill(self.client, &set.rows, range, self.run).await?;
         match set.end {
             End::Delete => way.stage.delete(self.client, &way.plan, self.run).await?,
@@ -176,7 +193,7 @@ impl<'a> Apply<'a> {
         refusal: Refusal,
     ) -> Result<(), Fault> {
         let patient = match self.mode {
-            Mode::Swift => return Err(Fault::Refused(refusal)),
+            Mode::Fresh | Mode::Swift => return Err(Fault::Refused(refusal)),
             Mode::Careful { patient } => patient,
         };
         if patient && refusal.curable {
@@ -184,43 +201,69 @@ impl<'a> Apply<'a> {
         }
         let all: Vec<usize> = part.of_key(self.changes, &keyed.key).collect();
         if let [at] = all[..] {
-            self.refused.push(reject(&self.changes[at], refusal.rule(), refusal.reason));
-            return Ok(());
+            return self.set_aside([reject(&self.changes[at], refusal.rule(), refusal.reason)]);
         }
+        let mut waiting: Vec<Rejected> = Vec::new();
         for at in all {
             let change = &self.changes[at];
             let alone = fold(std::slice::from_ref(change));
             let Some(single) = alone.parts.first().and_then(|part| part.keys.first()) else { continue };
+            if single.end != End::Patch {
+                // A complete change settles what was refused before it.
+                waiting.clear();
+            } else if !waiting.is_empty() {
+                waiting.push(reject(change, UNKNOWN_VALUE, BEHIND));
+                continue;
+            }
             let mut set = Set {
                 end: single.end,
                 known: known(single, std::slice::from_ref(change)),
                 keys: vec![single],
                 rows: Rows::default(),
             };
-            let done =
-                match push_row(&mut set.rows, &way.plan, single.row(std::slice::from_ref(change)), change) {
-                    Ok(()) => self.attempt(way, &set, 0..1).await,
-                    Err(refusal) => Err(Fault::Refused(refusal)),
-                };
+            let row = single.row(std::slice::from_ref(change));
+            let done = match push_row(&mut set.rows, &way.plan, row, change) {
+                Ok(()) => self.attempt(way, &set, 0..1).await,
+                Err(refusal) => Err(Fault::Refused(refusal)),
+            };
             match done {
                 Ok(missing) if missing.is_empty() => {}
-                Ok(_) => self.refused.push(reject(change, UNKNOWN_VALUE, NOT_THERE)),
-                Err(Fault::Refused(refusal)) => {
-                    self.refused.push(reject(change, refusal.rule(), refusal.reason));
-                }
+                Ok(_) => waiting.push(reject(change, UNKNOWN_VALUE, NOT_THERE)),
+                Err(Fault::Refused(refusal)) => waiting.push(reject(change, refusal.rule(), refusal.reason)),
                 Err(fault) => return Err(fault),
             }
         }
-        Ok(())
+        self.set_aside(waiting)
     }
 
     /// Sets the changes of a key aside that need a row which is not there: never NULL, never guessed.
-    fn missing(&mut self, part: &Part, keyed: &Keyed) {
+    fn missing(&mut self, part: &Part, keyed: &Keyed) -> Result<(), Fault> {
         let changes = part.of_key(self.changes, &keyed.key);
-        self.refused.extend(changes.map(|at| reject(&self.changes[at], UNKNOWN_VALUE, NOT_THERE)));
+        let items: Vec<Rejected> =
+            changes.map(|at| reject(&self.changes[at], UNKNOWN_VALUE, NOT_THERE)).collect();
+        self.set_aside(items)
+    }
+
+    /// Keeps what goes to the quarantine; `Err(Stop)` past the limit, and then nothing is committed.
+    pub(super) fn set_aside(&mut self, items: impl IntoIterator<Item = Rejected>) -> Result<(), Fault> {
+        self.refused.extend(items);
+        if self.refused.len() as u64 <= self.limit {
+            return Ok(());
+        }
+        // Without the store's words: this error is logged, and a trigger may quote a row.
+        let rule = self.refused.last().map_or(STORE, |item| item.rule);
+        let why =
+            format!("more changes are set aside than the limit allows, the last one by the rule {rule}");
+        Err(Fault::Stop(
+            Error::new(ErrorKind::Broken, format!("commit a batch of {}", self.lane), why)
+                .hint("mend the cause (hutong quarantine list shows the earlier ones), then start it again"),
+        ))
     }
 }
 
+/// Why a partial change waits behind another of its row.
+pub(super) const BEHIND: &str =
+    "an earlier change of the row waits in the quarantine, and this one is partial";
 const NOT_THERE: &str = "a value is not told and the row is not there";
 
 /// Returns the fields that a patch tells; nothing for other ends, so that they are one set.
@@ -239,14 +282,9 @@ fn push<'a>(set: &mut Set<'a>, plan: &Plan, changes: &[Change], keyed: &'a Keyed
 }
 
 /// Appends a row; of a delete only the key is sent.
-fn push_row(
-    rows: &mut Rows,
-    plan: &Plan,
-    row: &[hutong_core::Value],
-    change: &Change,
-) -> Result<(), Refusal> {
-    const NULL: hutong_core::Value = hutong_core::Value::Null;
-    let key_only = change.op == hutong_core::Op::Delete;
+fn push_row(rows: &mut Rows, plan: &Plan, row: &[Value], change: &Change) -> Result<(), Refusal> {
+    const NULL: Value = Value::Null;
+    let key_only = change.op == Op::Delete;
     let value = |at: usize| if key_only && !plan.key.contains(&at) { &NULL } else { &row[at] };
     let values = plan.columns.iter().enumerate().map(|(at, column)| (&column.kind, value(at)));
     rows.push(change.position.as_offset(), values).map_err(|(at, why)| Refusal {

@@ -3,10 +3,14 @@
 //! Source: PostgreSQL documentation, COPY, "Binary Format"; the layouts are those of each type's `*_recv`
 //! function. Knows one column's kind and one value; nothing of tables or connections.
 
+use std::ops::Range;
+
 use bigdecimal::num_bigint::Sign;
 use bytes::{BufMut, Bytes, BytesMut};
 use hutong_core::{Decimal, Value};
 
+/// The signature, no flags, no extension.
+const HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// Days from 1970-01-01 to PostgreSQL's epoch, 2000-01-01.
 const EPOCH_DAYS: i32 = 10_957;
 /// The same in microseconds.
@@ -146,18 +150,39 @@ impl Rows {
         Ok(())
     }
 
-    /// Returns a whole COPY stream of some of the rows, marked with `run`.
-    pub(super) fn copy(&self, range: std::ops::Range<usize>, run: i32) -> Bytes {
-        let from = |at: usize| if at == 0 { 0 } else { self.ends[at - 1] };
-        let start = from(range.start);
-        let body = &self.bytes[start..from(range.end)];
+    /// Returns a whole COPY stream of some of the rows for the replica itself: lane, offset and values.
+    pub(super) fn direct(&self, range: Range<usize>, lane: &str) -> Bytes {
+        // A row begins with the count of its fields, its run and its number.
+        const OWN: usize = 2 + 8 + 8;
+        let mut out = BytesMut::with_capacity(self.from(range.end) - self.from(range.start) + 64);
+        out.put_slice(HEAD);
+        for at in range {
+            let row = &self.bytes[self.from(at)..self.ends[at]];
+            let count = i16::from_be_bytes([row[0], row[1]]);
+            out.put_i16(count - 1);
+            out.put_i32(lane.len() as i32);
+            out.put_slice(lane.as_bytes());
+            out.put_slice(&row[OWN..]);
+        }
+        out.put_i16(-1);
+        out.freeze()
+    }
+
+    fn from(&self, at: usize) -> usize {
+        if at == 0 { 0 } else { self.ends[at - 1] }
+    }
+
+    /// Returns a whole COPY stream of some of the rows for the staging table, marked with `run`.
+    pub(super) fn copy(&self, range: Range<usize>, run: i32) -> Bytes {
+        let start = self.from(range.start);
+        let body = &self.bytes[start..self.from(range.end)];
         let mut out = BytesMut::with_capacity(body.len() + 21);
-        out.put_slice(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+        out.put_slice(HEAD);
         let head = out.len();
         out.put_slice(body);
         for at in range {
             // A row begins with the count of its fields and the length of its run.
-            let run_at = head + from(at) - start + 6;
+            let run_at = head + self.from(at) - start + 6;
             out[run_at..run_at + 4].copy_from_slice(&run.to_be_bytes());
         }
         out.put_i16(-1);

@@ -1,6 +1,21 @@
 //! Which column holds which field exactly (I6), and how its values travel there.
 //!
-//! Knows a contract's types and the catalog's description of one column; nothing of tables or rows.
+//! | contract | created as | a department's own column may also be |
+//! |---|---|---|
+//! | boolean | boolean | |
+//! | int16, int, long | smallint, integer, bigint | wider integers, numeric with room for the digits |
+//! | float, double | real, double precision | for float: double precision |
+//! | text(n), text | varchar(n), text | text, wider varchar, char of at least n; inet, ranges and the like by their text |
+//! | bytes | bytea | |
+//! | decimal(p,s), numeric | numeric(p,s), numeric | numeric with room before and after the point |
+//! | date, time, timestamp, timestamptz | the same | the same to the microsecond |
+//! | json | json | jsonb (equal as a document, not as text), text |
+//! | uuid | uuid | text, varchar, char of at least 36 |
+//! | interval | interval | text |
+//! | enum | text | an enumeration with all its labels, varchar with room for each |
+//! | array | array | array of what its items fit |
+//!
+//! Anything else is refused when the sink prepares. Knows a contract's types and the catalog's description of one column; nothing of tables or rows.
 
 use hutong_core::Type;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hutong_core::{Batch, Checkpoint, Error, ErrorKind, Op, Position, Rejected, Result};
 
-use super::apply::{Apply, Mode, Way};
+use super::apply::{Apply, BEHIND, Mode, Way};
 use super::lane::{self, Counts};
 use super::pool::{Connection, Lease};
 use super::quarantine::{self, Waiting};
@@ -27,6 +27,8 @@ pub(super) struct Context<'a> {
     pub(super) from: &'a Checkpoint,
     pub(super) to: &'a Checkpoint,
     pub(super) waiting: &'a Waiting,
+    /// How many changes may still be set aside.
+    pub(super) limit: u64,
 }
 
 /// How a commit ended.
@@ -99,7 +101,7 @@ async fn transact(
         literal(&format!("hutong {}", context.lane)),
         lock_of(context.lane)
     );
-    if mode != Mode::Swift {
+    if mode.careful() {
         // A deferred constraint would speak up at COMMIT, when no row can be told from another.
         begin.push_str("SET CONSTRAINTS ALL IMMEDIATE;");
     }
@@ -114,22 +116,23 @@ async fn transact(
         queued: &effect.queued,
         refused: Vec::new(),
         counts: Counts { changes: batch.changes.len() as i64, ..Counts::default() },
+        limit: context.limit,
         run: 0,
     };
     let applied = async {
         if folded.truncate {
             truncate(&mut apply, context).await?;
         }
-        apply.all(folded, ways).await
+        apply.all(folded, ways).await?;
+        apply.set_aside(effect.behind)?;
+        apply.set_aside(folded.rejected.iter().cloned())
     };
     match Box::pin(applied).await {
         Ok(()) => {}
         Err(Fault::Refused(refusal)) => return Ok(Done::Refused { reason: refusal.reason }),
         Err(Fault::Stop(problem)) => return Err(problem),
     }
-    let Apply { mut refused, mut counts, .. } = apply;
-    refused.extend(effect.behind);
-    refused.extend(folded.rejected.iter().cloned());
+    let Apply { refused, mut counts, .. } = apply;
 
     // What waits is settled before new items are put down, and those of this batch by position.
     quarantine::insert(client, context.lane, batch.rejected.iter()).await.map_err(failed)?;
@@ -140,6 +143,10 @@ async fn transact(
         quarantine::supersede(client, context.lane, &effect.settled).await.map_err(failed)?;
     }
     quarantine::insert(client, context.lane, refused.iter()).await.map_err(failed)?;
+    if folded.parts.len() > 1 && !refused.is_empty() {
+        // What one contract's part refused, a later part of the batch may have settled.
+        quarantine::supersede(client, context.lane, &complete(batch, folded)).await.map_err(failed)?;
+    }
 
     counts.quarantined = (batch.rejected.len() + refused.len()) as i64;
     let receipt = fixed.receipt(client, context.lane, context.grant, (context.from, context.to), counts);
@@ -180,8 +187,7 @@ async fn truncate(apply: &mut Apply<'_>, context: &Context<'_>) -> Result<(), Fa
     client.batch_execute("ROLLBACK TO SAVEPOINT hutong_try").await.map_err(failed)?;
     let change = apply.changes.iter().rfind(|c| c.op == Op::Truncate);
     // Not under the rule by which a lane tries again: what has come since would go with it.
-    apply.refused.extend(change.map(|change| reject(change, STORE, refusal.reason)));
-    Ok(())
+    apply.set_aside(change.map(|change| reject(change, STORE, refusal.reason)))
 }
 
 /// Looks up what the batch means for what waits in the quarantine. Costs nothing while nothing waits.
@@ -192,42 +198,54 @@ async fn effect(
     folded: &Folded,
 ) -> Result<Effect> {
     let mut effect = Effect::default();
-    let mut waiting = context.waiting.clone();
+    let mut rejected = Waiting::new();
     for item in &batch.rejected {
         if let Some(key) = quarantine::key_of(item) {
-            let first = waiting.entry(key).or_insert(item.position);
+            let first = rejected.entry(key).or_insert(item.position);
             *first = item.position.min(*first);
         }
     }
-    if waiting.is_empty() {
+    if context.waiting.is_empty() && rejected.is_empty() {
         return Ok(effect);
     }
+    let before = |waiting: &Waiting, key: &str, position| waiting.get(key).is_some_and(|at| *at < position);
     let mut stored: Option<Waiting> = None;
     for part in &folded.parts {
         for keyed in &part.keys {
             let Some(text) = keep::key_text(&part.contract, keyed.row(&batch.changes)) else { continue };
             let position = batch.changes[keyed.last].position;
-            if waiting.get(&text).is_none_or(|first| *first >= position) {
+            let here = before(&rejected, &text, position);
+            if !here && !before(context.waiting, &text, position) {
                 continue;
             }
             if keyed.end != End::Patch {
                 effect.settled.push((text, position));
                 continue;
             }
-            // A person may have settled it meanwhile, so the store is asked; what this batch rejects, waits.
-            let fresh = !context.waiting.contains_key(&text);
+            // A person may have settled what the lane remembers, so the store is asked.
             if stored.is_none() {
                 stored = Some(quarantine::waiting(&connection.session, context.lane).await?);
             }
-            if fresh || stored.as_ref().is_some_and(|stored| stored.contains_key(&text)) {
-                let reason = "an earlier change of the row waits in the quarantine, and this one is partial";
+            if here || stored.as_ref().is_some_and(|stored| stored.contains_key(&text)) {
                 let changes = part.of_key(&batch.changes, &keyed.key);
-                effect.behind.extend(changes.map(|at| reject(&batch.changes[at], UNKNOWN_VALUE, reason)));
+                effect.behind.extend(changes.map(|at| reject(&batch.changes[at], UNKNOWN_VALUE, BEHIND)));
                 effect.queued.insert(keyed.key.clone());
             }
         }
     }
     Ok(effect)
+}
+
+/// Returns the keys that end complete, with the position of the change that decided each.
+fn complete(batch: &Batch, folded: &Folded) -> Vec<(String, Position)> {
+    let mut keys = Vec::new();
+    for part in &folded.parts {
+        for keyed in part.keys.iter().filter(|keyed| keyed.end != End::Patch) {
+            let text = keep::key_text(&part.contract, keyed.row(&batch.changes));
+            keys.extend(text.map(|text| (text, batch.changes[keyed.last].position)));
+        }
+    }
+    keys
 }
 
 /// Moves the checkpoint of a batch without rows: one statement, which is its own transaction.

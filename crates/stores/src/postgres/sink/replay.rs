@@ -100,6 +100,7 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
         queued: &queued,
         refused: Vec::new(),
         counts: Counts::default(),
+        limit: u64::MAX,
         run: 0,
     };
     let ways: Vec<Way> =

@@ -22,6 +22,8 @@ pub(super) struct Stage {
     name: String,
     copy: Statement,
     put: Statement,
+    /// Copies into the replica itself, where every staged value is of the column's own type.
+    direct: Option<Statement>,
     /// For a department's own table: where its rows come from.
     side: Option<Statement>,
 }
@@ -48,10 +50,14 @@ impl Stage {
         let copy = client.prepare(&format!("COPY {name} FROM STDIN (FORMAT binary)")).await?;
         let put = client.prepare(&put(plan, &name)).await?;
         let side = match plan.own {
-            true => Some(client.prepare(&side_put(plan, &name)).await?),
+            true => Some(client.prepare(&side_put(plan, &name, "$1", "$2")).await?),
             false => None,
         };
-        Ok(Self { name, copy, put, side })
+        let direct = match plan.own || plan.columns.iter().any(|column| column.kind.cast()) {
+            true => None,
+            false => Some(client.prepare(&direct(plan)).await?),
+        };
+        Ok(Self { name, copy, put, direct, side })
     }
 
     /// Stages some rows under a run of their own.
@@ -62,15 +68,20 @@ impl Stage {
         range: Range<usize>,
         run: i32,
     ) -> Result<(), tokio_postgres::Error> {
-        let sink = client.copy_in::<_, Bytes>(&self.copy).await?;
-        futures_util::pin_mut!(sink);
-        let mut bytes = rows.copy(range, run);
-        while !bytes.is_empty() {
-            let piece = bytes.split_to(bytes.len().min(PIECE));
-            sink.send(piece).await?;
-        }
-        sink.finish().await?;
-        Ok(())
+        copy(client, &self.copy, rows.copy(range, run)).await
+    }
+
+    /// Copies new rows into the replica itself; `false` when this table does not take them so.
+    pub(super) async fn insert(
+        &self,
+        client: &Client,
+        rows: &Rows,
+        range: Range<usize>,
+        lane: &str,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let Some(direct) = &self.direct else { return Ok(false) };
+        copy(client, direct, rows.direct(range, lane)).await?;
+        Ok(true)
     }
 
     /// Upserts the rows of a run.
@@ -146,8 +157,32 @@ impl Stage {
             );
             client.batch_execute(&update).await?;
         }
+        if plan.own {
+            // Only of rows that are there: the others leave the run before it is noted where it comes from.
+            let gone = format!(
+                "DELETE FROM {name} s WHERE s.hutong_run = {run} AND NOT EXISTS (SELECT FROM {table} t WHERE {same});"
+            );
+            let noted = side_put(plan, name, &run.to_string(), &literal(lane));
+            client.batch_execute(&(gone + &noted)).await?;
+        }
         Ok(missing.iter().map(|row| row.get::<_, i32>(0) as usize).collect())
     }
+}
+
+async fn copy(client: &Client, into: &Statement, mut bytes: Bytes) -> Result<(), tokio_postgres::Error> {
+    let sink = client.copy_in::<_, Bytes>(into).await?;
+    futures_util::pin_mut!(sink);
+    while !bytes.is_empty() {
+        let piece = bytes.split_to(bytes.len().min(PIECE));
+        sink.send(piece).await?;
+    }
+    sink.finish().await?;
+    Ok(())
+}
+
+fn direct(plan: &Plan) -> String {
+    let names: String = plan.columns.iter().map(|column| format!(", {}", quote(&column.name))).collect();
+    format!("COPY {} ({LANE}, {OFFSET}{names}) FROM STDIN (FORMAT binary)", plan.table)
 }
 
 /// Returns the staging table's columns: without constraint, without name to quote.
@@ -203,10 +238,10 @@ fn side_key(plan: &Plan) -> String {
     format!("jsonb_build_object({})", plan.key.iter().map(part).collect::<Vec<_>>().join(", "))
 }
 
-fn side_put(plan: &Plan, stage: &str) -> String {
+fn side_put(plan: &Plan, stage: &str, run: &str, lane: &str) -> String {
     format!(
         "INSERT INTO hutong.hutong_row (table_name, key, lane, \"offset\")
-         SELECT {}, {}, $2, s.hutong_at FROM {stage} s WHERE s.hutong_run = $1
+         SELECT {}, {}, {lane}, s.hutong_at FROM {stage} s WHERE s.hutong_run = {run}
          ON CONFLICT (table_name, key) DO UPDATE SET lane = EXCLUDED.lane, \"offset\" = EXCLUDED.\"offset\"",
         literal(&plan.table.to_string()),
         side_key(plan)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Result, Secret};
+use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Result, Secret};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -61,6 +61,8 @@ pub struct Sink {
     /// How often in a row a commit gave way to a refusal that another lane may cure.
     given_way: u32,
     refused: u64,
+    /// Whether the lane has written nothing but a snapshot since it stood at its start.
+    fresh: bool,
     /// When what waits for another lane is tried again, and how long after that.
     again: Option<(Instant, Duration)>,
 }
@@ -76,7 +78,7 @@ struct Open {
 impl Sink {
     /// Makes the sink; nothing is connected before `open`.
     pub fn new(config: SinkConfig) -> Self {
-        Self { config, open: None, plans: Vec::new(), given_way: 0, refused: 0, again: None }
+        Self { config, open: None, plans: Vec::new(), given_way: 0, refused: 0, fresh: false, again: None }
     }
 
     /// Returns how many rows the store has refused since the sink was made.
@@ -115,6 +117,7 @@ impl Sink {
             from: &open.checkpoint,
             to,
             waiting: &open.waiting,
+            limit: self.config.quarantine_limit.saturating_sub(self.refused),
         };
         if batch.changes.is_empty() && batch.rejected.is_empty() {
             commit::step(&mut lease, &context).await?;
@@ -122,6 +125,15 @@ impl Sink {
         }
         let folded = fold::fold(&batch.changes);
         let plans = self.plans_of(&folded)?;
+        // What a lane writes first is a snapshot: no row of it is there, since rows and checkpoint are one (I2).
+        self.fresh &= batch.changes.iter().all(|change| change.op == Op::Read);
+        if self.fresh {
+            let fresh = commit::run(&mut lease, &context, batch, &folded, &plans, Mode::Fresh);
+            if let committed @ Done::Committed { .. } = Box::pin(fresh).await? {
+                return Ok(committed);
+            }
+            self.fresh = false;
+        }
         let swift = commit::run(&mut lease, &context, batch, &folded, &plans, Mode::Swift);
         if let committed @ Done::Committed { .. } = Box::pin(swift).await? {
             return Ok(committed);
@@ -156,6 +168,7 @@ impl hutong_core::Sink for Sink {
             self.again = Some((Instant::now(), AGAIN));
         }
         lease.clean = true;
+        self.fresh = checkpoint.is_empty();
         self.open = Some(Open { lane, epoch, checkpoint: checkpoint.clone(), waiting });
         Ok(checkpoint)
     }
@@ -172,7 +185,7 @@ impl hutong_core::Sink for Sink {
         Ok(())
     }
 
-    async fn commit(&mut self, batch: &Batch) -> Result<()> {
+    async fn commit(&mut self, batch: &Batch) -> Result<u64> {
         // Taken out: after an error the outcome is unknown, and only `open` says where the lane stands.
         let Some(mut open) = self.open.take() else {
             return Err(Error::new(ErrorKind::Broken, "commit a batch", "the sink is not open"));
@@ -200,17 +213,17 @@ impl hutong_core::Sink for Sink {
                 if let Some(first) = refused.first() {
                     warn!(lane = open.lane, count = refused.len(), rule = first.rule, "quarantined");
                 }
-                if self.refused > self.config.quarantine_limit {
-                    return Err(self.flooded(&open.lane));
-                }
                 open.checkpoint = to;
                 self.try_again(&open.lane).await;
                 self.open = Some(open);
-                Ok(())
+                Ok(refused.len() as u64)
             }
-            Done::Refused { reason } => {
-                Err(Error::new(ErrorKind::Broken, format!("commit a batch of {}", open.lane), reason))
-            }
+            // Even alone and without patience: only a constraint that speaks up at COMMIT could do that.
+            Done::Refused { .. } => Err(Error::new(
+                ErrorKind::Broken,
+                format!("commit a batch of {}", open.lane),
+                "the store refuses the transaction, and no row of it",
+            )),
         }
     }
 
@@ -237,14 +250,5 @@ impl Sink {
         if left {
             self.again = Some((at.max(Instant::now()) + wait, AGAIN_AT_MOST.min(wait * 2)));
         }
-    }
-
-    fn flooded(&self, lane: &str) -> Error {
-        let why = format!(
-            "the store has refused {} rows, the limit is {}: a flood is not an exception",
-            self.refused, self.config.quarantine_limit
-        );
-        Error::new(ErrorKind::Broken, format!("go on with {lane}"), why)
-            .hint("mend the cause (hutong quarantine list), then start it again")
     }
 }

@@ -1,12 +1,11 @@
 //! The slot of a capture: confirmed after commit, fenced, never pinned, and its loss is said.
 
-mod capture;
-
 use std::time::{Duration, Instant};
 
-use capture::{Capture, people, person};
+use crate::capture::{Capture, people, person};
 use hutong_core::{Class, ErrorKind, Source as _};
 use hutong_stores::postgres::{self, Source};
+use hutong_testkit::launch::Postgres;
 
 const PEOPLE: &str = "CREATE TABLE people (id int PRIMARY KEY, name text);";
 
@@ -52,7 +51,9 @@ async fn i1_nothing_is_confirmed_before_it_is_committed_downstream() {
         }
     };
     assert_eq!(batch.changes.len(), 1);
-    tokio::time::timeout(Duration::from_millis(2500), async { while c.source.next().await.is_ok() {} }).await.unwrap_err();
+    tokio::time::timeout(Duration::from_millis(2500), async { while c.source.next().await.is_ok() {} })
+        .await
+        .unwrap_err();
     assert!(confirmed(&c).await <= before);
     c.crash().await;
     c.catch_up().await;
@@ -139,6 +140,32 @@ async fn a_table_without_identity_is_never_published() {
     assert_eq!(bad.len(), 3, "{bad:?}");
     assert!(findings.iter().any(|f| f.ok && f.what.contains("wal_level is logical")));
 
-    let error = Capture::new("CREATE TABLE b (id int)", &[("b", people("b"))]).await.source.open(&Default::default()).await;
+    let error = Capture::new("CREATE TABLE b (id int)", &[("b", people("b"))])
+        .await
+        .source
+        .open(&Default::default())
+        .await;
     assert_eq!(error.unwrap_err().kind, ErrorKind::SchemaConflict);
+}
+
+#[tokio::test]
+async fn a_slot_beyond_the_servers_limit_is_lost() {
+    let server = Postgres::builder().setting("max_slot_wal_keep_size", "1MB").start().await.unwrap();
+    let mut c = Capture::at(&server.url(), "slow", PEOPLE, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    c.source.close().await.unwrap();
+    for _ in 0..6 {
+        c.sql(
+            "INSERT INTO people SELECT i, repeat('x', 500) FROM generate_series(1, 5000) i; TRUNCATE people",
+        )
+        .await;
+        c.sql("SELECT pg_switch_wal()").await;
+    }
+    c.sql("CHECKPOINT").await;
+
+    let error = c.source.open(&c.checkpoint).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PositionLost, "{error:?}");
+    let findings = postgres::probe(&c.config).await;
+    assert!(findings.iter().any(|f| !f.ok && f.what.contains("invalidated the slot")), "{findings:?}");
 }

@@ -1,8 +1,6 @@
 //! A capture of a real PostgreSQL: snapshot, stream, changes of every kind.
 
-mod capture;
-
-use capture::{Capture, contract, people, person};
+use crate::capture::{Capture, contract, people, person};
 use hutong_core::{Before, Field, Op, Type, Value};
 
 const PEOPLE: &str = "CREATE TABLE people (id int PRIMARY KEY, name text);";
@@ -16,9 +14,11 @@ async fn inserts_updates_and_deletes_become_changes() {
     assert_eq!(c.rows("people"), [person(1, "旧")]);
     c.clear();
 
-    c.sql("BEGIN; INSERT INTO people VALUES (2, '甲'); UPDATE people SET name = '新' WHERE id = 1; \
-           DELETE FROM people WHERE id = 2; COMMIT")
-        .await;
+    c.sql(
+        "BEGIN; INSERT INTO people VALUES (2, '甲'); UPDATE people SET name = '新' WHERE id = 1; \
+           DELETE FROM people WHERE id = 2; COMMIT",
+    )
+    .await;
     c.catch_up().await;
 
     assert_eq!(c.letters(), "cud");
@@ -43,7 +43,8 @@ async fn a_key_change_is_a_delete_and_an_insert_of_one_position() {
 
     assert_eq!(c.letters(), "dc");
     assert_eq!(c.rows("people"), [person(9, "甲")]);
-    let parts: Vec<_> = c.batches.iter().flat_map(|b| &b.changes).map(|c| c.position.as_wal().unwrap()).collect();
+    let parts: Vec<_> =
+        c.batches.iter().flat_map(|b| &b.changes).map(|c| c.position.as_wal().unwrap()).collect();
     assert_eq!((parts[0].1, parts[0].2), (parts[1].1, parts[1].2));
     assert_eq!((parts[0].3, parts[1].3), (0, 1));
 }
@@ -65,7 +66,8 @@ async fn a_truncate_is_one_change() {
 
 #[tokio::test]
 async fn the_whole_old_image_is_told_under_replica_identity_full() {
-    let sql = format!("{PEOPLE} ALTER TABLE people REPLICA IDENTITY FULL; INSERT INTO people VALUES (1, '甲')");
+    let sql =
+        format!("{PEOPLE} ALTER TABLE people REPLICA IDENTITY FULL; INSERT INTO people VALUES (1, '甲')");
     let mut c = Capture::new(&sql, &[("people", people("people"))]).await;
     c.open().await;
     c.snapshot_done().await;
@@ -118,9 +120,11 @@ async fn several_and_partitioned_tables_in_one_capture() {
     assert_eq!(c.rows("parted"), [person(1, "a"), person(11, "b")]);
     c.clear();
 
-    c.sql("BEGIN; INSERT INTO people VALUES (1, '甲'); INSERT INTO other VALUES (1); \
-           INSERT INTO parted VALUES (12, 'c'); UPDATE parted SET id = 15 WHERE id = 1; COMMIT")
-        .await;
+    c.sql(
+        "BEGIN; INSERT INTO people VALUES (1, '甲'); INSERT INTO other VALUES (1); \
+           INSERT INTO parted VALUES (12, 'c'); UPDATE parted SET id = 15 WHERE id = 1; COMMIT",
+    )
+    .await;
     c.catch_up().await;
 
     assert_eq!(c.rows("people"), [person(1, "甲")]);

@@ -1,11 +1,10 @@
 //! The snapshot beside live changes: nothing is lost, nothing old comes after something new.
 
-mod capture;
-
 use std::time::{Duration, Instant};
 
-use capture::{Capture, contract, people, person};
-use hutong_core::{Field, Op, Type, Value};
+use crate::capture::{Capture, contract, people, person};
+use hutong_core::{Class, Field, Op, Source as _, Type, Value};
+use hutong_stores::postgres::Table;
 use hutong_testkit::launch::Postgres;
 use rand::prelude::*;
 
@@ -93,7 +92,9 @@ async fn i7_a_snapshot_goes_on_at_its_last_chunk_beside_live_changes() {
         for round in 0..600 {
             let (a, b) = (random.random_range(1..1100), random.random_range(1..1100));
             let sql = match random.random_range(0..4) {
-                0 => format!("INSERT INTO people VALUES ({a}, '新{round}') ON CONFLICT (id) DO UPDATE SET name = excluded.name"),
+                0 => format!(
+                    "INSERT INTO people VALUES ({a}, '新{round}') ON CONFLICT (id) DO UPDATE SET name = excluded.name"
+                ),
                 1 => format!("UPDATE people SET name = '改{round}' WHERE id BETWEEN {a} AND {}", a + 30),
                 2 => format!("DELETE FROM people WHERE id = {a}"),
                 _ => format!("DELETE FROM people WHERE id = {b}; UPDATE people SET id = {b} WHERE id = {a}"),
@@ -141,7 +142,9 @@ async fn a_column_altered_in_mid_snapshot() {
 
 #[tokio::test]
 async fn a_table_that_no_longer_fits_is_suspended_and_comes_back_whole() {
-    let sql = format!("{PEOPLE} CREATE TABLE other (id int PRIMARY KEY, name text); INSERT INTO people VALUES (1, 'a')");
+    let sql = format!(
+        "{PEOPLE} CREATE TABLE other (id int PRIMARY KEY, name text); INSERT INTO people VALUES (1, 'a')"
+    );
     let mut c = Capture::new(&sql, &[("people", people("people")), ("other", people("other"))]).await;
     c.open().await;
     c.snapshot_done().await;
@@ -178,11 +181,85 @@ async fn i7_a_large_transaction_is_split_and_goes_on_in_its_middle() {
     c.catch_up().await;
 
     assert_eq!(c.letters(), "c".repeat(10_000), "each once");
-    let orders: Vec<_> =
-        c.batches.iter().flat_map(|b| &b.changes).map(|c| c.origin.transaction.as_ref().unwrap().order).collect();
+    let orders: Vec<_> = c
+        .batches
+        .iter()
+        .flat_map(|b| &b.changes)
+        .map(|c| c.origin.transaction.as_ref().unwrap().order)
+        .collect();
     assert!(orders.iter().copied().eq(1..=10_000));
     let last: Vec<_> = c.batches.iter().flat_map(|b| &b.changes).map(|c| c.origin.last).collect();
     assert_eq!(last.iter().position(|last| *last), Some(9_999), "only the last is the last");
     assert!(c.batches.iter().all(|b| b.changes.len() <= 1_001), "bounded batches");
     assert!(c.batches.iter().flat_map(|b| &b.changes).all(|c| c.op == Op::Insert));
+}
+
+#[tokio::test]
+async fn a_table_that_joins_later_has_its_own_snapshot() {
+    let sql = format!(
+        "{}; CREATE TABLE other (id int PRIMARY KEY, name text); INSERT INTO other VALUES (1, 'o')",
+        thousand()
+    );
+    let mut c = Capture::new(&sql, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    c.clear();
+
+    let table = Table { name: "other".into(), contract: people("other") };
+    c.config.tables.push(table.clone());
+    c.open_new().await;
+    c.snapshot_done().await;
+    assert_eq!(c.letters(), "r", "the first table is not read again");
+    assert_eq!(c.rows("other"), [person(1, "o")]);
+
+    // It leaves, changes, and comes back.
+    c.config.tables.pop();
+    c.open_new().await;
+    c.sql("UPDATE other SET name = 'p'; INSERT INTO people VALUES (0, 'x')").await;
+    c.catch_up().await;
+    assert_eq!(c.rows("other"), [person(1, "o")]);
+    c.config.tables.push(table);
+    c.open_new().await;
+    c.snapshot_done().await;
+    assert_eq!(c.rows("other"), [person(1, "p")]);
+}
+
+#[tokio::test]
+async fn a_dropped_table_is_suspended_and_a_new_one_of_its_name_comes_in_whole() {
+    let mut c = Capture::new(&thousand(), &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+
+    c.sql(&format!("DROP TABLE people; {PEOPLE} INSERT INTO people VALUES (1, 'new')")).await;
+    c.until("suspended", |c| c.checkpoint.notes.contains_key("suspended.public.people")).await;
+    c.open_new().await;
+    c.snapshot_done().await;
+    assert_eq!(c.rows("people"), [person(1, "new")]);
+}
+
+#[tokio::test]
+async fn i7_a_killed_server_comes_back_and_nothing_is_lost() {
+    let mut server = Postgres::builder().fsync().start().await.unwrap();
+    let mut c = Capture::at(&server.url(), "killed", &thousand(), &[("people", people("people"))]).await;
+    c.config.chunk_rows = 100;
+    c.open_new().await;
+    c.until("some chunks", |c| c.rows("people").len() >= 300).await;
+    c.sql("UPDATE people SET name = '新' WHERE id % 7 = 0").await;
+    server.kill().await.unwrap();
+    let error = loop {
+        match c.source.next().await {
+            // Handed out, never committed downstream.
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.class(), Class::Retry, "{error:?}");
+    assert_eq!(c.source.open(&c.checkpoint).await.unwrap_err().class(), Class::Retry);
+    server.restart().await.unwrap();
+    c.client = hutong_testkit::launch::connect(&server.url()).await.unwrap();
+    c.open().await;
+    c.snapshot_done().await;
+    c.catch_up().await;
+    let equal = c.rows("people") == table(&c).await;
+    assert!(equal, "the replica is the table");
 }

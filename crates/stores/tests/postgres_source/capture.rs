@@ -1,12 +1,12 @@
 //! A capture of a real PostgreSQL under test, and the replica that its changes make.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hutong_core::{Batch, Checkpoint, Contract, Field, Op, Position, Rejected, Secret, Source as _, Type, Value};
+use hutong_core::{
+    Batch, Checkpoint, Contract, Field, Op, Position, Rejected, Secret, Source as _, Type, Value,
+};
 use hutong_stores::postgres::{Source, SourceConfig, Table};
 use hutong_testkit::launch::Postgres;
 use tokio_postgres::Client;
@@ -15,38 +15,45 @@ use tokio_postgres::Client;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Makes a contract; the first `key` fields are the key.
-pub fn contract(stream: &str, key: usize, fields: Vec<Field>) -> Arc<Contract> {
+pub(crate) fn contract(stream: &str, key: usize, fields: Vec<Field>) -> Arc<Contract> {
     let sharing = hutong_core::contract::Sharing::Unconditional;
     let key = (0..key).collect();
-    Contract { stream: stream.into(), doc: "A row of a test.".into(), sharing, fields, key, catalogue: Default::default() }
-        .shared()
+    Contract {
+        stream: stream.into(),
+        doc: "A row of a test.".into(),
+        sharing,
+        fields,
+        key,
+        catalogue: Default::default(),
+    }
+    .shared()
 }
 
 /// The contract of a table `id int primary key, name text`.
-pub fn people(stream: &str) -> Arc<Contract> {
+pub(crate) fn people(stream: &str) -> Arc<Contract> {
     contract(stream, 1, vec![Field::new("id", Type::Int), Field::new("name", Type::Text { length: None })])
 }
 
 /// A capture with everything that it has handed out.
-pub struct Capture {
-    pub client: Client,
-    pub config: SourceConfig,
-    pub source: Source,
-    pub checkpoint: Checkpoint,
-    pub batches: Vec<Batch>,
+pub(crate) struct Capture {
+    pub(crate) client: Client,
+    pub(crate) config: SourceConfig,
+    pub(crate) source: Source,
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) batches: Vec<Batch>,
     /// Stream to key to row.
-    pub replica: BTreeMap<String, BTreeMap<String, Vec<Value>>>,
+    pub(crate) replica: BTreeMap<String, BTreeMap<String, Vec<Value>>>,
     last: Position,
 }
 
 impl Capture {
     /// Prepares a fresh database with `sql`, and a capture of `tables` that is not open yet.
-    pub async fn new(sql: &str, tables: &[(&str, Arc<Contract>)]) -> Self {
+    pub(crate) async fn new(sql: &str, tables: &[(&str, Arc<Contract>)]) -> Self {
         let database = Postgres::shared().await.unwrap();
         Self::at(&database.url, &database.name, sql, tables).await
     }
 
-    pub async fn at(url: &str, name: &str, sql: &str, tables: &[(&str, Arc<Contract>)]) -> Self {
+    pub(crate) async fn at(url: &str, name: &str, sql: &str, tables: &[(&str, Arc<Contract>)]) -> Self {
         let client = hutong_testkit::launch::connect(url).await.unwrap();
         client.batch_execute(sql).await.unwrap();
         let tables = tables
@@ -66,27 +73,27 @@ impl Capture {
         }
     }
 
-    pub async fn open(&mut self) {
+    pub(crate) async fn open(&mut self) {
         self.source.open(&self.checkpoint).await.unwrap();
     }
 
     /// Opens a source of the configuration as it is now.
-    pub async fn open_new(&mut self) {
+    pub(crate) async fn open_new(&mut self) {
         self.crash().await;
     }
 
     /// Throws the source away, as a crash does, and opens another one at the checkpoint.
-    pub async fn crash(&mut self) {
+    pub(crate) async fn crash(&mut self) {
         self.source = Source::new(self.config.clone());
         self.open().await;
     }
 
-    pub async fn sql(&self, sql: &str) {
+    pub(crate) async fn sql(&self, sql: &str) {
         self.client.batch_execute(sql).await.unwrap();
     }
 
     /// Takes the next batch as a sink would: applies it, moves the checkpoint, and says so.
-    pub async fn next(&mut self) -> &Batch {
+    pub(crate) async fn next(&mut self) -> &Batch {
         let batch = tokio::time::timeout(DEADLINE, self.source.next()).await.expect("a batch in time");
         let batch = batch.unwrap().unwrap();
         for change in &batch.changes {
@@ -118,7 +125,7 @@ impl Capture {
     }
 
     /// Takes batches until `done` says so of everything so far.
-    pub async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !done(self) {
             assert!(Instant::now() < deadline, "not in time: {what}");
@@ -127,17 +134,20 @@ impl Capture {
     }
 
     /// Takes batches until every snapshot is done.
-    pub async fn snapshot_done(&mut self) {
+    pub(crate) async fn snapshot_done(&mut self) {
+        // What opening has changed in the notes comes with the first batch.
+        self.next().await;
         let tables = self.config.tables.len();
         self.until("snapshot done", |c| {
-            let done = |(n, t): &(&String, &String)| n.starts_with("snapshot.") && t.contains("\"done\":true");
+            let done =
+                |(n, t): &(&String, &String)| n.starts_with("snapshot.") && t.contains("\"done\":true");
             c.checkpoint.notes.iter().filter(done).count() == tables
         })
         .await;
     }
 
     /// Commits a last row into the table `mark` (id int, captured) and takes batches until it has come.
-    pub async fn catch_up(&mut self) {
+    pub(crate) async fn catch_up(&mut self) {
         let lsn = "SELECT (pg_current_wal_lsn() - '0/0')::int8";
         let lsn: i64 = self.client.query_one(lsn, &[]).await.unwrap().get(0);
         self.until("caught up", |c| {
@@ -147,26 +157,26 @@ impl Capture {
         .await;
     }
 
-    pub fn rows(&self, stream: &str) -> Vec<Vec<Value>> {
+    pub(crate) fn rows(&self, stream: &str) -> Vec<Vec<Value>> {
         self.replica.get(stream).map(|rows| rows.values().cloned().collect()).unwrap_or_default()
     }
 
     /// The operations of everything handed out, as Debezium's letters.
-    pub fn letters(&self) -> String {
+    pub(crate) fn letters(&self) -> String {
         self.batches.iter().flat_map(|b| &b.changes).map(|c| c.op.letter()).collect()
     }
 
-    pub fn rejected(&self) -> Vec<&Rejected> {
+    pub(crate) fn rejected(&self) -> Vec<&Rejected> {
         self.batches.iter().flat_map(|b| &b.rejected).collect()
     }
 
     /// Forgets the batches so far.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.batches.clear();
     }
 }
 
 /// A row of `people`.
-pub fn person(id: i64, name: &str) -> Vec<Value> {
+pub(crate) fn person(id: i64, name: &str) -> Vec<Value> {
     vec![Value::Integer(id), Value::text(name)]
 }

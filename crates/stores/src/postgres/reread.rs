@@ -1,0 +1,117 @@
+//! Reads unchanged large values again, by key, which the stream did not tell.
+//!
+//! The row may be newer by now. That is no harm: the change that made it newer is still to come and tells
+//! the value itself. It is never older than the value that did not change, since whoever updated the row had
+//! seen it. A row that is gone leaves the value unknown.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use hutong_core::{Batch, Contract, Position, Result, Row, Value};
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::catalog::{self, Live, Types};
+use super::error;
+use super::fit::Plan;
+use super::ident::{TableName, literal, quote};
+use super::image;
+use super::pgoutput::Cell;
+
+/// How many rows one query asks for.
+const ROWS: usize = 200;
+
+/// A change with a value that nobody told.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    pub(crate) table: usize,
+    /// The row's key now, as the server's bytes.
+    pub(crate) key: Vec<Cell>,
+    pub(crate) position: Position,
+}
+
+/// A batch that is complete but for missing values.
+pub(crate) struct Due {
+    pub(crate) batch: Batch,
+    pub(crate) missing: Vec<Missing>,
+}
+
+/// Fills what is missing of one table. May be called again when it was dropped halfway.
+pub(crate) async fn fill(
+    client: &Client,
+    types: &mut Types,
+    table: usize,
+    name: &TableName,
+    contract: &Contract,
+    due: &mut Due,
+) -> Result<()> {
+    let Some(live) = catalog::live(client, types, name).await? else { return Ok(()) };
+    let present = contract.fields.iter().filter_map(|field| live.column(field.column()));
+    // A table that no longer fits tells nothing; its next relation message suspends it.
+    let Ok(plan) = Plan::new(contract, present.map(|c| (c.name.as_str(), &c.ty))) else { return Ok(()) };
+    let missing: Vec<_> = due.missing.iter().filter(|missing| missing.table == table).collect();
+    let mut found: HashMap<Position, Row> = HashMap::new();
+    for some in missing.chunks(ROWS) {
+        let rows = rows(client, contract, &live, &plan, some).await?;
+        for missing in some {
+            if let Some(row) = rows.get(&missing.key) {
+                found.insert(missing.position, row.clone());
+            }
+        }
+    }
+    for change in &mut due.batch.changes {
+        if let (Some(row), Some(after)) = (found.get(&change.position), &mut change.after) {
+            image::fill(after, row);
+        }
+    }
+    Ok(())
+}
+
+async fn rows(
+    client: &Client,
+    contract: &Contract,
+    live: &Live,
+    plan: &Plan,
+    missing: &[&Missing],
+) -> Result<HashMap<Vec<Cell>, Row>> {
+    let list = |fields: &mut dyn Iterator<Item = &hutong_core::Field>| {
+        fields.map(|field| quote(field.column())).collect::<Vec<_>>().join(", ")
+    };
+    let columns = list(&mut contract.fields.iter());
+    let key = list(&mut contract.key_fields());
+    let casts: Vec<_> = contract
+        .key_fields()
+        .map(|field| live.column(field.column()).map_or("text", |c| c.sql_type.as_str()))
+        .collect();
+    let values = missing.iter().map(|missing| {
+        let values = missing.key.iter().zip(&casts).map(|(cell, cast)| match cell {
+            Cell::Text(text) => format!("{}::{cast}", literal(&String::from_utf8_lossy(text))),
+            Cell::Null | Cell::Unchanged => "NULL".to_owned(),
+        });
+        format!("({})", values.collect::<Vec<_>>().join(", "))
+    });
+    let values = values.collect::<Vec<_>>().join(", ");
+    let sql = format!("SELECT {columns} FROM {} WHERE ({key}) IN ({values})", live.name);
+    let answer = client
+        .simple_query(&sql)
+        .await
+        .map_err(|e| error::of(e, || format!("read unchanged values of {} again", live.name.plain())))?;
+    let mut rows = HashMap::new();
+    for message in answer {
+        let SimpleQueryMessage::Row(row) = message else { continue };
+        let cells: Vec<Cell> = (0..row.len())
+            .map(|i| {
+                row.get(i).map_or(Cell::Null, |text| Cell::Text(Bytes::copy_from_slice(text.as_bytes())))
+            })
+            .collect();
+        // A row of which one value cannot be carried tells nothing; its own change is rejected by name.
+        if let Ok(row) = plan.row(contract, &cells) {
+            rows.insert(plan.key_text(contract, &cells), row);
+        }
+    }
+    Ok(rows)
+}
+
+/// States whether a row has a value that nobody told.
+pub(crate) fn is_incomplete(row: &[Value]) -> bool {
+    row.iter().any(Value::is_unknown)
+}

@@ -1,0 +1,9 @@
+//! The source of PostgreSQL, over real servers.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod capture;
+mod changes;
+mod slot;
+mod snapshot;
+mod values;
