@@ -4,5 +4,10 @@
 
 mod cli;
 mod demo;
+mod end_to_end;
+mod every_type;
+mod installation;
+mod register;
 mod registries;
+mod replica;
 mod tidy;

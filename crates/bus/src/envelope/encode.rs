@@ -14,6 +14,9 @@ use crate::framing;
 /// The form's version in `source.version`: Hutong's own.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// How much is allocated at once: what `bytes` takes at the most when a buffer must grow again.
+const BUFFER_BYTES: usize = 1 << 16;
+
 /// A framed record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
@@ -39,7 +42,7 @@ impl Encoder {
             contract,
             key_head: framing::head(key_id),
             value_head: framing::head(value_id),
-            buffer: BytesMut::new(),
+            buffer: BytesMut::with_capacity(BUFFER_BYTES),
         }
     }
 

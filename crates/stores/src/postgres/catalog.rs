@@ -54,11 +54,17 @@ pub(crate) struct Live {
     pub(crate) comment: Option<String>,
     /// An estimate of the number of rows; `None` before the first ANALYZE.
     pub(crate) estimate: Option<u64>,
-    /// Whether it is an ordinary or a partitioned table.
+    /// Whether it is an ordinary or a partitioned table that the log holds.
     pub(crate) table: bool,
+    pub(crate) partitioned: bool,
 }
 
 impl Live {
+    /// Returns the table for a FROM: without the tables that inherit from it, which are tables of their own.
+    pub(crate) fn only(&self) -> String {
+        if self.partitioned { self.name.to_string() } else { format!("ONLY {}", self.name) }
+    }
+
     /// Returns a column by name.
     pub(crate) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
@@ -144,7 +150,8 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
     let doing = || format!("read the catalog entry of {}", name.plain());
     let table = client
         .query_opt(
-            "SELECT c.oid, c.relkind IN ('r', 'p'), c.reltuples::float8, obj_description(c.oid, 'pg_class') \
+            "SELECT c.oid, c.relkind IN ('r', 'p') AND c.relpersistence = 'p', c.reltuples::float8, \
+               obj_description(c.oid, 'pg_class'), c.relkind = 'p' \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
             &[&name.schema, &name.table],
         )
@@ -191,6 +198,7 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
         comment: table.get(3),
         estimate: (tuples >= 0.0).then_some(tuples as u64),
         table: table.get(1),
+        partitioned: table.get(4),
     }))
 }
 

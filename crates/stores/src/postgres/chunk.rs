@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use hutong_core::{Contract, Error, ErrorKind, Result, Row};
 use serde::{Deserialize, Serialize};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use bytes::Bytes;
@@ -66,6 +67,8 @@ impl Chunk {
 
 /// Why a table has no chunk.
 pub(crate) enum Refused {
+    /// Somebody holds a lock on it, as an ALTER TABLE does.
+    Busy,
     /// It no longer fits its contract.
     Unfit(String),
     /// Everything else.
@@ -76,6 +79,17 @@ impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
+}
+
+/// Prepares a session for reading chunks.
+///
+/// The stream stands still while a chunk is read, so it may not wait for a lock for long. Row security would
+/// hide rows silently: off, it is an error.
+pub(crate) async fn prepare(client: &Client) -> Result<()> {
+    client
+        .batch_execute("SET lock_timeout = '250ms'; SET row_security = off")
+        .await
+        .map_err(|e| error::of(e, || "prepare a session".to_owned()))
 }
 
 /// Reads the rows after `progress`, at most `limit`.
@@ -100,6 +114,7 @@ pub(crate) async fn read(
         format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {name} IN ACCESS SHARE MODE");
     client.batch_execute(&begin).await.map_err(|e| match error::kind(&e) {
         ErrorKind::SchemaConflict => Refused::Unfit(error::text(&e)),
+        _ if e.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Refused::Busy,
         _ => Refused::Failed(error::of(e, doing)),
     })?;
     let row = client
@@ -118,10 +133,8 @@ pub(crate) async fn read(
     let present = contract.fields.iter().filter_map(|field| live.column(field.column()));
     let plan = Plan::new(contract, present.map(|c| (c.name.as_str(), &c.ty))).map_err(Refused::Unfit)?;
 
-    let declare = format!(
-        "DECLARE hutong NO SCROLL CURSOR FOR {}",
-        select(contract, &live, name, &order, progress, limit)
-    );
+    let declare =
+        format!("DECLARE hutong NO SCROLL CURSOR FOR {}", select(contract, &live, &order, progress, limit));
     client.batch_execute(&declare).await.map_err(|e| error::of(e, doing))?;
     let mut chunk = Chunk {
         visibility,
@@ -190,14 +203,7 @@ fn key_order(contract: &Contract, live: &Live) -> Result<Vec<usize>, String> {
     key.columns.iter().map(|column| field(column).ok_or_else(|| "its key is gone".to_owned())).collect()
 }
 
-fn select(
-    contract: &Contract,
-    live: &Live,
-    name: &TableName,
-    order: &[usize],
-    progress: &Progress,
-    limit: usize,
-) -> String {
+fn select(contract: &Contract, live: &Live, order: &[usize], progress: &Progress, limit: usize) -> String {
     let list = |fields: &mut dyn Iterator<Item = usize>| {
         fields.map(|f| quote(contract.fields[f].column())).collect::<Vec<_>>().join(", ")
     };
@@ -211,5 +217,5 @@ fn select(
         });
         condition = format!(" WHERE ({key}) > ({})", bounds.collect::<Vec<_>>().join(", "));
     }
-    format!("SELECT {columns} FROM {name}{condition} ORDER BY {key} LIMIT {limit}")
+    format!("SELECT {columns} FROM {}{condition} ORDER BY {key} LIMIT {limit}", live.only())
 }

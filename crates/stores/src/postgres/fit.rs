@@ -87,7 +87,10 @@ pub(crate) fn problems(contract: &Contract, live: &Live, server_version: u32) ->
     let mut problems = Vec::new();
     let mut problem = |what: String, hint: String| problems.push(Problem { what, hint });
     if !live.table {
-        problem(format!("{name} is not a table"), "capture the tables that it reads".into());
+        problem(
+            format!("{name} is not a table that the log holds"),
+            "capture an ordinary, logged table".into(),
+        );
         return problems;
     }
     for field in &contract.fields {

@@ -32,7 +32,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     let control = connect::open(&config.url, &format!("{slot} control")).await?;
     // Our own commits (watermarks, the publication) need not wait for a standby that nobody can reach.
     control
-        .batch_execute("SET synchronous_commit = local")
+        .batch_execute("SET synchronous_commit = local; SET row_security = off")
         .await
         .map_err(|e| error::of(e, || "prepare a session".to_owned()))?;
     let (user, database, version) = session_facts(&control).await?;

@@ -218,6 +218,7 @@ async fn rights(session: &Client, slot: &str, name: &TableName) -> Result<Option
     let row = session
         .query_one(
             "SELECT has_table_privilege(c.oid, 'SELECT'), pg_has_role(c.relowner, 'USAGE'), \
+               row_security_active(c.oid), \
                EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
                        WHERE p.pubname = $3 AND r.prrelid = c.oid) \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
@@ -225,8 +226,13 @@ async fn rights(session: &Client, slot: &str, name: &TableName) -> Result<Option
         )
         .await
         .map_err(|e| error::of(e, || format!("read the privileges on {}", name.plain())))?;
-    let (select, owner, published): (bool, bool, bool) = (row.get(0), row.get(1), row.get(2));
-    Ok(if !select {
+    let (select, owner, published): (bool, bool, bool) = (row.get(0), row.get(1), row.get(3));
+    Ok(if row.get(2) {
+        Some(Finding::bad(
+            format!("row security hides rows of {} from the role", name.plain()),
+            "ALTER ROLE … BYPASSRLS, or capture as the table's owner",
+        ))
+    } else if !select {
         Some(Finding::bad(
             format!("the role may not read {}", name.plain()),
             format!("GRANT SELECT ON {name} to it"),

@@ -90,7 +90,7 @@ async fn rows(
         format!("({})", values.collect::<Vec<_>>().join(", "))
     });
     let values = values.collect::<Vec<_>>().join(", ");
-    let sql = format!("SELECT {columns} FROM {} WHERE ({key}) IN ({values})", live.name);
+    let sql = format!("SELECT {columns} FROM {} WHERE ({key}) IN ({values})", live.only());
     let answer = client
         .simple_query(&sql)
         .await

@@ -122,7 +122,7 @@ pub(crate) async fn publish(
         Some(_) => {}
     }
     for table in wanted.iter().filter(|table| !held.contains(table)) {
-        statements.push(format!("ALTER PUBLICATION {name} ADD TABLE {table}"));
+        statements.push(format!("ALTER PUBLICATION {name} ADD TABLE ONLY {table}"));
     }
     for table in held.iter().filter(|table| !wanted.contains(table) && !kept.contains(table)) {
         statements.push(format!("ALTER PUBLICATION {name} DROP TABLE {table}"));

@@ -1,7 +1,7 @@
 //! A capture of a real PostgreSQL: snapshot, stream, changes of every kind.
 
 use crate::capture::{Capture, contract, people, person};
-use hutong_core::{Before, Field, Op, Type, Value};
+use hutong_core::{Before, Field, Op, Source as _, Type, Value};
 
 const PEOPLE: &str = "CREATE TABLE people (id int PRIMARY KEY, name text);";
 
@@ -132,4 +132,37 @@ async fn several_and_partitioned_tables_in_one_capture() {
     let last = c.batches.iter().flat_map(|b| &b.changes).last().unwrap();
     assert!(last.origin.last);
     assert_eq!((last.op, last.origin.place.table.as_str()), (Op::Insert, "parted"));
+}
+
+#[tokio::test]
+async fn tables_that_inherit_are_tables_of_their_own() {
+    let sql = format!(
+        "{PEOPLE} CREATE TABLE heir (PRIMARY KEY (id)) INHERITS (people); INSERT INTO people VALUES (1, '甲'); INSERT INTO heir VALUES (2, '乙')"
+    );
+    let mut c = Capture::new(&sql, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    c.sql("INSERT INTO heir VALUES (3, '丙'); INSERT INTO people VALUES (4, '丁')").await;
+    c.catch_up().await;
+    assert_eq!(c.rows("people"), [person(1, "甲"), person(4, "丁")]);
+}
+
+#[tokio::test]
+async fn a_very_large_transaction_comes_in_bounded_batches() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    c.sql("INSERT INTO people SELECT i, 'x' FROM generate_series(1, 300000) i").await;
+
+    let (mut count, mut largest) = (0, 0);
+    while count < 300_000 {
+        let batch = c.source.next().await.unwrap().unwrap();
+        count += batch.changes.len();
+        largest = largest.max(batch.changes.len());
+        assert_eq!(batch.changes.iter().any(|c| c.origin.last), count == 300_000);
+        c.checkpoint.advance(&batch.delta).unwrap();
+        c.source.ack(&c.checkpoint).await.unwrap();
+    }
+    assert_eq!(count, 300_000);
+    assert!(largest <= c.config.limit.transaction_rows + 1, "{largest}");
 }

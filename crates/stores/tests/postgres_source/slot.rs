@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::capture::{Capture, people, person};
-use hutong_core::{Class, ErrorKind, Source as _};
+use hutong_core::{Class, ErrorKind, Secret, Source as _};
 use hutong_stores::postgres::{self, Source};
 use hutong_testkit::launch::Postgres;
 
@@ -168,4 +168,40 @@ async fn a_slot_beyond_the_servers_limit_is_lost() {
     assert_eq!(error.kind, ErrorKind::PositionLost, "{error:?}");
     let findings = postgres::probe(&c.config).await;
     assert!(findings.iter().any(|f| !f.ok && f.what.contains("invalidated the slot")), "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_role_needs_no_more_than_replication_and_its_own_tables() {
+    let server = Postgres::builder().password("p@ss/word").start().await.unwrap();
+    let admin = hutong_testkit::launch::connect(&server.url()).await.unwrap();
+    admin
+        .batch_execute(
+            "CREATE ROLE capturer LOGIN REPLICATION PASSWORD 'p@ss/word'; CREATE ROLE reader LOGIN PASSWORD 'p@ss/word'; \
+             GRANT CREATE ON DATABASE postgres TO capturer; GRANT CREATE ON SCHEMA public TO capturer",
+        )
+        .await
+        .unwrap();
+    let url = |role: &str| format!("postgres://{role}:p%40ss%2Fword@127.0.0.1:{}/postgres", server.port());
+    let mut c = Capture::at(&url("capturer"), "modest", PEOPLE, &[("people", people("people"))]).await;
+    let findings = postgres::probe(&c.config).await;
+    assert!(findings.iter().all(|f| f.ok), "{findings:?}");
+
+    c.open().await;
+    c.snapshot_done().await;
+    c.crash().await;
+    c.sql("INSERT INTO people VALUES (1, '甲')").await;
+    c.catch_up().await;
+    assert_eq!(c.rows("people"), [person(1, "甲")]);
+
+    // One who may do nothing is told everything at once, and no password.
+    c.config.url = Secret::new(url("reader"));
+    let findings = postgres::probe(&c.config).await;
+    let bad: Vec<_> = findings.iter().filter(|f| !f.ok).map(|f| f.what.as_str()).collect();
+    assert!(bad.iter().any(|what| what.contains("may not replicate")), "{bad:?}");
+    assert!(bad.iter().any(|what| what.contains("may not read public.people")), "{bad:?}");
+    c.config.url = Secret::new(url("reader").replace("word@", "wrong@"));
+    let findings = postgres::probe(&c.config).await;
+    assert!(findings.iter().all(|f| !f.ok && !f.what.contains("p%40ss")), "{findings:?}");
+    let error = Source::new(c.config.clone()).open(&c.checkpoint).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Denied, "{error:?}");
 }

@@ -89,7 +89,7 @@ async fn i7_a_snapshot_goes_on_at_its_last_chunk_beside_live_changes() {
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let writing = async {
-        for round in 0..600 {
+        for round in 0..300 {
             let (a, b) = (random.random_range(1..1100), random.random_range(1..1100));
             let sql = match random.random_range(0..4) {
                 0 => format!(
@@ -262,4 +262,21 @@ async fn i7_a_killed_server_comes_back_and_nothing_is_lost() {
     c.catch_up().await;
     let equal = c.rows("people") == table(&c).await;
     assert!(equal, "the replica is the table");
+}
+
+#[tokio::test]
+async fn a_locked_table_does_not_stop_the_others() {
+    let sql = format!("{}; CREATE TABLE other (id int PRIMARY KEY, name text)", thousand());
+    let mut c = Capture::new(&sql, &[("people", people("people")), ("other", people("other"))]).await;
+    c.config.chunk_rows = 100;
+    c.open_new().await;
+    c.until("some chunks", |c| c.rows("people").len() >= 300).await;
+
+    let locker = hutong_testkit::launch::connect(c.config.url.reveal()).await.unwrap();
+    locker.batch_execute("BEGIN; LOCK TABLE people IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    c.sql("INSERT INTO other VALUES (1, 'o')").await;
+    c.until("the other table goes on", |c| c.rows("other").len() == 1).await;
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    c.snapshot_done().await;
+    assert_eq!(c.rows("people").len(), 1000);
 }

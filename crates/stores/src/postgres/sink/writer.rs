@@ -81,11 +81,6 @@ impl Sink {
         Self { config, open: None, plans: Vec::new(), given_way: 0, refused: 0, fresh: false, again: None }
     }
 
-    /// Returns how many rows the store has refused since the sink was made.
-    pub fn refused(&self) -> u64 {
-        self.refused
-    }
-
     /// Takes a connection on which the statements of every lane are prepared.
     async fn lease(&self) -> Result<Lease> {
         let mut lease = self.config.pool.lease().await?;

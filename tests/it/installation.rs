@@ -1,0 +1,188 @@
+//! One installation of Hutong: a folder with a configuration, run over and over, stopped and killed.
+//!
+//! Knows the program and its bus; nothing of what flows.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hutong_testkit::launch::{Kafka, Registry, free_port};
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+use crate::cli::{self, Ended, ended, root};
+
+/// How long a condition may take to come true.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which bus an installation goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bus {
+    /// One folder.
+    Embedded,
+    /// The shared Kafka and the shared registry.
+    Kafka,
+}
+
+/// A folder with a configuration.
+pub(crate) struct Installation {
+    folder: TempDir,
+    /// The name of the bus, which prefixes what it shares with other tests.
+    name: String,
+}
+
+/// One run of the program; dropping it kills it, and shows its log when the test has failed.
+pub(crate) struct Run {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Installation {
+    /// Makes a folder whose configuration is the bus's part and `rest`; `name` is like no other test's.
+    pub(crate) async fn new(bus: Bus, name: &str, rest: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let bus = match bus {
+            Bus::Embedded => format!("[bus]\nname = \"{name}\"\n\n[bus.embedded]\nfolder = \"bus\"\n"),
+            Bus::Kafka => {
+                let (kafka, registry) = tokio::join!(Kafka::shared(), Registry::shared());
+                let (brokers, registry) = (kafka.unwrap().bootstrap(), registry.unwrap().url());
+                format!(
+                    "[bus]\nname = \"{name}\"\n\n[bus.kafka]\nbrokers = \"{brokers}\"\nregistry = \"{registry}\"\n"
+                )
+            }
+        };
+        let http = format!("\n[http]\naddress = \"127.0.0.1:{}\"\n", free_port());
+        let installation = Self { folder, name: name.to_owned() };
+        installation.write("hutong.toml", &format!("{bus}{http}\n{rest}"));
+        installation
+    }
+
+    /// Returns a path in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file of the folder.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Copies a contract of `schemas/` into the folder.
+    pub(crate) fn copy_contract(&self, stream: &str) {
+        let file = format!("{stream}.avsc");
+        fs::copy(root().join("schemas").join(&file), self.path(&file)).unwrap();
+    }
+
+    /// Drafts the contract of a live table, with a configuration of its own, and lets everybody have it.
+    pub(crate) fn draft_contract(&self, url: &str, table: &str, stream: &str) {
+        let config = format!("[bus.embedded]\nfolder = \"bus\"\n\n[store.office.postgres]\nurl = \"{url}\"\n");
+        self.write("draft.toml", &config);
+        let draft = self.ask(&["-c", "draft.toml", "contract", "draft", "office", table]).expect(0);
+        let mut contract: Json = serde_json::from_str(&draft).unwrap();
+        assert_eq!(contract["name"], stream);
+        assert_eq!(contract["sharing"], "none", "a draft is not shared until somebody decides it");
+        contract["sharing"] = "unconditional".into();
+        contract.as_object_mut().unwrap().remove("sharing_law");
+        self.write(&format!("{stream}.avsc"), &contract.to_string());
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Ended {
+        ended(cli::hutong(self.folder.path(), arguments))
+    }
+
+    /// Starts `hutong run`.
+    pub(crate) fn run(&self) -> Run {
+        let log = self.path("hutong.log");
+        let file = OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let mut command = cli::hutong(self.folder.path(), &["run"]);
+        command.env("HUTONG_LOG", "info,hutong_stores=debug").stdout(Stdio::null()).stderr(file);
+        Run { child: command.spawn().unwrap(), log }
+    }
+
+    /// Returns the lanes as `hutong status` tells them; `None` when nothing answers.
+    pub(crate) fn lanes(&self) -> Option<Vec<Json>> {
+        let answer = self.ask(&["status", "-o", "json"]);
+        let status: Json = serde_json::from_str(&answer.out).ok()?;
+        status["lanes"].as_array().cloned()
+    }
+
+    /// Reads a stream from its start until `enough` says so, and returns its changes in the order of each key.
+    pub(crate) async fn tap(&self, stream: &str, enough: impl Fn(&[Json]) -> bool) -> Vec<Json> {
+        let out = self.path("tap.json");
+        let mut command = cli::hutong(self.folder.path(), &["tap", stream, "--from-start", "-o", "json"]);
+        command.stdout(File::create(&out).unwrap()).stderr(File::create(self.path("tap.log")).unwrap());
+        let tap = Run { child: command.spawn().unwrap(), log: self.path("tap.log") };
+        let changes = until(&format!("tap {stream} of {} has told enough", self.name), async || {
+            let text = fs::read_to_string(&out).unwrap();
+            // The last line may not be whole yet.
+            let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            let changes: Vec<Json> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+            enough(&changes).then_some(changes)
+        })
+        .await;
+        drop(tap);
+        changes
+    }
+}
+
+impl Run {
+    /// Says whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Asks it to stop (SIGTERM) and asserts that it drains and ends well.
+    pub(crate) async fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = until("it stops", async || self.child.try_wait().unwrap()).await;
+        assert_eq!(status.code(), Some(0), "a program that is asked to stop ends well");
+    }
+
+    /// Kills it where it stands (SIGKILL).
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the program's log ends with:\n{}", tail(&self.log));
+        }
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+/// Asks until there is an answer.
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "within {PATIENCE:?} not: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Returns the seed of what a test does by chance, printed so that a failure can be had again.
+pub(crate) fn seed() -> u64 {
+    let seed = match std::env::var("HUTONG_TEST_SEED") {
+        Ok(seed) => seed.parse().unwrap(),
+        Err(_) => std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64,
+    };
+    println!("HUTONG_TEST_SEED={seed}");
+    seed
+}
