@@ -1,9 +1,8 @@
 //! The built program and the Python beside it, started as a person would start them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 /// Another binary to test than the one that cargo builds.
 const BINARY: &str = "HUTONG_BINARY";
@@ -24,42 +23,6 @@ impl Ended {
     pub(crate) fn expect(self, code: i32) -> String {
         assert_eq!(self.code, code, "\n{}\n{}", self.out, self.err);
         self.out
-    }
-}
-
-/// A program that runs until it is stopped; a test's end kills it.
-pub(crate) struct Running {
-    child: Child,
-}
-
-impl Running {
-    /// Asks it to stop as an operator would (SIGTERM) and returns how it ended.
-    pub(crate) fn stop(mut self) -> Ended {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let code = self.child.wait().unwrap().code().unwrap_or(-1);
-        Ended { code, out: String::new(), err: String::new() }
-    }
-
-    /// Waits until `ready` says yes.
-    #[track_caller]
-    pub(crate) fn until(&mut self, what: &str, mut ready: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !ready() {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("hutong ended with {status} before {what}");
-            }
-            assert!(Instant::now() < deadline, "no {what} within 30 s");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -91,11 +54,6 @@ pub(crate) fn ended(mut command: Command) -> Ended {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
-}
-
-/// Starts a command that runs until it is stopped; its log goes to the test's own.
-pub(crate) fn start(mut command: Command) -> Running {
-    Running { child: command.stdout(Stdio::null()).spawn().unwrap() }
 }
 
 /// Returns the program, built: cargo builds no other package's program before a test.

@@ -97,7 +97,7 @@ fn projections() -> [(&'static str, &'static str, Projection); 6] {
     granted.push(Expected::of("lxdh", masked));
     let marriage = || MARRIAGE_COLUMNS.iter().map(|c| Expected::same(c)).collect();
     let id = || std::iter::once(Expected::same("id"));
-    let exact = id().chain(COLUMNS.iter().map(|c| Expected::same(c.name))).collect();
+    let exact = id().chain(COLUMNS.iter().map(|c| Expected::of(c.name, &c.postgres()))).collect();
     let kept = id().chain(COLUMNS.iter().map(|c| {
         let name = format!("\"{}\"", c.name);
         Expected { column: c.name.into(), sql: c.sqlite.replace('$', &name), kept: c.kept }

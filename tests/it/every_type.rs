@@ -20,6 +20,20 @@ pub(crate) struct Column {
     pub(crate) kept: Kept,
 }
 
+impl Column {
+    /// Returns the SQL of the text of what a replica in PostgreSQL keeps.
+    pub(crate) fn postgres(&self) -> String {
+        let sql = match self.name {
+            // inet's cast to text adds the length of the network.
+            "ip" => WRITTEN,
+            // Trailing blanks of char are padding.
+            "a_c" => "$::text[]::text",
+            _ => TEXT,
+        };
+        sql.replace('$', self.name)
+    }
+}
+
 const fn column(
     name: &'static str,
     ty: &'static str,
@@ -34,6 +48,8 @@ const TIME: &str = "to_char($, 'HH24:MI:SS') || CASE WHEN to_char($, 'US') = '00
 const TIMESTAMP: &str = "to_char($, 'YYYY-MM-DD HH24:MI:SS') || CASE WHEN to_char($, 'US') = '000000' THEN '' ELSE to_char($, '.US') END";
 const TIMESTAMPTZ: &str = "to_char($, 'YYYY-MM-DD HH24:MI:SS') || CASE WHEN to_char($, 'US') = '000000' THEN '' ELSE to_char($, '.US') END || 'Z'";
 const TEXT: &str = "$::text";
+/// The text as it is written, where the cast to text says more.
+pub(crate) const WRITTEN: &str = "to_json($) #>> '{}'";
 /// An array whose items are texts in JSON.
 const TEXTS: &str = "to_json($::text[])::text";
 /// An array whose items are JSON's own.
@@ -75,7 +91,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     column("e", "state", &["正常", "死亡", "it's \"moved\", {away}"], Kept::Text, TEXT),
     column("dn", "amount", &["-499.999", "999.5"], Kept::Text, TEXT),
     column("dt", "label", &["标签", ""], Kept::Text, TEXT),
-    column("ip", "inet", &["10.0.0.1/8", "2001:db8::1", "192.168.0.1"], Kept::Text, TEXT),
+    column("ip", "inet", &["10.0.0.1/8", "2001:db8::1", "192.168.0.1"], Kept::Text, WRITTEN),
     column("net", "cidr", &["10.0.0.0/8", "2001:db8::/32"], Kept::Text, TEXT),
     column("mac", "macaddr", &["08:00:2b:01:02:03"], Kept::Text, TEXT),
     column("x", "xml", &["<a>人</a>"], Kept::Text, TEXT),

@@ -76,7 +76,7 @@ async fn rows(source: &Client) -> Rows {
 /// Reads a topic until it has told `count` changes; fails when there are more.
 async fn read(stream: &str, count: usize) -> Vec<Json> {
     let (brokers, registry) = (Kafka::shared().await.unwrap().bootstrap(), Registry::shared().await.unwrap().url());
-    let topic = format!("gongan_strange.{stream}.v1");
+    let topic = format!("strange.{stream}.v1");
     let out = ended(python("read_topic.py", &[&brokers, &registry, &topic, &count.to_string()])).expect(0);
     let records: Vec<Json> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(records.len(), count, "{out}");
@@ -86,21 +86,21 @@ async fn read(stream: &str, count: usize) -> Vec<Json> {
 async fn installation(database: &Database) -> Installation {
     let rest = format!(
         r#"
-[department.gongan_strange]
+[department.strange]
 name = "公安局"
 
 [store.office.postgres]
 url = "{}"
 
 [stream.case_file]
-owner = "gongan_strange"
+owner = "strange"
 contract = "case_file.avsc"
 
 [stream.plain]
-owner = "gongan_strange"
+owner = "strange"
 contract = "plain.avsc"
 
-[capture.office_strange]
+[capture.strange]
 from = "office"
 tables = {{ "office.case_file" = "case_file", "office.plain" = "plain" }}
 watermark_interval = "1s"
@@ -167,6 +167,7 @@ async fn i6_a_stranger_finds_debeziums_envelope_with_the_right_values() {
     source.batch_execute(TABLES).await.unwrap();
     let first = rows(&source).await;
     let installation = installation(&database).await;
+    installation.ask(&["check"]).expect(0);
     let run = installation.run();
     // The snapshot, before anything changes.
     let snapshot = read("case_file", 3).await;

@@ -43,12 +43,12 @@ impl Installation {
     pub(crate) async fn new(bus: Bus, name: &str, rest: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let bus = match bus {
-            Bus::Embedded => format!("[bus]\nname = \"{name}\"\n\n[bus.embedded]\nfolder = \"bus\"\n"),
+            Bus::Embedded => format!("[bus]\nname = \"bus{name}\"\n\n[bus.embedded]\nfolder = \"bus\"\n"),
             Bus::Kafka => {
                 let (kafka, registry) = tokio::join!(Kafka::shared(), Registry::shared());
                 let (brokers, registry) = (kafka.unwrap().bootstrap(), registry.unwrap().url());
                 format!(
-                    "[bus]\nname = \"{name}\"\n\n[bus.kafka]\nbrokers = \"{brokers}\"\nregistry = \"{registry}\"\n"
+                    "[bus]\nname = \"bus{name}\"\n\n[bus.kafka]\nbrokers = \"{brokers}\"\nregistry = \"{registry}\"\n"
                 )
             }
         };

@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod end_to_end;
 mod every_type;
+mod foreign_client;
 mod installation;
 mod register;
 mod registries;

@@ -10,27 +10,20 @@ use schema_registry_converter::async_impl::schema_registry::{
 };
 use schema_registry_converter::schema_registry_common::{SchemaType, SubjectNameStrategy, SuppliedSchema};
 use serde_json::{Value as Json, json};
-use tempfile::TempDir;
 
-use crate::cli::{self, Running, ended, hutong, python};
+use crate::cli::{ended, python};
+use crate::installation::{Bus, Installation, Run, until};
 
-/// A running program whose bus is a folder, and the address of its registry.
-struct Embedded {
-    running: Running,
-    url: String,
-    _folder: TempDir,
-}
-
-fn embedded() -> Embedded {
-    let folder = TempDir::new().unwrap();
+/// Runs a program whose bus is a folder, and returns it with the address of its registry.
+async fn embedded(name: &str) -> (Installation, Run, String) {
+    let installation = Installation::new(Bus::Embedded, name, "").await;
     let address = format!("127.0.0.1:{}", free_port());
-    let config = format!(
-        "[bus.embedded]\nfolder = \"bus\"\nregistry = \"{address}\"\n\n[http]\naddress = \"127.0.0.1:0\"\n"
-    );
-    std::fs::write(folder.path().join("hutong.toml"), config).unwrap();
-    let mut running = cli::start(hutong(folder.path(), &["run"]));
-    running.until("the registry listens", || TcpStream::connect(&address).is_ok());
-    Embedded { running, url: format!("http://{address}"), _folder: folder }
+    let http = "[http]\naddress = \"127.0.0.1:0\"\n";
+    let bus = format!("[bus.embedded]\nfolder = \"bus\"\nregistry = \"{address}\"\n");
+    installation.write("hutong.toml", &format!("{bus}\n{http}"));
+    let run = installation.run();
+    until("the registry listens", async || TcpStream::connect(&address).ok()).await;
+    (installation, run, format!("http://{address}"))
 }
 
 /// Registers, finds, refuses, encodes and decodes with the client library for Rust.
@@ -73,11 +66,11 @@ async fn drive_with_the_rust_client(url: &str) {
     assert_eq!(get_all_versions(&settings, subject.clone()).await.unwrap(), [1, 2]);
 
     #[derive(serde::Serialize, serde::Deserialize, Debug, PartialEq)]
-    struct R {
+    struct Resident {
         xm: String,
         csrq: Option<i32>,
     }
-    let person = R { xm: "测试甲".into(), csrq: Some(7370) };
+    let person = Resident { xm: "测试甲".into(), csrq: Some(7370) };
     let encoder = AvroEncoder::new(settings.clone());
     let bytes = encoder.encode_struct(&person, &value()).await.unwrap();
     assert_eq!(bytes[..5], [&[0], second.id.to_be_bytes().as_slice()].concat());
@@ -98,9 +91,9 @@ async fn set_compatibility(url: &str, subject: &str, level: &str) {
 
 #[tokio::test]
 async fn the_rust_client_uses_the_embedded_registry() {
-    let embedded = embedded();
-    drive_with_the_rust_client(&embedded.url).await;
-    embedded.running.stop().expect(0);
+    let (_installation, run, url) = embedded("registry_rust").await;
+    drive_with_the_rust_client(&url).await;
+    run.stop().await;
 }
 
 #[tokio::test]
@@ -108,17 +101,15 @@ async fn the_rust_client_uses_apicurio() {
     drive_with_the_rust_client(&Registry::shared().await.unwrap().url()).await;
 }
 
-#[test]
-fn the_python_client_uses_the_embedded_registry() {
-    let embedded = embedded();
-    let out = ended(python("registry.py", &[&embedded.url, "confluent"])).expect(0);
-    assert_eq!(out, "ok\n");
-    embedded.running.stop().expect(0);
+#[tokio::test]
+async fn the_python_client_uses_the_embedded_registry() {
+    let (_installation, run, url) = embedded("registry_python").await;
+    assert_eq!(ended(python("registry.py", &[&url, "confluent"])).expect(0), "ok\n");
+    run.stop().await;
 }
 
 #[tokio::test]
 async fn the_python_client_uses_apicurio() {
     let url = Registry::shared().await.unwrap().url();
-    let out = ended(python("registry.py", &[&url, "apicurio"])).expect(0);
-    assert_eq!(out, "ok\n");
+    assert_eq!(ended(python("registry.py", &[&url, "apicurio"])).expect(0), "ok\n");
 }

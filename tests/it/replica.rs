@@ -105,15 +105,28 @@ impl Projection {
             return count;
         }
         let held = last.expect("the replica's table is there");
-        let missing: Vec<&Row> = wanted.iter().filter(|row| held.binary_search(row).is_err()).take(3).collect();
-        let surplus: Vec<&Row> = held.iter().filter(|row| wanted.binary_search(row).is_err()).take(3).collect();
-        let columns: Vec<&str> = self.columns.iter().map(|c| c.column.as_str()).collect();
-        panic!(
-            "the replica of {} has {} rows of {}; in the order {columns:?} it lacks\n{missing:#?}\nand has instead\n{surplus:#?}",
-            self.from,
-            held.len(),
-            wanted.len(),
-        );
+        panic!("the replica of {} has {} rows of {}\n{}", self.from, held.len(), wanted.len(), self.tell(&wanted, &held));
+    }
+
+    /// Tells the first rows that differ, and in what.
+    fn tell(&self, wanted: &[Row], held: &[Row]) -> String {
+        let lacks = wanted.iter().filter(|row| held.binary_search(row).is_err());
+        let surplus: Vec<&Row> = held.iter().filter(|row| wanted.binary_search(row).is_err()).collect();
+        let mut text = String::new();
+        for row in lacks.take(5) {
+            text.push_str(&format!("lacks {:?}", &row[..2]));
+            // The columns that differ from the row that is there under the same first columns.
+            if let Some(there) = surplus.iter().find(|there| there[0] == row[0]) {
+                for ((column, wanted), held) in self.columns.iter().zip(row).zip(*there).filter(|((_, a), b)| a != b) {
+                    text.push_str(&format!("\n    {}: {held:?} instead of {wanted:?}", column.column));
+                }
+            }
+            text.push('\n');
+        }
+        for row in surplus.iter().take(5) {
+            text.push_str(&format!("has {:?}\n", &row[..2]));
+        }
+        text
     }
 }
 

@@ -147,7 +147,11 @@ impl<'a> Input<'a> {
             self.long()?;
         }
         let count = usize::try_from(count.unsigned_abs()).map_err(|_| "a block is too long")?;
-        if count > self.left() { Err("a block claims more items than the record has bytes") } else { Ok(count) }
+        if count > self.left() {
+            Err("a block claims more items than the record has bytes")
+        } else {
+            Ok(count)
+        }
     }
 
     /// Says that the record must have ended.

@@ -22,7 +22,9 @@ pub fn split(record: &Bytes) -> Result<(u32, Bytes)> {
         [0, a, b, c, d, ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), record.slice(HEAD..))),
         [0, ..] => wrong(format!("it has {} bytes, framing alone takes {HEAD}", record.len())),
         [1, ..] => wrong("it is framed with a schema GUID (V1), which is not supported".into()),
-        [other, ..] => wrong(format!("it begins with byte {other}, not 0: it is not in the registry's framing")),
+        [other, ..] => {
+            wrong(format!("it begins with byte {other}, not 0: it is not in the registry's framing"))
+        }
         [] => wrong("it is empty".into()),
     }
 }

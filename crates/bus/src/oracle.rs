@@ -1,9 +1,9 @@
 //! For tests: Avro's binary form read and written by the library, which our own code is held against.
 
+use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
-use apache_avro::Schema;
 
 /// Reads a value and asserts that every byte was used.
 pub(crate) fn read(schema: &str, mut bytes: &[u8]) -> Value {

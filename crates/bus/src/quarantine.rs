@@ -86,7 +86,8 @@ pub struct Kept {
 /// Reads a quarantine record. `Err(Malformed)` for anything else, and for a newer version of it.
 pub fn decode(value: &Bytes) -> Result<Kept> {
     let (_, body) = framing::split(value)?;
-    read(&mut Input::new(&body)).map_err(|why| Error::new(ErrorKind::Malformed, "read a quarantine record", why))
+    read(&mut Input::new(&body))
+        .map_err(|why| Error::new(ErrorKind::Malformed, "read a quarantine record", why))
 }
 
 fn read(input: &mut Input<'_>) -> std::result::Result<Kept, Fault> {
@@ -131,8 +132,13 @@ mod tests {
 
     #[test]
     fn i3_is_what_its_schema_says() {
-        let trace =
-            RecordTrace { topic: "t".into(), partition: 1, offset: 2, schema_id: Some(3), digest: "00".into() };
+        let trace = RecordTrace {
+            topic: "t".into(),
+            partition: 1,
+            offset: 2,
+            schema_id: Some(3),
+            digest: "00".into(),
+        };
         let rejected = Rejected {
             rule: "decode",
             reason: "it ends too early".into(),

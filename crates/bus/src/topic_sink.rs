@@ -149,8 +149,9 @@ impl TopicSink {
             Some(noted) if *noted == note => {}
             Some(noted) => {
                 let why = format!("the key's schema was {noted} (id, SHA-256), now it is {note}");
-                return Err(Error::new(ErrorKind::SchemaConflict, doing(), why)
-                    .hint("keys would move to other partitions: restore the registry, or open the next generation"));
+                return Err(Error::new(ErrorKind::SchemaConflict, doing(), why).hint(
+                    "keys would move to other partitions: restore the registry, or open the next generation",
+                ));
             }
             None => {
                 self.pending.insert(name, note);
@@ -206,9 +207,10 @@ impl TopicSink {
 
     /// Encodes a change into its partitions' records.
     fn encode(&mut self, change: &Change, now_us: i64, out: &mut Vec<Outgoing>) -> Result<()> {
-        let prepared = self.prepared.get_mut(&change.contract.stream).ok_or_else(|| {
-            Error::new(ErrorKind::Broken, "encode a change", "its stream was not prepared")
-        })?;
+        let prepared = self
+            .prepared
+            .get_mut(&change.contract.stream)
+            .ok_or_else(|| Error::new(ErrorKind::Broken, "encode a change", "its stream was not prepared"))?;
         if !prepared.knows(&change.contract) {
             return Err(Error::new(ErrorKind::Broken, "encode a change", "its contract was not prepared"));
         }
@@ -349,9 +351,13 @@ impl Sink for TopicSink {
         })?;
         let offsets = writer.commit(records, record).await?;
         self.writer = Some(writer);
-        for ((topic, partition), offset) in places.into_iter().zip(offsets) {
-            let end = self.ends.entry(partition_key(&topic, partition)).or_default();
+        let mut reached: BTreeMap<(Arc<str>, u32), u64> = BTreeMap::new();
+        for (place, offset) in places.into_iter().zip(offsets) {
+            let end = reached.entry(place).or_default();
             *end = (*end).max(offset + 1);
+        }
+        for ((topic, partition), end) in reached {
+            self.ends.insert(partition_key(&topic, partition), end);
         }
         self.as_of_us = complete_to_us;
         self.pending.clear();

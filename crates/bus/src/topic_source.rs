@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hutong_core::{
-    Batch, Behind, Checkpoint, Contract, Delta, Error, ErrorKind, PipelineId, Position, RecordTrace, Rejected,
-    Result, Source,
+    Batch, Behind, Checkpoint, Contract, Delta, Error, ErrorKind, PipelineId, Position, RecordTrace,
+    Rejected, Result, Source,
 };
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -85,8 +85,8 @@ pub struct TopicSource {
 impl TopicSource {
     /// Makes a source; touches nothing before [`Source::open`].
     pub fn new(log: Arc<dyn Log>, registry: Arc<dyn SchemaRegistry>, config: TopicSourceConfig) -> Self {
-        let decoder =
-            Decoder::new(registry, Arc::clone(&config.contract)).foreign_before_full(config.foreign_before_full);
+        let decoder = Decoder::new(registry, Arc::clone(&config.contract))
+            .foreign_before_full(config.foreign_before_full);
         let key = partition_key(&config.topic, config.partition);
         Self {
             log,
@@ -158,7 +158,9 @@ impl TopicSource {
                 Outcome::Change(change) => batch.changes.push(*change),
                 // I3: what is dropped is counted under its rule.
                 Outcome::Dropped(rule) => *batch.dropped.entry(rule).or_default() += 1,
-                Outcome::Unreadable { rule, reason } => batch.rejected.push(self.rejected(record, rule, reason)),
+                Outcome::Unreadable { rule, reason } => {
+                    batch.rejected.push(self.rejected(record, rule, reason));
+                }
             }
         }
         self.next = fetched.next;
@@ -168,15 +170,11 @@ impl TopicSource {
     /// Gives a batch its step and how far behind the lane is after it.
     fn step(&mut self, mut batch: Batch) -> Batch {
         let to = Position::offset(self.next);
-        batch.delta = Delta {
-            ranges: BTreeMap::from([(self.key.clone(), (self.at, to))]),
-            notes: BTreeMap::new(),
-        };
+        batch.delta =
+            Delta { ranges: BTreeMap::from([(self.key.clone(), (self.at, to))]), notes: BTreeMap::new() };
         self.told_behind = self.end.saturating_sub(self.next);
-        batch.behind = Behind {
-            count: Some(self.told_behind),
-            complete_to_us: self.freshness.tell(self.next),
-        };
+        batch.behind =
+            Behind { count: Some(self.told_behind), complete_to_us: self.freshness.tell(self.next) };
         self.at = to;
         self.handed_out = Some(Instant::now());
         batch
@@ -227,7 +225,11 @@ impl Source for TopicSource {
             return Ok(());
         }
         let offset = self.at.as_offset().ok_or_else(|| {
-            Error::new(ErrorKind::Broken, format!("read {}", self.key), "the checkpoint's position is no offset")
+            Error::new(
+                ErrorKind::Broken,
+                format!("read {}", self.key),
+                "the checkpoint's position is no offset",
+            )
         })?;
         self.read_from(offset).await
     }

@@ -29,7 +29,14 @@ impl Watch {
         let mut reader = log.reader(topic, 0, None).await?;
         let sought = first.max(end.saturating_sub(TAIL));
         seek(reader.as_mut(), topic, sought).await?;
-        Ok(Some(Self { topic: topic.to_owned(), reader, first, sought, last: None, caught_up: sought == end }))
+        Ok(Some(Self {
+            topic: topic.to_owned(),
+            reader,
+            first,
+            sought,
+            last: None,
+            caught_up: sought == end,
+        }))
     }
 
     /// Returns the last record; waits until the end is reached. `None` when there is none yet. Cancel safe.

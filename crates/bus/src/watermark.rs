@@ -68,8 +68,9 @@ impl Watermark {
     /// Decodes a record. `Err(Broken)` when it was written by a newer Hutong or is damaged: it is never guessed.
     pub fn decode(record: &Bytes) -> Result<Self> {
         let doing = "read a checkpoint record";
-        let (_, body) = framing::split(record)
-            .map_err(|e| Error::new(ErrorKind::Broken, doing, e.why()).hint("look at the checkpoint topic"))?;
+        let (_, body) = framing::split(record).map_err(|e| {
+            Error::new(ErrorKind::Broken, doing, e.why()).hint("look at the checkpoint topic")
+        })?;
         Self::read(&body).map_err(|why| {
             Error::new(ErrorKind::Broken, doing, why)
                 .hint("run the version of Hutong that wrote it, or look at the checkpoint topic")
@@ -82,8 +83,7 @@ impl Watermark {
             return Err("it has a version that this program does not know");
         }
         let lane = input.str()?.to_owned();
-        let positions =
-            read_map(&mut input, |input| input.str()?.parse().map_err(|_| "a position is none"))?;
+        let positions = read_map(&mut input, |input| input.str()?.parse().map_err(|_| "a position is none"))?;
         let notes = read_map(&mut input, |input| input.str().map(str::to_owned))?;
         let as_of_us = match input.index()? {
             0 => None,

@@ -97,7 +97,7 @@ impl Lane<'_> {
 
     async fn commit(&mut self, changes: &[(Op, Row)]) -> hutong_core::Result<()> {
         let batch = self.batch(changes);
-        self.sink.commit(&batch).await
+        self.sink.commit(&batch).await.map(drop)
     }
 }
 

@@ -4,10 +4,10 @@
 
 use hutong_core::{Type, Value};
 
-use crate::binary::{Fault, Input};
 use super::shape::{Id, Kind, Shape, Shapes};
 use super::value::DAY_US;
 use super::{decimal, instant};
+use crate::binary::{Fault, Input};
 
 /// How bytes of a field become a value.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,14 +23,24 @@ pub(super) enum Convert {
     Symbol(Vec<String>),
     Bytes,
     /// The writer's scale, and the contract's precision and scale when it limits them.
-    Decimal { scale: i64, limit: Option<(u32, u32)> },
+    Decimal {
+        scale: i64,
+        limit: Option<(u32, u32)>,
+    },
     VariableDecimal,
     Date,
     /// An int or a long, a factor to microseconds (negative: a divisor).
-    Time { wide: bool, factor: i64 },
-    Timestamp { factor: i64 },
+    Time {
+        wide: bool,
+        factor: i64,
+    },
+    Timestamp {
+        factor: i64,
+    },
     TimestampTz,
-    TimestampTzLong { factor: i64 },
+    TimestampTzLong {
+        factor: i64,
+    },
     Array(Box<Slot>),
 }
 
@@ -106,9 +116,15 @@ fn compile(shapes: &Shapes, id: Id, ty: &Type) -> Result<Convert, String> {
         (Type::Text { .. }, Kind::Text) => Some(Convert::Text),
         (Type::Json, Kind::Text) if matches!(connect, "" | "io.debezium.data.Json") => Some(Convert::Text),
         (Type::Uuid, Kind::Text) if matches!(connect, "" | "io.debezium.data.Uuid") => Some(Convert::Text),
-        (Type::Interval, Kind::Text) if matches!(connect, "" | "io.debezium.time.Interval") => Some(Convert::Text),
-        (Type::Enum { .. }, Kind::Text) if matches!(connect, "" | "io.debezium.data.Enum") => Some(Convert::Text),
-        (Type::Text { .. } | Type::Enum { .. }, Kind::Symbols(symbols)) => Some(Convert::Symbol(symbols.clone())),
+        (Type::Interval, Kind::Text) if matches!(connect, "" | "io.debezium.time.Interval") => {
+            Some(Convert::Text)
+        }
+        (Type::Enum { .. }, Kind::Text) if matches!(connect, "" | "io.debezium.data.Enum") => {
+            Some(Convert::Text)
+        }
+        (Type::Text { .. } | Type::Enum { .. }, Kind::Symbols(symbols)) => {
+            Some(Convert::Symbol(symbols.clone()))
+        }
         (Type::Bytes, Kind::Bytes) if connect.is_empty() && logical.is_empty() => Some(Convert::Bytes),
         (Type::Decimal { precision, scale }, Kind::Bytes) => decimal_of(shape, Some((*precision, *scale))),
         (Type::Numeric, Kind::Bytes) => decimal_of(shape, None),
@@ -250,7 +266,8 @@ impl Convert {
             }
             Self::Timestamp { factor } => Value::Timestamp(scaled(input.long()?, *factor)?),
             Self::TimestampTz => {
-                let us = instant::read(input.str()?).ok_or("an instant is not ISO 8601 with an offset, exact to the microsecond")?;
+                let us = instant::read(input.str()?)
+                    .ok_or("an instant is not ISO 8601 with an offset, exact to the microsecond")?;
                 Value::TimestampTz(us)
             }
             Self::TimestampTzLong { factor } => Value::TimestampTz(scaled(input.long()?, *factor)?),

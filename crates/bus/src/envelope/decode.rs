@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hutong_core::{Before, Change, Error, ErrorKind, Op, Origin, Place, Position, Result, Row, Transaction, Value};
+use hutong_core::{
+    Before, Change, Error, ErrorKind, Op, Origin, Place, Position, Result, Row, Transaction, Value,
+};
 
-use crate::binary::{Fault, Input};
 use super::placeholder;
 use super::plan::{Fact, Found, Part, Plan};
+use crate::binary::{Fault, Input};
 
 /// What a record is.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use hutong_core::{Before, Change, Contract, Error, ErrorKind, Field, Op, Origin, Position, Result, Value};
 
-use crate::binary::{put_bytes, put_long, put_null, put_some};
 use super::value;
+use crate::binary::{put_bytes, put_long, put_null, put_some};
 use crate::framing;
 
 /// The form's version in `source.version`: Hutong's own.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use hutong_core::{Contract, Error, ErrorKind, Place, Result, Value};
 
-use crate::binary::{Fault, Input};
 use super::convert::{Branch, Slot, optional};
 use super::shape::{Id, Kind, Shapes};
+use crate::binary::{Fault, Input};
 
 /// What a field of the envelope is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -178,7 +178,8 @@ fn columns(shapes: &Shapes, row: Id, contract: &Contract) -> std::result::Result
     fields
         .iter()
         .map(|(name, id)| {
-            let by_column = || contract.fields.iter().position(|f| f.column.as_deref() == Some(name.as_str()));
+            let by_column =
+                || contract.fields.iter().position(|f| f.column.as_deref() == Some(name.as_str()));
             let Some(at) = contract.index(name).or_else(by_column) else { return Ok(Column::Skip(*id)) };
             Slot::compile(shapes, *id, &contract.fields[at].ty)
                 .map(|slot| Column::Into(at, slot))

@@ -138,7 +138,11 @@ impl Shapes {
             Kind::Text => input.str().map(drop),
             Kind::Fixed(length) => input.pass(*length),
             Kind::Symbols(symbols) => {
-                if input.index()? < symbols.len() { Ok(()) } else { Err("an enumeration has no such symbol") }
+                if input.index()? < symbols.len() {
+                    Ok(())
+                } else {
+                    Err("an enumeration has no such symbol")
+                }
             }
             Kind::Union(branches) => {
                 let branch = *branches.get(input.index()?).ok_or("a union has no such branch")?;
@@ -184,7 +188,8 @@ impl Parser {
         match json {
             Json::String(name) => self.named(name, namespace, Map::new()),
             Json::Array(branches) => {
-                let ids = branches.iter().map(|b| self.shape(b, namespace, depth + 1)).collect::<Result<_, _>>()?;
+                let ids =
+                    branches.iter().map(|b| self.shape(b, namespace, depth + 1)).collect::<Result<_, _>>()?;
                 Ok(self.add(Kind::Union(ids), Map::new()))
             }
             Json::Object(object) => self.object(object, namespace, depth),
@@ -196,7 +201,11 @@ impl Parser {
         let inner = |name: &str| object.get(name).ok_or_else(|| format!("a type has no `{name}`"));
         let attributes = || {
             let structural = ["fields", "items", "values", "symbols", "type"];
-            object.iter().filter(|(k, _)| !structural.contains(&k.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()
+            object
+                .iter()
+                .filter(|(k, _)| !structural.contains(&k.as_str()))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect()
         };
         let ty = inner("type")?;
         let Some(ty) = ty.as_str() else { return self.shape(ty, namespace, depth + 1) };
@@ -264,7 +273,9 @@ impl Parser {
             _ => {
                 let full = full_name(name, namespace);
                 let found = self.names.get(&full).or_else(|| self.names.get(name));
-                return found.copied().ok_or_else(|| format!("it names the type `{full}`, which it does not define"));
+                return found
+                    .copied()
+                    .ok_or_else(|| format!("it names the type `{full}`, which it does not define"));
             }
         };
         Ok(self.add(kind, attributes))

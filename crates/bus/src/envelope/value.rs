@@ -5,8 +5,8 @@ use bigdecimal::num_traits::ToPrimitive;
 use bytes::BytesMut;
 use hutong_core::{Type, Value};
 
-use crate::binary::{put_bytes, put_long, put_null, put_some};
 use super::{decimal, instant};
+use crate::binary::{put_bytes, put_long, put_null, put_some};
 
 /// The last microsecond of a day; 24:00:00 itself is a time of day in SQL.
 pub(super) const DAY_US: i64 = 86_400_000_000;

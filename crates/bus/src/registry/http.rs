@@ -171,7 +171,9 @@ async fn body(doing: &str, mut answer: Response) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
         match answer.chunk().await {
-            Ok(Some(chunk)) if bytes.len() + chunk.len() <= ANSWER_LIMIT_BYTES => bytes.extend_from_slice(&chunk),
+            Ok(Some(chunk)) if bytes.len() + chunk.len() <= ANSWER_LIMIT_BYTES => {
+                bytes.extend_from_slice(&chunk);
+            }
             Ok(Some(_)) => return Err(Error::new(ErrorKind::Unavailable, doing, "the answer is too long")),
             Ok(None) => return Ok(bytes),
             Err(error) => return Err(Error::caused(ErrorKind::Unavailable, doing, error.without_url())),
@@ -207,7 +209,9 @@ async fn refused(doing: &str, answer: Response) -> Error {
     };
     let error = Error::new(kind, doing, why);
     match kind {
-        ErrorKind::SchemaConflict => error.hint("make the contract compatible, or open the stream's next generation"),
+        ErrorKind::SchemaConflict => {
+            error.hint("make the contract compatible, or open the stream's next generation")
+        }
         ErrorKind::Denied => error.hint("give the registry's user the right to do this"),
         ErrorKind::Config => error.hint("check the registry's address and path"),
         _ => error,

@@ -148,7 +148,8 @@ async fn an_idle_step_carries_the_time_and_the_ends_that_belong_to_it() {
     sink.commit(&batch(5, 6, vec![], 60)).await.unwrap();
 
     let checkpoints = records(&office, "hutong.checkpoint.capture.gongan", 0).await;
-    let last = crate::watermark::Watermark::decode(checkpoints.last().unwrap().value.as_ref().unwrap()).unwrap();
+    let last =
+        crate::watermark::Watermark::decode(checkpoints.last().unwrap().value.as_ref().unwrap()).unwrap();
     assert_eq!(last.as_of_us, Some(60));
     // The record of the commit whose answer was lost is before the ends, not behind them.
     for (p, (_, end)) in office.log.extent(TOPIC).await.unwrap().unwrap() {

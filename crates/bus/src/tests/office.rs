@@ -144,7 +144,12 @@ impl Log for Lossy {
         Ok(Box::new(LossyWriter { writer, lose: Arc::clone(&self.lose) }))
     }
 
-    async fn reader(&self, topic: &str, partition: u32, group: Option<&PipelineId>) -> Result<Box<dyn Reader>> {
+    async fn reader(
+        &self,
+        topic: &str,
+        partition: u32,
+        group: Option<&PipelineId>,
+    ) -> Result<Box<dyn Reader>> {
         self.log.reader(topic, partition, group).await
     }
 }

@@ -36,7 +36,8 @@ async fn home(office: &Office, id: i64) -> u32 {
 
 /// Writes a record past the sink, as a foreign writer would.
 async fn put(office: &Office, value: Option<Bytes>) {
-    let foreign = hutong_core::LaneId::new(hutong_core::PipelineId::new(hutong_core::Kind::Capture, "other"), 0);
+    let foreign =
+        hutong_core::LaneId::new(hutong_core::PipelineId::new(hutong_core::Kind::Capture, "other"), 0);
     let mut writer = office.log.writer(&foreign).await.unwrap();
     writer.open().await.unwrap();
     let record = Outgoing { topic: TOPIC.into(), partition: 0, key: None, value, headers: Vec::new() };

@@ -106,7 +106,10 @@ pub async fn of_capture(bus: &Bus, capture: &CapturePlan) -> Result<Vec<Item>> {
         let topic = stream.quarantine_topic();
         let mut decoder = Decoder::new(Arc::clone(bus.registry()), Arc::clone(&stream.contract));
         let Some(extent) = bus.log().extent(&topic).await? else { continue };
-        for (partition, (first, _)) in extent {
+        for (partition, (first, end)) in extent {
+            if first == end {
+                continue;
+            }
             let mut reader = bus.log().reader(&topic, partition, None).await?;
             reader.seek(first).await?;
             loop {

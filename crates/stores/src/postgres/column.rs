@@ -74,6 +74,10 @@ impl PgType {
     pub(crate) fn exact(&self) -> Option<Type> {
         let (name, typmod) = match self {
             Self::Gone => return None,
+            // A contract separates labels by commas: what has one of its own is a text.
+            Self::Enum { labels } if labels.iter().any(|label| label.contains(',')) => {
+                return Some(Type::Text { length: None });
+            }
             Self::Enum { labels } => return Some(Type::Enum { allowed: labels.clone() }),
             // An item that is an array itself exists only through a domain.
             Self::Array(item) => {
@@ -218,6 +222,8 @@ mod tests {
             assert_eq!(PgType::base(name, typmod).exact().unwrap().name(), exact, "{name}");
         }
         assert_eq!(PgType::base("money", -1).exact(), None);
+        let labelled = |label: &str| PgType::Enum { labels: vec![label.into()] }.exact().unwrap().name();
+        assert_eq!((labelled("a"), labelled("a,b")), ("enum(a)".into(), "text".into()));
     }
 
     #[test]

@@ -181,6 +181,10 @@ fn era(from: &Checkpoint) -> u16 {
 /// Creates the slot for an empty checkpoint, or checks that it still holds what the checkpoint needs.
 /// Returns the place that the slot has confirmed.
 async fn prepare_slot(control: &Client, slot: &str, from: &Checkpoint, lsn: u64) -> Result<u64> {
+    if from.is_empty() {
+        // What an earlier attempt has left would only repeat changes that the snapshot holds anyway.
+        slot::drop_slot(control, slot).await?;
+    }
     let Some(state) = slot::state(control, slot).await? else {
         if from.position(PARTITION) != Position::START {
             return Err(stream::lost(

@@ -18,12 +18,14 @@ use super::pgoutput::Relation;
 use super::reread::{self, Due};
 use super::snapshot::Snapshot;
 use super::source::SourceConfig;
-use super::{error, stream};
+use super::{error, slot, stream};
 
 /// How long a batch waits for more when the stream is silent.
 const LINGER: Duration = Duration::from_millis(2);
 /// How long the first change of a batch waits at most between transactions.
 const AGE: Duration = Duration::from_millis(20);
+/// How long closing may take.
+const CLOSE: Duration = Duration::from_secs(5);
 /// A place of the log that was its end at a time.
 pub(super) struct Mark {
     lsn: u64,
@@ -177,11 +179,18 @@ impl Reader {
         }
     }
 
-    /// Ends the sessions; the slot stays.
+    /// Ends the sessions; the slot stays, free for whoever opens next.
     pub(crate) async fn close(mut self) {
-        self.client.stop();
-        // The server lets the slot go when the stream has ended; whoever opens next takes it over anyway.
-        let _ = timeout(Duration::from_secs(2), self.client.shutdown()).await;
+        let ending = async {
+            // What the stream still had in flight is sent again after the next opening.
+            if self.client.shutdown().await.is_ok() {
+                slot::wait_free(&self.control, &self.slot).await?;
+            }
+            Result::Ok(())
+        };
+        if !matches!(timeout(CLOSE, ending).await, Ok(Ok(()))) {
+            tracing::debug!(slot = %self.slot, "the slot is not free yet; its next owner takes it over");
+        }
     }
 
     fn wake_at(&self) -> Instant {

@@ -97,6 +97,14 @@ pub(crate) async fn take_over(client: &Client, slot: &str) -> Result<()> {
     }
 }
 
+/// Waits until nobody holds the slot.
+pub(crate) async fn wait_free(client: &Client, slot: &str) -> Result<()> {
+    while state(client, slot).await?.is_some_and(|state| state.holder.is_some()) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
 /// Makes the publication hold exactly `wanted`, and of what it holds already also `kept`.
 pub(crate) async fn publish(
     client: &Client,
@@ -106,7 +114,11 @@ pub(crate) async fn publish(
 ) -> Result<()> {
     let doing = || format!("prepare the publication {publication}");
     let exists = client
-        .query_opt("SELECT pubviaroot FROM pg_publication WHERE pubname = $1", &[&publication])
+        .query_opt(
+            "SELECT pubviaroot AND pubinsert AND pubupdate AND pubdelete AND pubtruncate \
+             FROM pg_publication WHERE pubname = $1",
+            &[&publication],
+        )
         .await
         .map_err(|e| error::of(e, doing))?;
     let held = published(client, publication).await?;
@@ -116,9 +128,10 @@ pub(crate) async fn publish(
         None => {
             statements.push(format!("CREATE PUBLICATION {name} WITH (publish_via_partition_root = true)"));
         }
-        Some(row) if !row.get::<_, bool>(0) => {
-            statements.push(format!("ALTER PUBLICATION {name} SET (publish_via_partition_root = true)"));
-        }
+        Some(row) if !row.get::<_, bool>(0) => statements.push(format!(
+            "ALTER PUBLICATION {name} SET (publish_via_partition_root = true, \
+             publish = 'insert, update, delete, truncate')"
+        )),
         Some(_) => {}
     }
     for table in wanted.iter().filter(|table| !held.contains(table)) {
@@ -133,31 +146,54 @@ pub(crate) async fn publish(
     Ok(())
 }
 
-/// Returns the tables that a publication holds.
+/// Drops the slot, which may be gone already, and ends the backend that holds it.
+pub(crate) async fn drop_slot(client: &Client, slot: &str) -> Result<()> {
+    if state(client, slot).await?.is_some() {
+        take_over(client, slot).await?;
+        client
+            .execute("SELECT pg_drop_replication_slot($1)", &[&slot])
+            .await
+            .map_err(|e| error::of(e, || format!("drop the replication slot {slot}")))?;
+    }
+    Ok(())
+}
+
+/// Returns the tables that a publication holds whole: an entry with a row filter or a column list would hide
+/// changes, and is `Err(Config)`.
 pub(crate) async fn published(client: &Client, publication: &str) -> Result<BTreeSet<TableName>> {
+    // As JSON, since the two columns exist from PostgreSQL 15 on.
     let rows = client
         .query(
-            "SELECT n.nspname::text, c.relname::text FROM pg_publication p \
+            "SELECT n.nspname::text, c.relname::text, \
+               coalesce(to_jsonb(r) ->> 'prqual', to_jsonb(r) ->> 'prattrs') IS NULL \
+             FROM pg_publication p \
                JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid \
                JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = $1",
             &[&publication],
         )
         .await
         .map_err(|e| error::of(e, || format!("read the publication {publication}")))?;
-    Ok(rows.iter().map(|row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1))).collect())
+    let mut tables = BTreeSet::new();
+    for row in rows {
+        let table = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
+        if !row.get::<_, bool>(2) {
+            let why = format!("its entry of {} has a row filter or a column list", table.plain());
+            return Err(Error::new(ErrorKind::Config, format!("read the publication {publication}"), why)
+                .hint(format!(
+                    "ALTER PUBLICATION {} DROP TABLE {table}; it is added whole",
+                    quote(publication)
+                )));
+        }
+        tables.insert(table);
+    }
+    Ok(tables)
 }
 
 /// Drops a capture's slot and publication. Both may be gone already.
 pub async fn remove(url: &Secret, capture: &str) -> Result<()> {
     let name = name(capture)?;
     let session = connect::open(url, "source remove").await?;
-    if state(&session, &name).await?.is_some() {
-        take_over(&session, &name).await?;
-        session
-            .execute("SELECT pg_drop_replication_slot($1)", &[&name])
-            .await
-            .map_err(|e| error::of(e, || format!("drop the replication slot {name}")))?;
-    }
+    drop_slot(&session, &name).await?;
     session
         .batch_execute(&format!("DROP PUBLICATION IF EXISTS {}", quote(&name)))
         .await

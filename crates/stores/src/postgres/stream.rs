@@ -91,7 +91,9 @@ fn switched_at(history: &str, timeline: u32) -> Option<u64> {
 /// Wraps an error of the stream; a slot whose log is gone is `PositionLost`.
 pub(crate) fn failed(error: pgwire_replication::PgWireError, slot: &str) -> Error {
     let text = error.to_string();
-    if text.contains("can no longer get changes") || text.contains("requested WAL segment") {
+    // A publication that somebody dropped and we made again did not exist at the time of the changes.
+    let unpublished = text.contains("publication") && text.contains("does not exist");
+    if unpublished || text.contains("can no longer get changes") || text.contains("requested WAL segment") {
         return lost(slot, text);
     }
     error::of_stream(error, || format!("read the replication slot {slot}"))

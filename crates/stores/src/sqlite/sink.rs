@@ -132,7 +132,7 @@ impl Round {
         let Some(applied) = self.apply.run(connection).doing(doing)? else { return Ok(None) };
         self.receipt(connection, &applied).doing(doing)?;
         lane::advance(connection, &lane, self.epoch, &self.checkpoint)?;
-        Ok(Some(applied.quarantined as u64))
+        Ok(Some(applied.quarantined))
     }
 
     fn receipt(&self, connection: &Connection, applied: &Applied) -> rusqlite::Result<()> {

@@ -1,5 +1,7 @@
 //! Rows arrive, change, go; nothing is written twice.
 
+use std::sync::Arc;
+
 use hutong_core::{Field, Op, Sink as _, Type, Value};
 use hutong_stores::postgres::sink;
 
@@ -125,7 +127,7 @@ async fn a_table_that_hutong_created_says_what_it_holds_and_grows_with_the_contr
         .unwrap();
 
     sink.prepare(&large).await.unwrap();
-    topic.contract = large.clone();
+    topic.contract = Arc::clone(&large);
     let longer = vec![Value::text("990101199003070015"), Value::Date(7370)];
     sink.commit(&topic.batch([
         (Op::Update, longer),
@@ -154,7 +156,7 @@ async fn many_lanes_open_an_empty_store_at_once() {
     let store = Store::fresh().await;
     let contract = people();
     let lanes = (0..8).map(|partition| {
-        let (mut sink, contract) = (store.sink("g1"), contract.clone());
+        let (mut sink, contract) = (store.sink("g1"), Arc::clone(&contract));
         async move {
             sink.open(&lane(partition)).await?;
             sink.prepare(&contract).await?;
@@ -182,7 +184,7 @@ async fn a_batch_may_change_its_contract_and_settles_what_the_older_part_could_n
     let partial = vec![Value::Integer(1), Value::Unknown, Value::Integer(1)];
     let mut batch =
         topic.batch([(Op::Delete, key_only(1)), (Op::Update, partial), (Op::Insert, person(2, "李四", 2))]);
-    topic.contract = newer.clone();
+    topic.contract = Arc::clone(&newer);
     let mut row = person(1, "张三", 3);
     row.push(Value::text("胡同"));
     let after = topic.batch([(Op::Insert, row)]);

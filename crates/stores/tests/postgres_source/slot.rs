@@ -172,7 +172,7 @@ async fn a_slot_beyond_the_servers_limit_is_lost() {
 
 #[tokio::test]
 async fn a_role_needs_no_more_than_replication_and_its_own_tables() {
-    let server = Postgres::builder().password("p@ss/word").start().await.unwrap();
+    let server = Postgres::builder().password("admin").start().await.unwrap();
     let admin = hutong_testkit::launch::connect(&server.url()).await.unwrap();
     admin
         .batch_execute(
@@ -204,4 +204,38 @@ async fn a_role_needs_no_more_than_replication_and_its_own_tables() {
     assert!(findings.iter().all(|f| !f.ok && !f.what.contains("p%40ss")), "{findings:?}");
     let error = Source::new(c.config.clone()).open(&c.checkpoint).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Denied, "{error:?}");
+}
+
+#[tokio::test]
+async fn a_publication_that_somebody_drops_or_filters_is_said() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    c.source.close().await.unwrap();
+    let name = format!("hutong_{}", c.config.capture);
+    c.sql(&format!("DROP PUBLICATION {name}; INSERT INTO people VALUES (1, '甲')")).await;
+
+    c.open().await;
+    let error = loop {
+        match c.source.next().await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind, ErrorKind::PositionLost, "{error:?}");
+
+    // From the beginning it goes, whatever is left of the slot.
+    c.checkpoint = Default::default();
+    c.open_new().await;
+    c.snapshot_done().await;
+    assert_eq!(c.rows("people"), [person(1, "甲")]);
+
+    c.sql(&format!("ALTER PUBLICATION {name} SET TABLE people WHERE (id > 5)")).await;
+    let error = loop {
+        match c.source.next().await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error.kind, error.hint.is_some()), (ErrorKind::Config, true), "{error:?}");
 }

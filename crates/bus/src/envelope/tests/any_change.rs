@@ -109,14 +109,15 @@ pub(super) fn change(contract: &Arc<Contract>) -> BoxedStrategy<Change> {
         row(contract, false).prop_map(move |row| Before::Key(keyed.key_row(&keyed.key_of(&row)))),
         row(contract, false).prop_map(Before::Full),
     ];
-    let op = prop_oneof![
-        Just(Op::Read),
-        Just(Op::Insert),
-        Just(Op::Update),
-        Just(Op::Delete),
-        Just(Op::Truncate)
-    ];
-    let origin = (any::<i64>(), any::<Option<u64>>(), any::<Option<u64>>(), any::<Option<(u32, u32)>>(), any::<bool>());
+    let op =
+        prop_oneof![Just(Op::Read), Just(Op::Insert), Just(Op::Update), Just(Op::Delete), Just(Op::Truncate)];
+    let origin = (
+        any::<i64>(),
+        any::<Option<u64>>(),
+        any::<Option<u64>>(),
+        any::<Option<(u32, u32)>>(),
+        any::<bool>(),
+    );
     let place = (any::<u64>(), any::<u32>(), 0..2_u8);
     let contract = Arc::clone(contract);
     (op, before, row(&contract, true), row(&contract, false), origin, place)

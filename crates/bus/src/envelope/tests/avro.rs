@@ -70,7 +70,8 @@ fn some(value: Avro) -> Avro {
 fn same(left: &Avro, right: &Avro) -> bool {
     match (left, right) {
         (Avro::Decimal(l), Avro::Decimal(r)) => {
-            let number = |d: &apache_avro::Decimal| BigInt::from_signed_bytes_be(&Vec::<u8>::try_from(d).unwrap());
+            let number =
+                |d: &apache_avro::Decimal| BigInt::from_signed_bytes_be(&Vec::<u8>::try_from(d).unwrap());
             number(l) == number(r)
         }
         (Avro::Union(i, l), Avro::Union(j, r)) => i == j && same(l, r),

@@ -62,7 +62,8 @@ fn record(fields: Vec<(&str, Avro)>) -> Avro {
 /// Writes an envelope by `apache-avro`; the rows hold `id` and one field `v`.
 fn written(schema: &str, op: &str, before: Option<Avro>, after: Option<Avro>) -> bytes::Bytes {
     let parsed = apache_avro::Schema::parse_str(schema).unwrap();
-    let row = |v: Option<Avro>| v.map_or_else(none, |v| some(1, record(vec![("id", Avro::Long(7)), ("v", v)])));
+    let row =
+        |v: Option<Avro>| v.map_or_else(none, |v| some(1, record(vec![("id", Avro::Long(7)), ("v", v)])));
     let source = record(vec![
         ("version", Avro::String("2.1".into())),
         ("connector", Avro::String("postgresql".into())),
@@ -90,9 +91,10 @@ fn written(schema: &str, op: &str, before: Option<Avro>, after: Option<Avro>) ->
         ("ts_ns", none()),
     ];
     let apache_avro::Schema::Record(shape) = &parsed else { panic!("a record") };
-    let fields = shape.fields.iter().map(|f| {
-        (f.name.clone(), parts.iter().find(|(n, _)| *n == f.name).unwrap().1.clone())
-    });
+    let fields = shape
+        .fields
+        .iter()
+        .map(|f| (f.name.clone(), parts.iter().find(|(n, _)| *n == f.name).unwrap().1.clone()));
     oracle::write(schema, Avro::Record(fields.collect())).into()
 }
 
@@ -106,7 +108,8 @@ fn read(writer: &str, contract: &Arc<Contract>, bytes: &bytes::Bytes) -> Result<
 #[test]
 fn every_order_of_debezium_is_read() {
     let contract = contract(r#",{"name":"v","type":["null","string"]}"#);
-    let fields = json!([{"name": "v", "type": [{"type": "string", "connect.default": "x"}, "null"], "default": "x"}]);
+    let fields =
+        json!([{"name": "v", "type": [{"type": "string", "connect.default": "x"}, "null"], "default": "x"}]);
     let orders: [&[&str]; 4] = [
         &["before", "after", "source", "op", "ts_ms"],
         &["before", "after", "source", "op", "ts_ms", "transaction"],
@@ -148,8 +151,18 @@ fn i6_types_of_debezium_become_ours_exactly_or_not_at_all() {
     let rows: Vec<(Json, Avro, &str, std::result::Result<Value, &str>)> = vec![
         (named("int", "io.debezium.time.Date"), Avro::Int(-1), &date, Ok(Value::Date(-1))),
         (named("long", "io.debezium.time.Timestamp"), Avro::Long(5), &timestamp, Ok(Value::Timestamp(5_000))),
-        (named("long", "io.debezium.time.MicroTimestamp"), Avro::Long(5), &timestamp, Ok(Value::Timestamp(5))),
-        (named("long", "io.debezium.time.NanoTimestamp"), Avro::Long(5_000), &timestamp, Ok(Value::Timestamp(5))),
+        (
+            named("long", "io.debezium.time.MicroTimestamp"),
+            Avro::Long(5),
+            &timestamp,
+            Ok(Value::Timestamp(5)),
+        ),
+        (
+            named("long", "io.debezium.time.NanoTimestamp"),
+            Avro::Long(5_000),
+            &timestamp,
+            Ok(Value::Timestamp(5)),
+        ),
         (named("long", "io.debezium.time.NanoTimestamp"), Avro::Long(5_001), &timestamp, Err("nanoseconds")),
         (named("long", "io.debezium.time.Timestamp"), Avro::Long(i64::MAX), &timestamp, Err("beyond")),
         (named("int", "io.debezium.time.Time"), Avro::Int(7), &time, Ok(Value::Time(7_000))),
@@ -161,7 +174,12 @@ fn i6_types_of_debezium_become_ours_exactly_or_not_at_all() {
             &tz,
             Ok(Value::TimestampTz(1_000_000)),
         ),
-        (named("string", "io.debezium.time.ZonedTimestamp"), Avro::String("soon".into()), &tz, Err("ISO 8601")),
+        (
+            named("string", "io.debezium.time.ZonedTimestamp"),
+            Avro::String("soon".into()),
+            &tz,
+            Err("ISO 8601"),
+        ),
         (json!("int"), Avro::Int(3), "\"long\"", Ok(Value::Integer(3))),
         (json!("float"), Avro::Float(0.5), "\"double\"", Ok(Value::Double(0.5))),
         (json!("long"), Avro::Long(3), "\"int\"", Err("written as long")),
@@ -180,7 +198,8 @@ fn i6_types_of_debezium_become_ours_exactly_or_not_at_all() {
     ];
     for (theirs, value, mine, wanted) in rows {
         let contract = contract(&format!(r#",{{"name":"v","type":["null",{mine}]}}"#));
-        let schema = envelope(&NEWEST, json!([{"name": "v", "type": ["null", theirs.clone()], "default": null}]));
+        let schema =
+            envelope(&NEWEST, json!([{"name": "v", "type": ["null", theirs.clone()], "default": null}]));
         // `apache-avro` would refuse a plain number for a logical type, so it writes by the bare base type.
         let base = theirs.get("type").cloned().unwrap_or(theirs.clone());
         let bare = envelope(&NEWEST, json!([{"name": "v", "type": ["null", base], "default": null}]));
@@ -191,7 +210,6 @@ fn i6_types_of_debezium_become_ours_exactly_or_not_at_all() {
             (found, wanted) => panic!("{theirs}: {found:?}, not {wanted:?}"),
         }
     }
-
 }
 
 #[test]
@@ -237,7 +255,10 @@ fn our_schema_follows_debeziums_of_the_same_table() {
     );
     Plan::compile(&theirs, &contract).unwrap();
     let ours: Json = serde_json::from_str(&schemas(&contract, "gov.public.case").value).unwrap();
-    let theirs = theirs.replace("\"name\":\"ConnectDefault\",\"namespace\":\"io.confluent.connect.avro\"", "\"name\":\"block\",\"namespace\":\"event\"");
+    let theirs = theirs.replace(
+        "\"name\":\"ConnectDefault\",\"namespace\":\"io.confluent.connect.avro\"",
+        "\"name\":\"block\",\"namespace\":\"event\"",
+    );
     let theirs: Json = serde_json::from_str(&theirs).unwrap();
     let problems = problems(Level::Backward, &ours, &theirs);
     assert!(problems.is_empty(), "{problems:?}");
@@ -251,7 +272,9 @@ fn truncates_messages_and_contradictions() {
     assert_eq!((change.op, change.key()), (Op::Truncate, None));
     let mut plan = Plan::compile(&schema, &contract).unwrap();
     assert_eq!(plan.decode(&written(&schema, "m", None, None), 0).unwrap(), Decoded::Dropped("message"));
-    for (op, before, after) in [("d", None, None), ("u", None, None), ("d", None, Some(none())), ("x", None, None)] {
+    for (op, before, after) in
+        [("d", None, None), ("u", None, None), ("d", None, Some(none())), ("x", None, None)]
+    {
         let error = plan.decode(&written(&schema, op, before, after), 0).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Malformed);
     }
@@ -263,10 +286,26 @@ fn what_is_no_envelope_or_does_not_fit_is_named() {
     let rows = [
         ("{", ErrorKind::Malformed, "not JSON"),
         ("\"string\"", ErrorKind::Malformed, "not a record"),
-        (r#"{"type":"record","name":"R","fields":[{"name":"id","type":"long"}]}"#, ErrorKind::Malformed, "no change envelope"),
-        (r#"{"type":"record","name":"R","fields":[{"name":"id","type":"Nowhere"}]}"#, ErrorKind::Malformed, "Nowhere"),
-        (&envelope(&NEWEST, json!([])).replace("\"id\",\"type\":\"long\"", "\"no\",\"type\":\"long\""), ErrorKind::SchemaConflict, "`id`"),
-        (&envelope(&NEWEST, json!([{"name": "v", "type": ["null", "int", "string"]}])), ErrorKind::SchemaConflict, "`v`"),
+        (
+            r#"{"type":"record","name":"R","fields":[{"name":"id","type":"long"}]}"#,
+            ErrorKind::Malformed,
+            "no change envelope",
+        ),
+        (
+            r#"{"type":"record","name":"R","fields":[{"name":"id","type":"Nowhere"}]}"#,
+            ErrorKind::Malformed,
+            "Nowhere",
+        ),
+        (
+            &envelope(&NEWEST, json!([])).replace("\"id\",\"type\":\"long\"", "\"no\",\"type\":\"long\""),
+            ErrorKind::SchemaConflict,
+            "`id`",
+        ),
+        (
+            &envelope(&NEWEST, json!([{"name": "v", "type": ["null", "int", "string"]}])),
+            ErrorKind::SchemaConflict,
+            "`v`",
+        ),
     ];
     for (schema, kind, says) in rows {
         let error = Plan::compile(schema, &contract).unwrap_err();

@@ -90,7 +90,8 @@ fn a_contract_may_grow() {
         // A newer writer: what the reader does not know is passed over.
         let encoded = Encoder::new(std::sync::Arc::clone(&new), 1, 2).encode(&change, 0).unwrap();
         let mut plan = Plan::compile(&schemas(&new, "t").value, &old).unwrap();
-        let Decoded::Change(read) = plan.decode(&framing::split(&encoded.value).unwrap().1, 0).unwrap() else {
+        let Decoded::Change(read) = plan.decode(&framing::split(&encoded.value).unwrap().1, 0).unwrap()
+        else {
             panic!("a change");
         };
         assert_eq!(read.after, Some(vec![Value::Integer(1)]));
@@ -99,7 +100,8 @@ fn a_contract_may_grow() {
         change.after = Some(vec![Value::Integer(1)]);
         let encoded = Encoder::new(std::sync::Arc::clone(&old), 1, 2).encode(&change, 0).unwrap();
         let mut plan = Plan::compile(&schemas(&old, "t").value, &new).unwrap();
-        let Decoded::Change(read) = plan.decode(&framing::split(&encoded.value).unwrap().1, 0).unwrap() else {
+        let Decoded::Change(read) = plan.decode(&framing::split(&encoded.value).unwrap().1, 0).unwrap()
+        else {
             panic!("a change");
         };
         assert_eq!(read.after, Some(vec![Value::Integer(1), known.clone(), known]));
