@@ -8,6 +8,7 @@ use hutong::cmd::{Arguments, execute};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    end_with_the_reader();
     let arguments = Arguments::parse();
     log_to_stderr(arguments.default_log());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hutong").build() {
@@ -21,6 +22,20 @@ fn main() -> ExitCode {
     // Reading threads may be waiting for a broker: the end does not wait for them.
     runtime.shutdown_background();
     code
+}
+
+/// Ends without a word when nobody reads any more what is printed, as in `hutong tap STREAM | head`.
+///
+/// Rust's `println!` panics then, for a Rust program ignores SIGPIPE.
+fn end_with_the_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let printing = |why: &str| why.starts_with("failed printing to stdout") && why.contains("os error 32");
+        if panic.payload_as_str().is_some_and(printing) {
+            std::process::exit(0);
+        }
+        usual(panic);
+    }));
 }
 
 /// Logs to standard error: for people on a terminal, as JSON elsewhere. `HUTONG_LOG` sets the level.

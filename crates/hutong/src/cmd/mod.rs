@@ -48,7 +48,9 @@ async fn dispatch(arguments: Arguments) -> Result<Exit> {
         Command::Contract { action } => contract::run(&config, action).await,
         Command::Source { action } => source::run(&config, action).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "hutong", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "hutong", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             Ok(Exit::Done)
         }
         Command::Version => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hutong_bus::Decoder;
 use hutong_bus::log::Reader;
-use hutong_core::{Change, Error, ErrorKind, Result, Step, Value, Verdict};
+use hutong_core::{Change, Error, ErrorKind, Op, Result, Step, Value, Verdict};
 use hutong_stores::keep::change_json;
 
 use super::arguments::{Output, Tap};
@@ -91,8 +91,10 @@ fn show(change: Change, permits: &mut [Box<dyn Step>], output: Output) -> bool {
     let mut shown = false;
     for permit in permits {
         match permit.apply(change.clone()) {
-            Verdict::Pass(change) => {
-                print(&change, output);
+            // I5: a delete of a row that was never there is executed and not told: it names somebody outside the grant.
+            Verdict::Pass(passed) if change.op == Op::Read && passed.op == Op::Delete => {}
+            Verdict::Pass(passed) => {
+                print(&passed, output);
                 shown = true;
             }
             Verdict::Drop { .. } => {}

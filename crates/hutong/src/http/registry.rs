@@ -77,7 +77,7 @@ mod tests {
 
         assert_eq!(get_schema_by_id(posted.id, &settings).await.unwrap().schema, supplied(A).schema);
         assert_eq!(get_schema_by_subject(&settings, &topic()).await.unwrap().id, posted.id);
-        assert_eq!(get_all_subjects(&settings).await.unwrap(), [subject.clone()]);
+        assert_eq!(get_all_subjects(&settings).await.unwrap(), std::slice::from_ref(&subject));
         assert_eq!(get_all_versions(&settings, subject.clone()).await.unwrap(), [1]);
         let bad = supplied(r#"{"name":"n","type":"int"}"#);
         assert!(!is_compatible_schema(&settings, subject.clone(), bad.clone()).await.unwrap());

@@ -125,11 +125,15 @@ impl Assembly {
         }
     }
 
-    /// Takes everything but the last row message; `None` when there is no change to be kept back.
+    /// Takes everything but the last change's row message; `None` when there is nothing but that.
     ///
     /// The batch reaches the place just before that message.
     pub(crate) fn split(&mut self, from: Position, behind: Behind) -> Option<Batch> {
-        let (era, lsn, index, _) = self.changes.last()?.position.as_wal()?;
+        let Some(last) = self.changes.last() else {
+            let to = self.rejected.last()?.position;
+            return Some(self.take(from, to, behind));
+        };
+        let (era, lsn, index, _) = last.position.as_wal()?;
         let to = Position::wal(era, lsn, index.checked_sub(1)?, u8::MAX);
         if to <= from {
             return None;

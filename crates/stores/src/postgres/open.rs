@@ -106,20 +106,21 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
             .hint("`hutong check --probe` says what to do about each"));
     }
 
-    let wanted: Vec<_> = tables.iter().filter(|t| t.suspended.is_none()).map(|t| t.name.clone()).collect();
-    // The publication is made before the slot: the server decodes with the catalog of the time of each change.
-    slot::publish(&control, &slot, &wanted, &kept).await?;
     let era = era(from);
     let at = from.position(PARTITION);
     let lsn = at.as_wal().map_or(0, |(_, lsn, ..)| lsn);
-    let state = prepare_slot(&control, &slot, from, lsn).await?;
-    slot::take_over(&control, &slot).await?;
-    let (mut client, system) = stream::connect(&config.url, &user, &database, &slot, lsn.max(state)).await?;
+    // Nothing is made on a system that is not the checkpoint's.
+    let (mut client, system) = stream::connect(&config.url, &user, &database, &slot, lsn).await?;
     same_system(&control, &slot, from, &system.system_id, system.timeline, lsn).await?;
     let noted = from.note("timeline").and_then(|noted| noted.parse::<u32>().ok());
     if let Some(noted) = noted.filter(|noted| *noted < system.timeline) {
         stream::same_history(&mut client, &slot, noted, system.timeline, lsn).await?;
     }
+    let wanted: Vec<_> = tables.iter().filter(|t| t.suspended.is_none()).map(|t| t.name.clone()).collect();
+    // The publication is made before the slot: the server decodes with the catalog of the time of each change.
+    slot::publish(&control, &slot, &wanted, &kept).await?;
+    let confirmed = prepare_slot(&control, &slot, from, lsn).await?;
+    slot::take_over(&control, &slot).await?;
     stream::start(&mut client, &slot).await?;
 
     notes.insert("system".into(), Some(system.system_id));
@@ -147,7 +148,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
         tables,
         era,
         at,
-        lsn: lsn.max(state),
+        lsn: lsn.max(confirmed),
         notes,
         barrier,
         reload,

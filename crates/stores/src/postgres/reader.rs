@@ -186,7 +186,7 @@ impl Reader {
             if self.client.shutdown().await.is_ok() {
                 slot::wait_free(&self.control, &self.slot).await?;
             }
-            Result::Ok(())
+            Ok::<(), Error>(())
         };
         if !matches!(timeout(CLOSE, ending).await, Ok(Ok(()))) {
             tracing::debug!(slot = %self.slot, "the slot is not free yet; its next owner takes it over");

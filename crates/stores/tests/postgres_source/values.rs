@@ -303,3 +303,50 @@ async fn unchanged_large_values_are_complete() {
     let update = c.batches.iter().flat_map(|b| &b.changes).find(|c| c.op == Op::Update).unwrap();
     assert!(update.after.as_ref().unwrap()[2].is_unknown());
 }
+
+#[tokio::test]
+async fn a_draft_gives_chinese_columns_wire_names() {
+    let database = Postgres::shared().await.unwrap();
+    let client = hutong_testkit::launch::connect(&database.url).await.unwrap();
+    let sql = r#"CREATE TABLE "人口" ("身份 号码" char(18) PRIMARY KEY, c2 int, "姓名" varchar(50) NOT NULL, pay money,
+        twice int GENERATED ALWAYS AS (c2 * 2) STORED, odd box[]);
+        COMMENT ON TABLE "人口" IS '人口基础信息'; COMMENT ON COLUMN "人口"."姓名" IS '登记的姓名'"#;
+    client.batch_execute(sql).await.unwrap();
+    let url = Secret::new(&database.url);
+
+    let mut contract = postgres::draft(&url, r#"public."人口""#).await.unwrap();
+
+    let names: Vec<_> = contract.fields.iter().map(|f| (f.name.as_str(), f.column())).collect();
+    assert_eq!(names, [("c1", "身份 号码"), ("c2", "c2"), ("c3", "姓名")]);
+    assert_eq!(contract.key, [0]);
+    assert_eq!((contract.title(), contract.fields[2].title()), ("人口基础信息", "登记的姓名"));
+    assert!(!contract.fields[2].nullable && contract.fields[1].nullable);
+    assert!(contract.doc.contains("pay, twice, odd"), "{}", contract.doc);
+    assert_eq!(Contract::parse(&contract.to_avsc()).unwrap(), contract);
+
+    let findings = postgres::compare(&url, "人口", &contract).await.unwrap();
+    assert!(findings.iter().all(|f| f.ok));
+    assert!(findings.iter().any(|f| f.what.contains("not sent") && f.what.contains("pay, twice, odd")), "I5");
+
+    // Each difference is named.
+    contract.fields[1].ty = Type::Date;
+    contract.fields[2].column = Some("曾用名".into());
+    contract.key = vec![1];
+    for (name, ty) in [("pay", Type::Text { length: None }), ("twice", Type::Int)] {
+        contract.fields.push(Field::new(name, ty));
+    }
+    let findings = postgres::compare(&url, "人口", &contract).await.unwrap();
+    let bad: Vec<_> = findings.iter().filter(|f| !f.ok).map(|f| f.what.as_str()).collect();
+    let told = [
+        "`c2` of public.人口 is int4",
+        "no column `曾用名`",
+        "`pay`",
+        "`twice`",
+        "non-deferrable key (c2)",
+        "replica identity",
+    ];
+    for (what, told) in bad.iter().zip(told) {
+        assert!(what.contains(told), "{what}");
+    }
+    assert_eq!(bad.len(), told.len(), "{bad:?}");
+}

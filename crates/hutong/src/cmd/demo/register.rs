@@ -101,7 +101,7 @@ impl Register {
     }
 
     fn phone(&mut self) -> String {
-        format!("199{:08}", self.random.random_range(0..99_999_999u32))
+        format!("100{:08}", self.random.random_range(0..99_999_999u32))
     }
 
     fn address(&mut self) -> (&'static str, String) {

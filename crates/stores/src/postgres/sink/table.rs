@@ -42,7 +42,9 @@ pub(super) async fn prepare(client: &mut Client, name: &TableName, contract: &Co
     let doing = || format!("prepare {} for {}", name.plain(), contract.stream);
     let failed = |e| error::of(e, doing);
     let tx = client.transaction().await.map_err(failed)?;
-    tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('hutong ' || $1, 0))", &[&name.to_string()])
+    // By schema and before anything is looked up: lanes of two tables may both find that their schema is missing,
+    // and IF NOT EXISTS alone does not keep them apart.
+    tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('hutong ' || $1, 0))", &[&name.schema])
         .await
         .map_err(failed)?;
     let table = match catalog::read(tx.client(), name).await? {
