@@ -44,8 +44,7 @@ pub(crate) fn python(script: &str, arguments: &[&str]) -> Command {
     let python = root().join("target/venv/bin/python");
     assert!(python.is_file(), "no Python in {}: run `make test`, which makes it", python.display());
     let mut command = Command::new(python);
-    // Its warnings are about its own libraries.
-    command.args(["-W", "ignore"]).arg(root().join("tests/python").join(script)).args(arguments);
+    command.arg(root().join("tests/python").join(script)).args(arguments);
     command
 }
 

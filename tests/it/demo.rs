@@ -12,7 +12,10 @@ fn assert_proved(out: &str) {
     assert!(last.starts_with("PROVED"), "{out}");
     for replica in ["renshe_population", "weijian_contacts", "weijian_births"] {
         let line = out.lines().find(|line| line.starts_with(&format!("{replica}: "))).unwrap_or_default();
-        assert!(line.ends_with("rows, 0 missing, 0 surplus") && !line.contains(": 0 rows"), "{replica}\n{out}");
+        assert!(
+            line.ends_with("rows, 0 missing, 0 surplus") && !line.contains(": 0 rows"),
+            "{replica}\n{out}"
+        );
     }
     assert!(!out.contains('\u{1b}'), "no colours in a pipe:\n{out}");
 }
@@ -23,7 +26,8 @@ fn proves_its_replicas_and_leaves_its_folder() {
     let folder = place.path().join("new").join("demo");
     let chosen = folder.to_str().unwrap();
 
-    let out = ended(hutong(place.path(), &["demo", "--seconds", "8", "--seed", "7", "--folder", chosen])).expect(0);
+    let out =
+        ended(hutong(place.path(), &["demo", "--seconds", "8", "--seed", "7", "--folder", chosen])).expect(0);
 
     assert_proved(&out);
     assert!(out.contains(chosen) && out.contains("seed 7"), "{out}");
@@ -59,7 +63,8 @@ async fn proves_its_replicas_over_kafka_and_a_registry() {
     let (brokers, url) = (kafka.bootstrap(), registry.url());
 
     let out =
-        ended(hutong(folder.path(), &["demo", "--seconds", "8", "--kafka", &brokers, "--registry", &url])).expect(0);
+        ended(hutong(folder.path(), &["demo", "--seconds", "8", "--kafka", &brokers, "--registry", &url]))
+            .expect(0);
 
     assert_proved(&out);
     assert!(out.contains(&brokers), "{out}");

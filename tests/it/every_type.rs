@@ -44,7 +44,8 @@ const fn column(
     Column { name, ty, values, sqlite, kept }
 }
 
-const TIME: &str = "to_char($, 'HH24:MI:SS') || CASE WHEN to_char($, 'US') = '000000' THEN '' ELSE to_char($, '.US') END";
+const TIME: &str =
+    "to_char($, 'HH24:MI:SS') || CASE WHEN to_char($, 'US') = '000000' THEN '' ELSE to_char($, '.US') END";
 const TIMESTAMP: &str = "to_char($, 'YYYY-MM-DD HH24:MI:SS') || CASE WHEN to_char($, 'US') = '000000' THEN '' ELSE to_char($, '.US') END";
 const TIMESTAMPTZ: &str = "to_char($, 'YYYY-MM-DD HH24:MI:SS') || CASE WHEN to_char($, 'US') = '000000' THEN '' ELSE to_char($, '.US') END || 'Z'";
 const TEXT: &str = "$::text";
@@ -70,10 +71,28 @@ pub(crate) const COLUMNS: &[Column] = &[
     column("i8", "bigint", &["-9223372036854775808", "9223372036854775807"], Kept::Text, TEXT),
     column("o", "oid", &["0", "4294967295"], Kept::Text, TEXT),
     column("f4", "real", &["0.1", "-Infinity", "3.4028235e38", "1e-45"], Kept::Real, "$::float8::text"),
-    column("f8", "double precision", &["0.1", "5e-324", "1.7976931348623157e308", "Infinity"], Kept::Real, TEXT),
+    column(
+        "f8",
+        "double precision",
+        &["0.1", "5e-324", "1.7976931348623157e308", "Infinity"],
+        Kept::Real,
+        TEXT,
+    ),
     column("money_like", "numeric(12,2)", &["-9999999999.99", "0.10", "0"], Kept::Text, TEXT),
-    column("n", "numeric", &["1.500", "123456789012345678901234567890.123456789", "-0.0000001", "1e30"], Kept::Text, TEXT),
-    column("n_tiny", "numeric(40,30)", &["0.000000000000000000000000000001", "-1234567890.5"], Kept::Text, TEXT),
+    column(
+        "n",
+        "numeric",
+        &["1.500", "123456789012345678901234567890.123456789", "-0.0000001", "1e30"],
+        Kept::Text,
+        TEXT,
+    ),
+    column(
+        "n_tiny",
+        "numeric(40,30)",
+        &["0.000000000000000000000000000001", "-1234567890.5"],
+        Kept::Text,
+        TEXT,
+    ),
     column("t", "text", &["", "人口基础信息", "a\tb\r\n\"'\\,{}", "𠀀🀄", "NULL", "\\N"], Kept::Text, TEXT),
     column("nm", "name", &["a_name", "名"], Kept::Text, TEXT),
     column("v", "varchar(6)", &["六个字的文本", " x ", ""], Kept::Text, TEXT),
@@ -81,13 +100,43 @@ pub(crate) const COLUMNS: &[Column] = &[
     column("by", "bytea", &["\\x", "\\x00ff5c27"], Kept::Text, TEXT),
     column("da", "date", &["0001-01-01", "9999-12-31", "1970-01-01", "2024-02-29"], Kept::Text, TEXT),
     column("ti", "time", &["00:00:00", "23:59:59.999999", "24:00:00", "12:00:00.5"], Kept::Text, TIME),
-    column("ts", "timestamp", &["0001-01-01 00:00:00", "9999-12-31 23:59:59.999999", "1969-12-31 23:59:59.9"], Kept::Text, TIMESTAMP),
-    column("tz", "timestamptz", &["0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00", "2026-01-01 08:00:00.000001+08"], Kept::Text, TIMESTAMPTZ),
+    column(
+        "ts",
+        "timestamp",
+        &["0001-01-01 00:00:00", "9999-12-31 23:59:59.999999", "1969-12-31 23:59:59.9"],
+        Kept::Text,
+        TIMESTAMP,
+    ),
+    column(
+        "tz",
+        "timestamptz",
+        &["0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00", "2026-01-01 08:00:00.000001+08"],
+        Kept::Text,
+        TIMESTAMPTZ,
+    ),
     column("ttz", "timetz", &["12:34:56.789+08", "00:00:00-15:59"], Kept::Text, TEXT),
-    column("iv", "interval", &["1 year 2 mons -3 days 04:05:06.789", "-1 day", "0", "178000000 years"], Kept::Text, TEXT),
-    column("js", "json", &["{\"b\": 1,  \"a\":[null, 1.50]}", "null", "\"文\"", "12345678901234567890.10"], Kept::Text, TEXT),
+    column(
+        "iv",
+        "interval",
+        &["1 year 2 mons -3 days 04:05:06.789", "-1 day", "0", "178000000 years"],
+        Kept::Text,
+        TEXT,
+    ),
+    column(
+        "js",
+        "json",
+        &["{\"b\": 1,  \"a\":[null, 1.50]}", "null", "\"文\"", "12345678901234567890.10"],
+        Kept::Text,
+        TEXT,
+    ),
     column("jb", "jsonb", &["{\"b\": 1, \"a\":[null, 1.50]}", "[]", "1e2"], Kept::Text, TEXT),
-    column("u", "uuid", &["00000000-0000-0000-0000-000000000000", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"], Kept::Text, TEXT),
+    column(
+        "u",
+        "uuid",
+        &["00000000-0000-0000-0000-000000000000", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"],
+        Kept::Text,
+        TEXT,
+    ),
     column("e", "state", &["正常", "死亡", "it's \"moved\", {away}"], Kept::Text, TEXT),
     column("dn", "amount", &["-499.999", "999.5"], Kept::Text, TEXT),
     column("dt", "label", &["标签", ""], Kept::Text, TEXT),
@@ -111,13 +160,23 @@ pub(crate) const COLUMNS: &[Column] = &[
     column("a_e", "state[]", &["{正常,NULL}"], Kept::Json, TEXTS),
     column("a_u", "uuid[]", &["{00000000-0000-0000-0000-000000000001}"], Kept::Json, TEXTS),
     column("a_da", "date[]", &["{0001-01-01,NULL,9999-12-31}"], Kept::Json, TEXTS),
-    column("a_tz", "timestamptz[]", &["{\"2026-01-01 08:00:00+08\",NULL}"], Kept::Json,
-        "(SELECT json_agg(to_char(i, 'YYYY-MM-DD HH24:MI:SS') || 'Z') FROM unnest($) i)::text"),
+    column(
+        "a_tz",
+        "timestamptz[]",
+        &["{\"2026-01-01 08:00:00+08\",NULL}"],
+        Kept::Json,
+        "(SELECT json_agg(to_char(i, 'YYYY-MM-DD HH24:MI:SS') || 'Z') FROM unnest($) i)::text",
+    ),
     column("a_iv", "interval[]", &["{\"1 day\",-00:00:01}"], Kept::Json, TEXTS),
-    column("a_by", "bytea[]", &["{\"\\\\x00ff\",NULL}"], Kept::Json,
-        "(SELECT json_agg(encode(i, 'hex')) FROM unnest($) i)::text"),
+    column(
+        "a_by",
+        "bytea[]",
+        &["{\"\\\\x00ff\",NULL}"],
+        Kept::Json,
+        "(SELECT json_agg(encode(i, 'hex')) FROM unnest($) i)::text",
+    ),
     column("a_js", "json[]", &["{\"{\\\"a\\\": 1}\"}"], Kept::Json, TEXTS),
-    column("a_ip", "inet[]", &["{10.0.0.1,NULL}"], Kept::Json, TEXTS),
+    column("a_ip", "inet[]", &["{10.0.0.1,NULL}"], Kept::Json, ITEMS),
 ];
 
 /// Returns the SQL that creates the table.
@@ -137,7 +196,8 @@ fn literal(column: &Column, n: usize) -> String {
 
 /// Returns the SQL that inserts a row with the n-th values.
 pub(crate) fn insert(id: usize, n: usize) -> String {
-    let values: String = COLUMNS.iter().enumerate().map(|(i, c)| format!(", {}", literal(c, n + i))).collect();
+    let values: String =
+        COLUMNS.iter().enumerate().map(|(i, c)| format!(", {}", literal(c, n + i))).collect();
     format!("INSERT INTO every_type VALUES ({id}{values}) ON CONFLICT DO NOTHING")
 }
 

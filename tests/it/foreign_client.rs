@@ -75,7 +75,8 @@ async fn rows(source: &Client) -> Rows {
 
 /// Reads a topic until it has told `count` changes; fails when there are more.
 async fn read(stream: &str, count: usize) -> Vec<Json> {
-    let (brokers, registry) = (Kafka::shared().await.unwrap().bootstrap(), Registry::shared().await.unwrap().url());
+    let (brokers, registry) =
+        (Kafka::shared().await.unwrap().bootstrap(), Registry::shared().await.unwrap().url());
     let topic = format!("strange.{stream}.v1");
     let out = ended(python("read_topic.py", &[&brokers, &registry, &topic, &count.to_string()])).expect(0);
     let records: Vec<Json> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -203,7 +204,11 @@ async fn i6_a_stranger_finds_debeziums_envelope_with_the_right_values() {
     assert_ordered(&plain);
     let told = |record: &Json| {
         let value = &record["value"];
-        (value["before"].clone(), value["after"].clone(), value["source"]["before"].as_str().unwrap().to_owned())
+        (
+            value["before"].clone(),
+            value["after"].clone(),
+            value["source"]["before"].as_str().unwrap().to_owned(),
+        )
     };
     let case = |op, number| one(&cases, op, "number", number);
     let full = || "full".to_owned();
@@ -219,7 +224,10 @@ async fn i6_a_stranger_finds_debeziums_envelope_with_the_right_values() {
     assert_eq!((&position(gone)[28..], &position(came)[28..]), ("00", "01"));
     // With the default identity, an old image is the key or nothing.
     assert_eq!(one(&plain, "u", "id", 1)["value"]["after"], json!({"id": 1, "name": null}));
-    assert_eq!(told(one(&plain, "d", "id", 2)), (json!({"id": 2, "name": null}), Json::Null, "key".to_owned()));
+    assert_eq!(
+        told(one(&plain, "d", "id", 2)),
+        (json!({"id": 2, "name": null}), Json::Null, "key".to_owned())
+    );
 
     let truncates: Vec<&Json> = plain.iter().filter(|r| r["value"]["op"] == "t").collect();
     let mut partitions: Vec<i64> = truncates.iter().map(|r| r["partition"].as_i64().unwrap()).collect();
@@ -240,7 +248,9 @@ fn assert_one_transaction(cases: &[Json], other: &Json) {
     let (first, all) = (&changes[0]["value"], changes.iter().map(|r| &r["value"]));
     let ids: Vec<&Json> = all.clone().map(|v| &v["transaction"]["id"]).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    assert!(all.clone().all(|v| v["source"]["txId"] == first["source"]["txId"] && v["source"]["lsn"].is_i64()));
+    assert!(
+        all.clone().all(|v| v["source"]["txId"] == first["source"]["txId"] && v["source"]["lsn"].is_i64())
+    );
     let last: Vec<bool> = all.map(|v| v["source"]["last"].as_bool().unwrap()).collect();
     assert_eq!(last, [false, false, false, false, false, true], "the last change ends the transaction");
 }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::cli::{self, Ended, ended, root};
 
 /// How long a condition may take to come true.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which bus an installation goes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,6 @@ pub(crate) enum Bus {
 /// A folder with a configuration.
 pub(crate) struct Installation {
     folder: TempDir,
-    /// The name of the bus, which prefixes what it shares with other tests.
-    name: String,
 }
 
 /// One run of the program; dropping it kills it, and shows its log when the test has failed.
@@ -53,7 +51,7 @@ impl Installation {
             }
         };
         let http = format!("\n[http]\naddress = \"127.0.0.1:{}\"\n", free_port());
-        let installation = Self { folder, name: name.to_owned() };
+        let installation = Self { folder };
         installation.write("hutong.toml", &format!("{bus}{http}\n{rest}"));
         installation
     }
@@ -76,7 +74,8 @@ impl Installation {
 
     /// Drafts the contract of a live table, with a configuration of its own, and lets everybody have it.
     pub(crate) fn draft_contract(&self, url: &str, table: &str, stream: &str) {
-        let config = format!("[bus.embedded]\nfolder = \"bus\"\n\n[store.office.postgres]\nurl = \"{url}\"\n");
+        let config =
+            format!("[bus.embedded]\nfolder = \"bus\"\n\n[store.office.postgres]\nurl = \"{url}\"\n");
         self.write("draft.toml", &config);
         let draft = self.ask(&["-c", "draft.toml", "contract", "draft", "office", table]).expect(0);
         let mut contract: Json = serde_json::from_str(&draft).unwrap();
@@ -101,6 +100,11 @@ impl Installation {
         Run { child: command.spawn().unwrap(), log }
     }
 
+    /// Says whether any run has logged a text.
+    pub(crate) fn logged(&self, text: &str) -> bool {
+        fs::read_to_string(self.path("hutong.log")).is_ok_and(|log| log.contains(text))
+    }
+
     /// Returns the lanes as `hutong status` tells them; `None` when nothing answers.
     pub(crate) fn lanes(&self) -> Option<Vec<Json>> {
         let answer = self.ask(&["status", "-o", "json"]);
@@ -114,7 +118,7 @@ impl Installation {
         let mut command = cli::hutong(self.folder.path(), &["tap", stream, "--from-start", "-o", "json"]);
         command.stdout(File::create(&out).unwrap()).stderr(File::create(self.path("tap.log")).unwrap());
         let tap = Run { child: command.spawn().unwrap(), log: self.path("tap.log") };
-        let changes = until(&format!("tap {stream} of {} has told enough", self.name), async || {
+        let changes = until(&format!("tap {stream} has told enough"), async || {
             let text = fs::read_to_string(&out).unwrap();
             // The last line may not be whole yet.
             let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
@@ -165,16 +169,21 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
-/// Asks until there is an answer.
-pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+/// Asks until there is an answer; panics when there is none in time.
+pub(crate) async fn until<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    answered(ask).await.unwrap_or_else(|| panic!("within {PATIENCE:?} not: {what}"))
+}
+
+/// Asks until there is an answer; `None` when there is none in time.
+pub(crate) async fn answered<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + PATIENCE;
-    loop {
+    while Instant::now() < deadline {
         if let Some(answer) = ask().await {
-            return answer;
+            return Some(answer);
         }
-        assert!(Instant::now() < deadline, "within {PATIENCE:?} not: {what}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    None
 }
 
 /// Returns the seed of what a test does by chance, printed so that a failure can be had again.

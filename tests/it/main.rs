@@ -3,11 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cli;
+mod command_line;
+mod connect;
+mod crash;
 mod demo;
 mod end_to_end;
 mod every_type;
+mod filters;
 mod foreign_client;
+mod grants;
 mod installation;
+mod refused_row;
 mod register;
 mod registries;
 mod replica;

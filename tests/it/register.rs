@@ -54,13 +54,18 @@ pub(crate) const MARRIAGE_COLUMNS: [&str; 7] =
 
 /// Creates the registers with `people` people, as many marriages, and a few rows of every type.
 pub(crate) async fn create(source: &Client, people: usize) {
-    source.batch_execute(PEOPLE).await.unwrap();
+    create_people(source, people).await;
     source.batch_execute(MARRIAGES).await.unwrap();
     source.batch_execute(&every_type::table()).await.unwrap();
-    source.batch_execute(&insert_people(0, people, 3)).await.unwrap();
     source.batch_execute(&insert_marriages("初", people)).await.unwrap();
     let rows: Vec<String> = (0..60).map(|n| every_type::insert(n, n)).collect();
     source.batch_execute(&rows.join(";")).await.unwrap();
+}
+
+/// Creates the register of people alone.
+pub(crate) async fn create_people(source: &Client, people: usize) {
+    source.batch_execute(PEOPLE).await.unwrap();
+    source.batch_execute(&insert_people(0, people, 3)).await.unwrap();
 }
 
 /// Inserts `count` people, every `step`-th number from `first` on.
@@ -118,7 +123,9 @@ fn statement(rng: &mut StdRng) -> String {
         0 | 1 => insert_people(n, few, 1),
         2 | 3 => {
             let state = ["正常", "死亡", "迁出", "注销", "失踪"][n % 5];
-            format!("UPDATE population_base SET rkzt = '{state}', swrq = CASE '{state}' WHEN '死亡' THEN date '2026-02-03' END WHERE {people}")
+            format!(
+                "UPDATE population_base SET rkzt = '{state}', swrq = CASE '{state}' WHEN '死亡' THEN date '2026-02-03' END WHERE {people}"
+            )
         }
         4 => format!("UPDATE population_base SET lxdh = '13900{:06}' WHERE {people}", n),
         5 => format!("UPDATE population_base SET secret_note = 'note {n}' WHERE {people}"),
@@ -128,7 +135,9 @@ fn statement(rng: &mut StdRng) -> String {
         ),
         8 => insert_marriages(&format!("续{}", n % 50), few),
         // The note is not told again: it must not get lost.
-        9 => format!(r#"UPDATE "民政"."婚姻登记" SET "金额" = "金额" + 0.01, "姓名" = NULL WHERE {marriages}"#),
+        9 => {
+            format!(r#"UPDATE "民政"."婚姻登记" SET "金额" = "金额" + 0.01, "姓名" = NULL WHERE {marriages}"#)
+        }
         10 => format!(r#"UPDATE "民政"."婚姻登记" SET "序号" = "序号" + 7 WHERE {marriages}"#),
         11 => format!(r#"DELETE FROM "民政"."婚姻登记" WHERE {marriages}"#),
         12 => format!("{}; {}", every_type::insert(id, n), every_type::update(rng.random_range(0..120), n)),

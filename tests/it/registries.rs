@@ -37,9 +37,10 @@ async fn drive_with_the_rust_client(url: &str) {
         SuppliedSchema::new(Some(format!("{topic}.R")), SchemaType::Avro, record.to_string())
     };
     let name = json!({"name": "xm", "type": "string"});
-    let born = json!({"name": "csrq", "type": ["null", {"type": "int", "logicalType": "date"}], "default": null});
+    let born =
+        json!({"name": "csrq", "type": ["null", {"type": "int", "logicalType": "date"}], "default": null});
     let count = json!({"name": "n", "type": "int"});
-    let (first, grown) = (schema(&[name.clone()]), schema(&[name.clone(), born]));
+    let (first, grown) = (schema(std::slice::from_ref(&name)), schema(&[name.clone(), born]));
 
     // An unknown subject is an error that no repetition cures.
     let unknown = get_schema_by_subject(&settings, &value()).await.unwrap_err();

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::every_type::Kept;
-use crate::installation::until;
+use crate::installation::answered;
 
 /// One row as texts.
 type Row = Vec<Option<String>>;
@@ -61,7 +61,8 @@ impl Projection {
     async fn held(&self, replica: &Replica<'_>) -> Option<Vec<Row>> {
         let rows = match replica {
             Replica::Postgres(client, table) => {
-                let list: Vec<String> = self.columns.iter().map(|c| format!("{}::text", quoted(&c.column))).collect();
+                let list: Vec<String> =
+                    self.columns.iter().map(|c| format!("{}::text", quoted(&c.column))).collect();
                 query(client, &format!("SELECT {} FROM {table}", list.join(", "))).await?
             }
             Replica::Sqlite(path, table) => self.sqlite(path, table).ok()?,
@@ -85,7 +86,9 @@ impl Projection {
         let spell = |(value, expected): (Option<String>, &Expected)| match expected.kept {
             Kept::Text => value,
             Kept::Real => value.map(|text| format!("{:?}", text.parse::<f64>().unwrap())),
-            Kept::Json => value.map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap().to_string()),
+            Kept::Json => {
+                value.map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap().to_string())
+            }
         };
         row.into_iter().zip(&self.columns).map(spell).collect()
     }
@@ -96,16 +99,21 @@ impl Projection {
     pub(crate) async fn reached(&self, source: &Client, replica: &Replica<'_>) -> usize {
         let wanted = self.wanted(source).await;
         let mut last = None;
-        let what = format!("a replica of {} is complete", self.from);
-        let search = until(&what, async || {
+        let search = answered(async || {
             last = self.held(replica).await;
             last.as_ref().is_some_and(|held| *held == wanted).then_some(wanted.len())
         });
-        if let Ok(count) = tokio::time::timeout(crate::installation::PATIENCE / 2, search).await {
+        if let Some(count) = search.await {
             return count;
         }
         let held = last.expect("the replica's table is there");
-        panic!("the replica of {} has {} rows of {}\n{}", self.from, held.len(), wanted.len(), self.tell(&wanted, &held));
+        panic!(
+            "the replica of {} has {} rows of {}\n{}",
+            self.from,
+            held.len(),
+            wanted.len(),
+            self.tell(&wanted, &held)
+        );
     }
 
     /// Tells the first rows that differ, and in what.
@@ -117,7 +125,9 @@ impl Projection {
             text.push_str(&format!("lacks {:?}", &row[..2]));
             // The columns that differ from the row that is there under the same first columns.
             if let Some(there) = surplus.iter().find(|there| there[0] == row[0]) {
-                for ((column, wanted), held) in self.columns.iter().zip(row).zip(*there).filter(|((_, a), b)| a != b) {
+                for ((column, wanted), held) in
+                    self.columns.iter().zip(row).zip(*there).filter(|((_, a), b)| a != b)
+                {
                     text.push_str(&format!("\n    {}: {held:?} instead of {wanted:?}", column.column));
                 }
             }
@@ -145,13 +155,18 @@ fn text(value: ValueRef<'_>) -> Option<String> {
         ValueRef::Integer(n) => Some(n.to_string()),
         ValueRef::Real(n) => Some(format!("{n:?}")),
         ValueRef::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
-        ValueRef::Blob(bytes) => Some(bytes.iter().fold("\\x".into(), |text, byte| format!("{text}{byte:02x}"))),
+        ValueRef::Blob(bytes) => {
+            Some(bytes.iter().fold("\\x".into(), |text, byte| format!("{text}{byte:02x}")))
+        }
     }
 }
 
 /// Returns the rows of a query as texts, in the spelling that the comparison needs.
 async fn query(client: &Client, sql: &str) -> Option<Vec<Row>> {
-    client.batch_execute("SET IntervalStyle = iso_8601; SET TimeZone = 'UTC'; SET extra_float_digits = 1").await.ok()?;
+    client
+        .batch_execute("SET IntervalStyle = iso_8601; SET TimeZone = 'UTC'; SET extra_float_digits = 1")
+        .await
+        .ok()?;
     let messages = match client.simple_query(sql).await {
         Ok(messages) => messages,
         // Not there yet.
@@ -159,7 +174,9 @@ async fn query(client: &Client, sql: &str) -> Option<Vec<Row>> {
         Err(error) => panic!("{sql}: {error:?}"),
     };
     let row = |message| match message {
-        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+        }
         _ => None,
     };
     Some(messages.into_iter().filter_map(row).collect())

@@ -23,6 +23,8 @@ BROKERS, REGISTRY, TOPIC, COUNT = sys.argv[1], sys.argv[2], sys.argv[3], int(sys
 PATIENCE_SECONDS = 60
 # What comes after the last record that is waited for comes soon.
 SILENCE_SECONDS = 1.0
+# A number without limit keeps all of its digits.
+decimal.getcontext().prec = 1000
 
 
 def plain(value):
@@ -78,8 +80,8 @@ def records():
 def java_partitions(keys, count):
     """Lets librdkafka's own partitioner choose, by writing the keys into a topic as wide."""
     topic = f"stranger-{uuid.uuid4()}"
-    for created in AdminClient({"bootstrap.servers": BROKERS}).create_topics([NewTopic(topic, count, 1)]).values():
-        created.result()
+    admin = AdminClient({"bootstrap.servers": BROKERS})
+    admin.create_topics([NewTopic(topic, count, 1)])[topic].result()
     producer = Producer({"bootstrap.servers": BROKERS, "partitioner": "murmur2_random"})
     chosen = {}
 

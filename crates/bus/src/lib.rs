@@ -19,6 +19,7 @@ pub mod log;
 pub mod partition;
 pub mod quarantine;
 pub mod registry;
+pub mod reset;
 pub mod topic_sink;
 pub mod topic_source;
 pub mod watermark;

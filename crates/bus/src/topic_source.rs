@@ -174,7 +174,7 @@ impl TopicSource {
             Delta { ranges: BTreeMap::from([(self.key.clone(), (self.at, to))]), notes: BTreeMap::new() };
         self.told_behind = self.end.saturating_sub(self.next);
         batch.behind =
-            Behind { count: Some(self.told_behind), complete_to_us: self.freshness.tell(self.next) };
+            Behind { count: Some(self.told_behind), bytes: None, complete_to_us: self.freshness.tell(self.next) };
         self.at = to;
         self.handed_out = Some(Instant::now());
         batch

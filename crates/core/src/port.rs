@@ -28,8 +28,10 @@ pub struct Batch {
 /// How far behind its origin a source is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Behind {
-    /// Changes (of a topic) or bytes (of a log) not yet read; `None` when the source cannot tell.
+    /// Changes not yet read; `None` when the source cannot tell.
     pub count: Option<u64>,
+    /// Bytes of the origin's log not yet read, where only bytes can be told.
+    pub bytes: Option<u64>,
     /// Everything that the origin had committed before this time (microseconds since 1970 UTC) is in this
     /// batch or in an earlier one. `None` when the source cannot tell yet.
     pub complete_to_us: Option<i64>,

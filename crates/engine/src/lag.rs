@@ -15,12 +15,15 @@ pub struct Standing {
     pub started_us: i64,
 }
 
+/// The shortest interval by which freshness is judged, microseconds: readers tell it no oftener.
+pub const SHORTEST_INTERVAL_US: i64 = 2_000_000;
+
 /// Returns the lag in seconds: 0 when the newest watermark is at most two intervals old and passed, else
 /// the age of the first change that is not passed, or of the last sign that everything was.
 ///
 /// Never negative and never NaN: a source clock ahead of ours counts as no lag.
 pub fn seconds(standing: &Standing, now_us: i64, interval_us: i64) -> f64 {
-    let fresh = standing.complete_to_us.is_some_and(|t| now_us.saturating_sub(t) <= 2 * interval_us);
+    let fresh = standing.complete_to_us.is_some_and(|t| now_us.saturating_sub(t) <= 2 * interval_us.max(SHORTEST_INTERVAL_US));
     if fresh && standing.waiting_us.is_none() && standing.count.unwrap_or(0) == 0 {
         return 0.0;
     }

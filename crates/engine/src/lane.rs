@@ -148,9 +148,10 @@ impl Lane {
             self.entry.reading(batch.changes.iter().map(|c| c.origin.committed_us).min());
             let newest_us = batch.changes.iter().map(|c| c.origin.committed_us).max();
             let batch = self.decide(batch);
-            *quarantined += batch.rejected.len() as u64;
-            if *quarantined > self.settings.quarantine_limit {
-                return Err(self.flooded(*quarantined, &batch));
+            // Counted only when they are committed: a commit that is tried again is no flood.
+            let would_be = *quarantined + batch.rejected.len() as u64;
+            if would_be > self.settings.quarantine_limit {
+                return Err(self.flooded(would_be, &batch));
             }
             for change in &batch.changes {
                 if !prepared.iter().any(|c| Arc::ptr_eq(c, &change.contract)) {
@@ -161,12 +162,13 @@ impl Lane {
             let started = Instant::now();
             let (refused, read) = self.commit_while_reading(&batch).await?;
             early = read;
-            *quarantined += refused;
+            *quarantined = would_be + refused;
             checkpoint.advance(&batch.delta)?;
+            backoff.reset();
+            // I3: counted before anything else can fail.
+            self.note(&batch, refused, newest_us, checkpoint, started.elapsed());
             // I1: only now may the origin forget.
             self.source.ack(checkpoint).await?;
-            backoff.reset();
-            self.note(&batch, refused, newest_us, checkpoint, started.elapsed());
         }
     }
 
@@ -235,8 +237,7 @@ impl Lane {
             quarantined,
             dropped: &batch.dropped,
             newest_us,
-            complete_to_us: batch.behind.complete_to_us,
-            count: batch.behind.count,
+            behind: batch.behind,
             checkpoint,
         };
         self.entry.passed(&passed, now_us());

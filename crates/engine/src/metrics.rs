@@ -29,6 +29,7 @@ struct Families {
     commit_seconds: HistogramVec,
     lag_seconds: GaugeVec,
     lag_changes: IntGaugeVec,
+    lag_bytes: IntGaugeVec,
     state: IntGaugeVec,
 }
 
@@ -59,6 +60,8 @@ impl Metrics {
         let retries = counter("retries_total", "Times that a lane had to open again.", &["pipeline"])?;
         let lag_changes =
             gauge("lag_changes", "Changes behind the origin, as far as known.", &["pipeline", "partition"])?;
+        let lag_bytes =
+            gauge("lag_bytes", "Bytes of the origin's log behind.", &["pipeline", "partition"])?;
         let state = gauge("lane_state", "1 for the state that the lane is in.", &["pipeline", "partition", "state"])?;
         let lag_seconds =
             GaugeVec::new(Opts::new("lag_seconds", "Seconds behind the origin."), &["pipeline", "partition"])?;
@@ -79,6 +82,7 @@ impl Metrics {
             commit_seconds,
             lag_seconds,
             lag_changes,
+            lag_bytes,
             state,
         };
         Ok(Self(Arc::new(families)))
@@ -122,8 +126,13 @@ impl Metrics {
             let partition = lane.lane.rsplit('.').next().unwrap_or("0");
             let labels = [lane.pipeline.as_str(), partition];
             self.0.lag_seconds.with_label_values(&labels).set(lane.lag_seconds);
-            let count = i64::try_from(lane.lag_changes.unwrap_or(0)).unwrap_or(i64::MAX);
-            self.0.lag_changes.with_label_values(&labels).set(count);
+            // What is not known is not shown: a zero would be taken for "none".
+            let known = [(&self.0.lag_changes, lane.lag_changes), (&self.0.lag_bytes, lane.lag_bytes)];
+            for (gauge, count) in known {
+                if let Some(count) = count {
+                    gauge.with_label_values(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+                }
+            }
             for state in State::ALL {
                 let labels = [lane.pipeline.as_str(), partition, state.name()];
                 self.0.state.with_label_values(&labels).set(i64::from(lane.state == state));

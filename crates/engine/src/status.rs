@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hutong_core::{Checkpoint, Class, Error, LaneId};
+use hutong_core::snapshot::Progress;
+use hutong_core::{Behind, Checkpoint, Class, Error, LaneId, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::lag::{self, Standing};
@@ -53,8 +54,12 @@ pub struct LaneStatus {
     pub since_us: i64,
     /// Seconds behind its origin.
     pub lag_seconds: f64,
-    /// Changes (or bytes of a log) behind its origin, when the source can tell.
+    /// Changes behind its origin, when the source can tell.
     pub lag_changes: Option<u64>,
+    /// Bytes of its origin's log behind, where only bytes can be told.
+    pub lag_bytes: Option<u64>,
+    /// Whether it has opened since the process started.
+    pub opened: bool,
     /// Changes committed since the process started.
     pub committed: u64,
     /// Changes a second over the last seconds.
@@ -69,8 +74,10 @@ pub struct LaneStatus {
     pub error: Option<String>,
     /// What a person must do about it.
     pub hint: Option<String>,
-    /// Where it stands.
-    pub checkpoint: Checkpoint,
+    /// Where it stands, by partition. The checkpoint's notes are not shown: a snapshot's holds a row's key.
+    pub positions: BTreeMap<String, Position>,
+    /// How far its snapshots have come.
+    pub snapshots: Vec<Progress>,
 }
 
 /// One lane's entry on the board. Cheap to clone.
@@ -80,6 +87,9 @@ pub struct Entry(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     id: LaneId,
+    interval_us: i64,
+    opened: bool,
+    bytes: Option<u64>,
     state: State,
     since_us: i64,
     standing: Standing,
@@ -134,6 +144,7 @@ impl Entry {
     /// Notes where the lane stands after it was opened.
     pub(crate) fn opened(&self, checkpoint: &Checkpoint) {
         let mut inner = self.lock();
+        inner.opened = true;
         inner.checkpoint = checkpoint.clone();
     }
 
@@ -152,9 +163,10 @@ impl Entry {
             *inner.dropped.entry((*rule).to_owned()).or_default() += count;
         }
         inner.standing.waiting_us = None;
-        inner.standing.count = passed.count;
+        inner.standing.count = passed.behind.count;
+        inner.bytes = passed.behind.bytes;
         inner.standing.passed_us = inner.standing.passed_us.max(passed.newest_us);
-        inner.standing.complete_to_us = inner.standing.complete_to_us.max(passed.complete_to_us);
+        inner.standing.complete_to_us = inner.standing.complete_to_us.max(passed.behind.complete_to_us);
         inner.checkpoint = passed.checkpoint.clone();
         inner.attempts = 0;
         inner.problem = None;
@@ -162,6 +174,12 @@ impl Entry {
             inner.state = State::Running;
             inner.since_us = now_us;
         }
+    }
+
+    /// Notes that the lane halted before it began, whatever the kind of the error.
+    pub fn halted(&self, error: &Error, now_us: i64) {
+        self.failed(error, 0, now_us);
+        self.state(State::Halted, now_us);
     }
 
     /// Notes an error, and what follows from it.
@@ -177,15 +195,17 @@ impl Entry {
     }
 
     /// Returns the lane as it is shown.
-    pub fn status(&self, now_us: i64, interval_us: i64) -> LaneStatus {
+    pub fn status(&self, now_us: i64) -> LaneStatus {
         let inner = self.lock();
         LaneStatus {
             lane: inner.id.to_string(),
             pipeline: inner.id.pipeline.to_string(),
             state: inner.state,
             since_us: inner.since_us,
-            lag_seconds: lag::seconds(&inner.standing, now_us, interval_us),
+            lag_seconds: lag::seconds(&inner.standing, now_us, inner.interval_us),
             lag_changes: inner.standing.count,
+            lag_bytes: inner.bytes,
+            opened: inner.opened,
             committed: inner.committed,
             rate: inner.window.rate(now_us),
             dropped: inner.dropped.clone(),
@@ -193,7 +213,8 @@ impl Entry {
             attempts: inner.attempts,
             error: inner.problem.as_ref().map(|(text, _)| text.clone()),
             hint: inner.problem.as_ref().and_then(|(_, hint)| hint.clone()),
-            checkpoint: inner.checkpoint.clone(),
+            positions: inner.checkpoint.positions.clone(),
+            snapshots: inner.checkpoint.snapshots(),
         }
     }
 }
@@ -205,8 +226,7 @@ pub(crate) struct Passed<'a> {
     pub(crate) quarantined: u64,
     pub(crate) dropped: &'a BTreeMap<&'static str, u64>,
     pub(crate) newest_us: Option<i64>,
-    pub(crate) complete_to_us: Option<i64>,
-    pub(crate) count: Option<u64>,
+    pub(crate) behind: Behind,
     pub(crate) checkpoint: &'a Checkpoint,
 }
 
@@ -220,10 +240,13 @@ impl Board {
         Self::default()
     }
 
-    /// Adds a lane.
-    pub fn add(&self, id: LaneId, now_us: i64) -> Entry {
+    /// Adds a lane. Its freshness is judged by `interval_us`, how often its capture says that it is complete.
+    pub fn add(&self, id: LaneId, interval_us: i64, now_us: i64) -> Entry {
         let entry = Entry(Arc::new(Mutex::new(Inner {
             id,
+            interval_us,
+            opened: false,
+            bytes: None,
             state: State::Opening,
             since_us: now_us,
             standing: Standing { started_us: now_us, ..Standing::default() },
@@ -240,9 +263,9 @@ impl Board {
     }
 
     /// Returns every lane as it is shown, by name.
-    pub fn status(&self, now_us: i64, interval_us: i64) -> Vec<LaneStatus> {
+    pub fn status(&self, now_us: i64) -> Vec<LaneStatus> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut lanes: Vec<_> = entries.iter().map(|e| e.status(now_us, interval_us)).collect();
+        let mut lanes: Vec<_> = entries.iter().map(|e| e.status(now_us)).collect();
         lanes.sort_by(|a, b| a.lane.cmp(&b.lane));
         lanes
     }

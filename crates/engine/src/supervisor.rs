@@ -11,7 +11,7 @@ use tracing::{debug, error, warn};
 /// What the end of a task with an error means for the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnError {
-    /// The others go on; the error is logged.
+    /// The others go on; the task tells its own error.
     Continue,
     /// Everything stops.
     StopAll,
@@ -77,8 +77,10 @@ impl Supervisor {
                 None => break,
                 Some(Ok((name, _, Ok(())))) => debug!(task = %name, "ended"),
                 Some(Ok((name, on_error, Err(problem)))) => {
-                    error!(task = %name, error = %problem, "task failed");
+                    // A task that lets the others go on has told its own error.
+                    debug!(task = %name, error = %problem, "ended with an error");
                     if on_error == OnError::StopAll {
+                        error!(task = %name, error = %problem, "task failed: everything stops");
                         self.token.cancel();
                         first.get_or_insert(problem);
                     }

@@ -32,7 +32,7 @@ fn lane(world: &Shared, board: &Board, steps: Vec<Box<dyn Step>>, quarantine_lim
         sink: world.sink(),
         steps,
         settings: Settings { quarantine_limit, ends_us: None },
-        entry: board.add(id.clone(), now_us()),
+        entry: board.add(id.clone(), 1, now_us()),
         metrics: Metrics::new().unwrap(),
         id,
     }
@@ -100,7 +100,7 @@ impl Step for EveryThird {
 fn i3_every_change_is_committed_counted_or_set_aside() {
     let (world, board) = (filled(30, 4), Board::new());
     in_paused_time(lane(&world, &board, vec![Box::new(EveryThird)], 100).run(CancellationToken::new())).unwrap();
-    let status = board.status(now_us(), 1).remove(0);
+    let status = board.status(now_us()).remove(0);
     assert_eq!((status.committed, status.quarantined, status.dropped["filtered"]), (10, 10, 10));
     assert_eq!(world.lock().rejected, 10);
     assert_eq!(status.state, State::Stopped);
@@ -113,7 +113,15 @@ fn a_flood_of_rejects_halts_before_it_is_written() {
         .unwrap_err();
     assert!(error.to_string().contains("10 changes were quarantined, the limit is 9"), "{error}");
     assert_eq!(world.lock().rejected, 0);
-    assert_eq!(board.status(now_us(), 1)[0].state, State::Halted);
+    assert_eq!(board.status(now_us())[0].state, State::Halted);
+}
+
+#[test]
+fn a_commit_that_is_tried_again_is_no_flood() {
+    let (world, board) = (filled(30, 30), Board::new());
+    world.lock().faults = vec![Fault::Refuse; 20].into();
+    in_paused_time(lane(&world, &board, vec![Box::new(EveryThird)], 10).run(CancellationToken::new())).unwrap();
+    assert_eq!(world.lock().rejected, 10);
 }
 
 #[test]
@@ -145,7 +153,7 @@ fn an_outage_is_waited_out_and_shown() {
         let run = lane(&world, &board, Vec::new(), 0).run(token.clone());
         tokio::pin!(run);
         assert!(tokio::time::timeout(Duration::from_secs(60), &mut run).await.is_err(), "it goes on trying");
-        let status = board.status(now_us(), 1).remove(0);
+        let status = board.status(now_us()).remove(0);
         assert_eq!(status.state, State::Retrying);
         assert!(status.error.unwrap().contains("refused"));
         token.cancel();

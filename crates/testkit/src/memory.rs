@@ -125,7 +125,7 @@ impl Source for MemorySource {
         let delta = Delta::range(PARTITION, self.at, last);
         self.at = last;
         let count = world.log.range(last.as_offset().unwrap_or(0) + 1..).count() as u64;
-        Ok(Some(Batch { changes, delta, behind: Behind { count: Some(count), complete_to_us: None }, ..Batch::default() }))
+        Ok(Some(Batch { changes, delta, behind: Behind { count: Some(count), ..Behind::default() }, ..Batch::default() }))
     }
 
     async fn ack(&mut self, upto: &Checkpoint) -> Result<()> {

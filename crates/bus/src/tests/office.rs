@@ -106,7 +106,7 @@ pub(super) fn batch(from: u64, to: u64, changes: Vec<Change>, complete_to_us: i6
     Batch {
         changes,
         delta: Delta::range("wal", place(from), place(to)),
-        behind: Behind { count: Some(0), complete_to_us: Some(complete_to_us) },
+        behind: Behind { count: Some(0), bytes: None, complete_to_us: Some(complete_to_us) },
         ..Batch::default()
     }
 }

@@ -6,23 +6,27 @@ use hutong_core::contract::{Difference, diff};
 use hutong_core::{Contract, Error, ErrorKind, Result, ResultExt};
 
 use super::{arguments, check};
-use crate::config::Plan;
+use crate::config::{self, Plan};
 use crate::exit::Exit;
 use crate::wire;
 
-pub(super) async fn run(config: &Path, action: arguments::Contract) -> Result<Exit> {
+pub(super) async fn run(config_path: &Path, action: arguments::Contract) -> Result<Exit> {
     match action {
         arguments::Contract::Draft { store, table } => {
-            let plan = check::load(config)?;
-            let store = plan.stores.get(&store).ok_or_else(|| {
-                let known: Vec<&str> = plan.stores.keys().map(String::as_str).collect();
+            let stores = config::stores(config_path).map_err(|report| {
+                eprint!("{report}");
+                let doing = format!("read the stores of {}", config_path.display());
+                Error::new(ErrorKind::Config, doing, "it names none, or they have problems")
+            })?;
+            let store = stores.get(&store).ok_or_else(|| {
+                let known: Vec<&str> = stores.keys().map(String::as_str).collect();
                 Error::new(ErrorKind::Config, format!("find store {store}"), "the configuration has no such store")
                     .hint(format!("the stores are: {}", known.join(", ")))
             })?;
             print!("{}", wire::draft(store, &table).await?.to_avsc());
             Ok(Exit::Done)
         }
-        arguments::Contract::Check { stream } => against_world(&check::load(config)?, stream.as_deref()).await,
+        arguments::Contract::Check { stream } => against_world(&check::load(config_path)?, stream.as_deref()).await,
         arguments::Contract::Diff { old, new } => {
             let (old, new) = (read(&old)?, read(&new)?);
             let differences = diff(&old, &new);
@@ -52,7 +56,9 @@ fn print(differences: &[Difference]) {
 /// Compares each stream's contract with its table and with what is registered, and names who would break.
 async fn against_world(plan: &Plan, only: Option<&str>) -> Result<Exit> {
     if let Some(name) = only.filter(|name| !plan.streams.contains_key(*name)) {
-        return Err(Error::new(ErrorKind::Config, format!("check {name}"), "there is no such stream"));
+        let known: Vec<&str> = plan.streams.keys().map(String::as_str).collect();
+        return Err(Error::new(ErrorKind::Config, format!("check {name}"), "there is no such stream")
+            .hint(format!("the streams are: {}", known.join(", "))));
     }
     let mut fit = true;
     for capture in &plan.captures {

@@ -11,7 +11,7 @@ use super::table;
 
 /// Returns one line for each snapshot of the lane that goes on.
 pub(super) fn lines(lane: &LaneStatus) -> Vec<String> {
-    let running = lane.checkpoint.snapshots().into_iter().filter(|progress| !progress.done);
+    let running = lane.snapshots.iter().filter(|progress| !progress.done);
     running
         .map(|progress| {
             let mut line = format!("snapshot of {}: {}", progress.table, table::thousands(progress.rows));
@@ -31,7 +31,7 @@ pub(super) fn lines(lane: &LaneStatus) -> Vec<String> {
 }
 
 /// Tells the progress of snapshots until it is asked to stop: in place on a terminal, lines in a pipe.
-pub(super) async fn tell(board: Board, interval_us: i64, token: CancellationToken) -> Result<()> {
+pub(super) async fn tell(board: Board, token: CancellationToken) -> Result<()> {
     let terminal = std::io::stdout().is_terminal();
     let mut tick = tokio::time::interval(Duration::from_secs(if terminal { 1 } else { 10 }));
     // The first tick comes at once, when there is nothing to tell yet.
@@ -42,7 +42,7 @@ pub(super) async fn tell(board: Board, interval_us: i64, token: CancellationToke
             _ = tick.tick() => {}
             () = token.cancelled() => return Ok(()),
         }
-        let lines: Vec<String> = board.status(now_us(), interval_us).iter().flat_map(lines).collect();
+        let lines: Vec<String> = board.status(now_us()).iter().flat_map(lines).collect();
         let mut out = std::io::stdout().lock();
         // A closed pipe is no reason to stop a pipeline.
         let told = match (terminal, lines.is_empty()) {

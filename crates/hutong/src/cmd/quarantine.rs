@@ -36,7 +36,9 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
         }
         Quarantine::Replay { pipeline, ids } => {
             let subscription = subscription(&plan, &pipeline)?;
-            let ids = if ids.is_empty() { waiting(subscription).await? } else { ids };
+            let known = waiting(subscription).await?;
+            let ids = if ids.is_empty() { known.clone() } else { ids };
+            only_own(&ids, &known, &pipeline)?;
             let mut refused = 0;
             for id in ids {
                 match items::replay(&subscription.store, id).await {
@@ -51,6 +53,7 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
         }
         Quarantine::Discard { pipeline, ids } => {
             let subscription = subscription(&plan, &pipeline)?;
+            only_own(&ids, &waiting(subscription).await?, &pipeline)?;
             for id in ids {
                 if !items::discard(&subscription.store, id).await? {
                     return Err(no_item(id, &pipeline));
@@ -102,6 +105,14 @@ async fn items_of(plan: &Plan, pipeline: Pipeline<'_>) -> Result<Vec<Item>> {
 async fn waiting(subscription: &SubscriptionPlan) -> Result<Vec<i64>> {
     let items = items::of_subscription(subscription).await?;
     Ok(items.into_iter().filter(|item| item.state == "waiting").map(|item| item.id).collect())
+}
+
+/// A store holds the items of several subscriptions: only those of the one that was named may be touched.
+fn only_own(ids: &[i64], known: &[i64], pipeline: &str) -> Result<()> {
+    match ids.iter().find(|id| !known.contains(id)) {
+        Some(id) => Err(no_item(*id, pipeline)),
+        None => Ok(()),
+    }
 }
 
 fn no_item(id: i64, pipeline: &str) -> Error {

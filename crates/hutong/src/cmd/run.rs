@@ -23,7 +23,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     let (board, metrics) = (Board::new(), Metrics::new()?);
     let mut supervisor = Supervisor::new();
     let wire = Wire::connect(&plan, board.clone(), metrics.clone())?;
-    let watched = http::status::Watched { board: board.clone(), metrics, interval_us: interval_us(&plan) };
+    let watched = http::status::Watched { board: board.clone(), metrics };
     let address = http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
     info!(%address, "metrics and status");
     if let Some(address) = wire.serve_registry(&mut supervisor).await? {
@@ -31,15 +31,20 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     }
     let named = |pipeline: String| options.only.is_empty() || options.only.contains(&pipeline);
     for capture in plan.captures.iter().filter(|c| named(c.pipeline().to_string())) {
-        let lane = wire.capture(capture)?;
-        supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
-    }
-    for subscription in plan.subscriptions.iter().filter(|s| named(s.pipeline().to_string())) {
-        for lane in wire.replicate(subscription)? {
-            supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
+        match wire.capture(capture) {
+            Ok(lane) => supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token())),
+            Err(problem) => wire.cannot_run(capture.pipeline(), &problem),
         }
     }
-    supervisor.spawn("progress", OnError::Continue, progress::tell(board, interval_us(&plan), supervisor.token()));
+    for subscription in plan.subscriptions.iter().filter(|s| named(s.pipeline().to_string())) {
+        match wire.replicate(subscription) {
+            Ok(lanes) => lanes.into_iter().for_each(|lane| {
+                supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
+            }),
+            Err(problem) => wire.cannot_run(subscription.pipeline(), &problem),
+        }
+    }
+    supervisor.spawn("progress", OnError::Continue, progress::tell(board, supervisor.token()));
     stop_on_signal(&mut supervisor)?;
     supervisor.wait(GRACE).await?;
     info!("stopped");
@@ -58,12 +63,6 @@ fn only_known(plan: &Plan, only: &[String]) -> Result<()> {
             .hint(format!("the pipelines are {}", known.join(", ")))),
         None => Ok(()),
     }
-}
-
-/// Returns the longest watermark interval of the captures, microseconds: freshness is judged by it.
-pub(super) fn interval_us(plan: &Plan) -> i64 {
-    let longest = plan.captures.iter().map(|c| c.watermark_interval).max().unwrap_or(Duration::from_secs(5));
-    i64::try_from(longest.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// I7: SIGTERM and Ctrl-C drain: what is being committed is finished, nothing new begins.

@@ -42,6 +42,15 @@ async fn ask(plan: &Plan) -> Result<Status> {
     answer.json().await.or_kind(ErrorKind::Unavailable, doing)
 }
 
+/// Returns how far behind a lane is, in what its source can tell.
+fn behind(lane: &LaneStatus) -> String {
+    match (lane.lag_changes, lane.lag_bytes) {
+        (Some(changes), _) => table::thousands(changes),
+        (None, Some(bytes)) => format!("{} KiB", table::thousands(bytes.div_ceil(1024))),
+        (None, None) => "?".into(),
+    }
+}
+
 fn print(status: &Status) {
     let colours = std::io::stdout().is_terminal();
     let head = ["lane", "state", "lag", "behind", "per second", "applied", "kept back", "quarantined"];
@@ -51,7 +60,7 @@ fn print(status: &Status) {
             lane.lane.clone(),
             lane.state.name().to_owned(),
             table::seconds(lane.lag_seconds),
-            lane.lag_changes.map_or_else(|| "?".into(), table::thousands),
+            behind(lane),
             format!("{:.0}", lane.rate),
             table::thousands(lane.committed),
             table::thousands(lane.dropped.values().sum()),

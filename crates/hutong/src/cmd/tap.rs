@@ -129,7 +129,10 @@ fn plain(value: &Value) -> String {
         Value::Float(n) => n.to_string(),
         Value::Double(n) => n.to_string(),
         Value::Decimal(n) => n.to_plain_string(),
-        Value::Text(text) => text.to_string(),
+        // A value from outside may hold what a terminal obeys.
+        Value::Text(text) => {
+            text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
+        }
         Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
         Value::Date(days) => {
             let day = jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().try_days(*days).unwrap_or_default());

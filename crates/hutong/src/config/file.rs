@@ -23,7 +23,6 @@ pub(super) type Number = Spanned<i64>;
 pub(super) struct Bus {
     pub(super) name: Option<Text>,
     pub(super) timezone: Option<Text>,
-    pub(super) history_days: Option<Number>,
     pub(super) partitions: Option<Number>,
     pub(super) kafka: Option<Spanned<Kafka>>,
     pub(super) embedded: Option<Spanned<Embedded>>,

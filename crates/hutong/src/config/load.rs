@@ -1,6 +1,8 @@
 //! From a path to a plan: reads the files and the contracts that they name, nothing else.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hutong_core::Contract;
 use hutong_core::problem::Problem as Unreadable;
@@ -9,7 +11,7 @@ use jiff::Timestamp;
 use super::check::{self, Contracts};
 use super::document::Document;
 use super::place::SourceText;
-use super::plan::Plan;
+use super::plan::{Plan, StorePlan};
 use super::problem::{Level, Problem, Report};
 use super::read;
 
@@ -52,6 +54,17 @@ pub fn load_at(path: &Path, now: Timestamp) -> Result<Loaded, Report> {
         Some(plan) if !report.stops() => Ok(Loaded { plan, warnings: report }),
         _ => Err(report),
     }
+}
+
+/// Reads only the stores of a configuration, whatever the rest of it is: a contract is drafted before the streams
+/// that name it can be whole.
+pub fn stores(path: &Path) -> Result<BTreeMap<String, Arc<StorePlan>>, Report> {
+    let (files, mut problems) = files(path);
+    let count = files.len();
+    let (document, _) = read::read(files);
+    let (stores, wrong) = check::stores(&document);
+    problems.extend(wrong);
+    if stores.is_empty() || !problems.is_empty() { Err(Report::new(problems, count)) } else { Ok(stores) }
 }
 
 fn files(path: &Path) -> (Vec<SourceText>, Vec<Problem>) {

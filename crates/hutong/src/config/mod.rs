@@ -14,7 +14,7 @@ mod problem;
 mod read;
 mod secret;
 
-pub use load::{DEFAULT_PATH, Loaded, load, load_at};
+pub use load::{DEFAULT_PATH, Loaded, load, load_at, stores};
 pub use plan::Plan;
 pub use problem::{Level, Problem, Report};
 pub use secret::SecretSource;

@@ -46,8 +46,6 @@ pub struct BusPlan {
     pub name: String,
     /// The zone in which an `until` ends.
     pub zone: TimeZone,
-    /// How long changes are kept before the base may move on.
-    pub history: Duration,
     /// What carries the topics.
     pub system: BusSystem,
 }

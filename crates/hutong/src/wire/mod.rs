@@ -9,31 +9,35 @@ mod store;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hutong_bus::log::checkpoint_topic;
 use hutong_bus::{Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceConfig, TopicStream};
 use hutong_core::grant::{Permit, end_us};
 use hutong_core::quality::Quality;
-use hutong_core::{Error, ErrorKind, LaneId, Result, Step};
+use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result, Step};
 use hutong_engine::{Board, Lane, Metrics, Settings, Supervisor, status::now_us};
+use tracing::error;
 
 pub use self::bus::Bus;
 pub use self::store::{Department, compare, draft, install, remove};
 use crate::config::Plan;
-use crate::config::plan::{CapturePlan, SubscriptionPlan};
+use crate::config::plan::{CapturePlan, StorePlan, SubscriptionPlan};
 use crate::http;
 
 /// One process's connections: the bus and the stores, shared by its lanes.
 pub struct Wire {
     bus: Bus,
     bus_name: String,
-    stores: HashMap<String, Department>,
+    /// Made when the first of its lanes is: whoever runs one half holds no secret of the other.
+    stores: Mutex<HashMap<String, Arc<Department>>>,
     quarantine_limit: u64,
     board: Board,
     metrics: Metrics,
     registry_address: Option<SocketAddr>,
-    captures: HashMap<String, String>,
+    /// Stream to its capture and how often that says that it is complete.
+    captures: HashMap<String, (String, Duration)>,
     zone: jiff::tz::TimeZone,
 }
 
@@ -41,12 +45,14 @@ impl Wire {
     /// Opens the bus; a store is touched only when one of its lanes opens.
     pub fn connect(plan: &Plan, board: Board, metrics: Metrics) -> Result<Self> {
         let (bus, registry_address) = Bus::open(&plan.bus)?;
-        let stores = plan.stores.values().map(|s| Ok((s.name.clone(), Department::new(s)?)));
-        let captures = plan.streams.values().filter_map(|s| Some((s.name.clone(), s.capture.clone()?)));
+        let captures = plan.captures.iter().flat_map(|capture| {
+            let told = (capture.name.clone(), capture.watermark_interval);
+            capture.tables.iter().map(move |(_, stream)| (stream.name.clone(), told.clone()))
+        });
         Ok(Self {
             bus,
             bus_name: plan.bus.name.clone(),
-            stores: stores.collect::<Result<_>>()?,
+            stores: Mutex::default(),
             quarantine_limit: plan.limits.quarantine,
             board,
             metrics,
@@ -80,13 +86,13 @@ impl Wire {
         });
         let config = TopicSinkConfig { streams: streams.collect(), bus: self.bus_name.clone() };
         let sink = TopicSink::new(Arc::clone(self.bus.log()), Arc::clone(self.bus.registry()), config);
-        let source = self.store(&capture.store.name)?.source(capture)?;
+        let source = self.store(&capture.store)?.source(capture)?;
         Ok(Lane {
             source,
             steps: vec![Box::new(Quality::new())],
             sink: Box::new(sink),
             settings: Settings { quarantine_limit: self.quarantine_limit, ends_us: None },
-            entry: self.board.add(id.clone(), now_us()),
+            entry: self.board.add(id.clone(), us(capture.watermark_interval), now_us()),
             metrics: self.metrics.clone(),
             id,
         })
@@ -102,23 +108,24 @@ impl Wire {
         let permit = permit(subscription)?;
         let stream = &subscription.stream;
         let capture = self.captures.get(&stream.name);
+        let interval = capture.map_or(Duration::from_secs(5), |(_, interval)| *interval);
         let config = TopicSourceConfig {
             topic: stream.topic(),
             partition,
             contract: Arc::clone(&stream.contract),
-            checkpoint_topic: capture.map(|name| {
+            checkpoint_topic: capture.map(|(name, _)| {
                 checkpoint_topic(&self.bus_name, &hutong_core::PipelineId::new(hutong_core::Kind::Capture, name))
             }),
             pipeline: Some(id.pipeline.clone()),
             foreign_before_full: false,
-            limits: Limits::default(),
+            limits: Limits { watermark_interval: interval, ..Limits::default() },
         };
         let source = TopicSource::new(Arc::clone(self.bus.log()), Arc::clone(self.bus.registry()), config);
-        let sink = self.store(&subscription.store.name)?.sink(
-            id.clone(),
-            &subscription.table,
-            subscription.grant()?.digest(),
-        )?;
+        // A new generation of the topic, or another number of partitions, is other rows in other lanes: like
+        // another grant, it fills the replica anew.
+        let grant = format!("{} {} {}", subscription.grant()?.digest(), stream.topic(), stream.partitions);
+        let store = self.store(&subscription.store)?;
+        let sink = store.sink(id.clone(), &subscription.table, grant, self.quarantine_limit)?;
         let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
         Ok(Lane {
             source: Box::new(source),
@@ -128,17 +135,32 @@ impl Wire {
                 quarantine_limit: self.quarantine_limit,
                 ends_us: subscription.until.and_then(|until| end_us(until, &self.zone)),
             },
-            entry: self.board.add(id.clone(), now_us()),
+            entry: self.board.add(id.clone(), us(interval), now_us()),
             metrics: self.metrics.clone(),
             id,
         })
     }
 
-    fn store(&self, name: &str) -> Result<&Department> {
-        self.stores
-            .get(name)
-            .ok_or_else(|| Error::new(ErrorKind::Broken, format!("use store {name}"), "the plan does not hold it"))
+    /// Shows a pipeline whose lanes could not even be made: the others go on.
+    pub fn cannot_run(&self, pipeline: PipelineId, problem: &Error) {
+        let hint = problem.hint.as_deref().unwrap_or("");
+        error!(%pipeline, error = %problem, hint, "halted");
+        self.board.add(LaneId::new(pipeline, 0), 0, now_us()).halted(problem, now_us());
     }
+
+    fn store(&self, plan: &StorePlan) -> Result<Arc<Department>> {
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = stores.get(&plan.name) {
+            return Ok(Arc::clone(store));
+        }
+        let store = Arc::new(Department::new(plan)?);
+        stores.insert(plan.name.clone(), Arc::clone(&store));
+        Ok(store)
+    }
+}
+
+fn us(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Returns the step that lets through just what a subscription is granted (I5).

@@ -61,10 +61,17 @@ impl Department {
     }
 
     /// Makes the sink of one lane.
-    pub fn sink(&self, lane: LaneId, table: &str, grant: String) -> Result<Box<dyn Sink>> {
+    pub fn sink(
+        &self,
+        lane: LaneId,
+        table: &str,
+        grant: String,
+        quarantine_limit: u64,
+    ) -> Result<Box<dyn Sink>> {
         Ok(match self {
             Self::Postgres { pool, .. } => {
-                let config = postgres::sink::SinkConfig::shared(pool.clone(), table, grant)?;
+                let mut config = postgres::sink::SinkConfig::shared(pool.clone(), table, grant)?;
+                config.quarantine_limit = quarantine_limit;
                 Box::new(postgres::sink::Sink::new(config))
             }
             Self::Sqlite { store, .. } => {

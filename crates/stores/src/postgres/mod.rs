@@ -1,6 +1,7 @@
 //! PostgreSQL 14 and later: the adapters between a department's PostgreSQL database and the ports.
 
 mod advance;
+mod anew;
 mod arrival;
 mod assembly;
 mod captured;
@@ -26,6 +27,7 @@ mod stream;
 mod text;
 mod visibility;
 
+pub use anew::anew;
 pub use draft::draft;
 pub use probe::{compare, probe, version};
 pub use slot::remove;

@@ -100,7 +100,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
             progress,
         });
     }
-    if from.is_empty() && !tables.is_empty() && tables.iter().all(|table| table.suspended.is_some()) {
+    if from.position(PARTITION).is_start() && !tables.is_empty() && tables.iter().all(|table| table.suspended.is_some()) {
         let why = tables.iter().filter_map(|t| t.suspended.as_deref()).collect::<Vec<_>>().join("; ");
         return Err(Error::new(ErrorKind::SchemaConflict, format!("capture {}", config.capture), why)
             .hint("`hutong check --probe` says what to do about each"));
@@ -174,15 +174,16 @@ async fn draw_xid(control: &Client) -> Result<u64> {
     Ok(row.get::<_, i64>(0) as u64)
 }
 
-fn era(from: &Checkpoint) -> u16 {
+/// Returns the era of the positions to come.
+pub(crate) fn era(from: &Checkpoint) -> u16 {
     let noted = from.note("era").and_then(|era| era.parse().ok());
     noted.or(from.position(PARTITION).as_wal().map(|(era, ..)| era)).unwrap_or(0)
 }
 
-/// Creates the slot for an empty checkpoint, or checks that it still holds what the checkpoint needs.
+/// Creates the slot for a checkpoint without a position, or checks that it still holds what the checkpoint needs.
 /// Returns the place that the slot has confirmed.
 async fn prepare_slot(control: &Client, slot: &str, from: &Checkpoint, lsn: u64) -> Result<u64> {
-    if from.is_empty() {
+    if from.position(PARTITION).is_start() {
         // What an earlier attempt has left would only repeat changes that the snapshot holds anyway.
         slot::drop_slot(control, slot).await?;
     }

@@ -43,7 +43,7 @@ async fn look(config: &SourceConfig, findings: &mut Vec<Finding>) -> Result<()> 
         None => Finding::good(format!("the slot {slot} does not exist yet; it is made when the capture opens")),
         Some(state) if state.lost => Finding::bad(
             format!("the server has invalidated the slot {slot}"),
-            "changes are lost: `hutong source remove`, then start with an empty checkpoint for a new snapshot",
+            format!("changes are lost: `hutong source reset {} --reason …` accepts it and takes a new base", config.capture),
         ),
         Some(state) if state.plugin != "pgoutput" => Finding::bad(
             format!("the slot {slot} has the plugin {}", state.plugin),

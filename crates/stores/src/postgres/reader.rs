@@ -274,7 +274,8 @@ impl Reader {
 
     fn behind(&self) -> Behind {
         Behind {
-            count: (self.log_end > 0).then(|| self.log_end.saturating_sub(self.reached)),
+            count: None,
+            bytes: (self.log_end > 0).then(|| self.log_end.saturating_sub(self.reached)),
             complete_to_us: self.complete_to_us,
         }
     }

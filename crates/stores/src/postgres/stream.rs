@@ -101,10 +101,11 @@ pub(crate) fn failed(error: pgwire_replication::PgWireError, slot: &str) -> Erro
 
 /// Makes the error of a position that the server no longer holds.
 pub(crate) fn lost(slot: &str, why: impl Into<String>) -> Error {
-    Error::new(ErrorKind::PositionLost, format!("go on reading the replication slot {slot}"), why).hint(
-        "changes since the last committed position are gone from the log: remove the capture's slot with \
-         `hutong source remove` and start it again with an empty checkpoint, which takes a new snapshot",
-    )
+    let capture = slot.strip_prefix("hutong_").unwrap_or(slot);
+    Error::new(ErrorKind::PositionLost, format!("go on reading the replication slot {slot}"), why).hint(format!(
+        "changes since the last committed position are gone from the log: `hutong source reset {capture} --reason …` \
+         accepts it, and the tables are truncated downstream and read again"
+    ))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A *source* is a department's own file: triggers write a change log, which is read and pruned. A *store* is
 //! written by one thread a file, which commits all waiting lanes together. Knows nothing of topics or grants.
 
+mod anew;
 mod apply;
 mod calendar;
 mod connect;
@@ -24,6 +25,7 @@ mod target;
 mod trigger;
 mod values;
 
+pub use anew::anew;
 pub use draft::{compare, draft};
 pub use install::{Installed, install, remove};
 pub use lane::{LaneState, lanes};

@@ -227,7 +227,10 @@ fn open(config: SourceConfig, from: &Checkpoint) -> Result<Open> {
         if gone || head < cursor.seq {
             let why = if gone { "rows after it were removed" } else { "the file is older than it" };
             let doing = format!("continue the change log of capture {} at {}", config.capture, cursor.seq);
-            let hint = "hutong source remove, then hutong source install: the tables are read again";
+            let hint = format!(
+                "`hutong source reset {} --reason …` accepts it: the tables are truncated downstream and read again",
+                config.capture
+            );
             return Err(Error::new(ErrorKind::PositionLost, doing, why).hint(hint));
         }
     } else {
@@ -298,7 +301,7 @@ impl State {
         delta.ranges.insert(PARTITION.into(), (stand.position, to));
         stand.position = to;
         let count = at_end.then(|| head.saturating_sub(stand.cursor.seq));
-        let behind = Behind { count, complete_to_us };
+        let behind = Behind { count, bytes: None, complete_to_us };
         Ok(Some((Batch { changes: found.changes, rejected: found.rejected, dropped, delta, behind }, stand)))
     }
 }
@@ -347,11 +350,11 @@ fn renew(table: &Reading, snapshot: &mut Option<Snapshot>, version: i64) -> Opti
     None
 }
 
-fn text(progress: &Progress) -> String {
+pub(super) fn text(progress: &Progress) -> String {
     serde_json::to_string(progress).expect("numbers and texts print")
 }
 
-fn note_name(table: &str) -> String {
+pub(super) fn note_name(table: &str) -> String {
     format!("snapshot.{table}")
 }
 

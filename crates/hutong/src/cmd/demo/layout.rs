@@ -1,5 +1,6 @@
 //! The folder of the demonstration: its configuration and its department's register.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use hutong_core::{Error, ErrorKind, Result, ResultExt};
@@ -31,14 +32,21 @@ pub(super) fn prepare(folder: &Path, way: &Way, register: &mut Register) -> Resu
         return Err(Error::new(ErrorKind::Config, format!("use {}", folder.display()), why));
     }
     write("population_base.avsc", CONTRACT)?;
-    write("hutong.toml", &configuration(way))?;
+    write("hutong.toml", &configuration(way, free_address()?))?;
     let mut office = Plain::open(&folder.join("gongan.db"))?;
     office.run(TABLE)?;
     office.run(&register.fill(PEOPLE))?;
     Ok(folder.join("hutong.toml"))
 }
 
-fn configuration(way: &Way) -> String {
+/// Returns a loopback address that is free now, so that `hutong status -c` finds the demonstration there.
+fn free_address() -> Result<SocketAddr> {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .or_kind(ErrorKind::Unavailable, || "find a free port".into())
+}
+
+fn configuration(way: &Way, http: SocketAddr) -> String {
     // On a cluster that others use too, each demonstration has topics and names of its own.
     let run = jiff::Timestamp::now().as_second();
     let (bus, generation) = match way {
@@ -53,7 +61,7 @@ fn configuration(way: &Way) -> String {
         r#"# Written by `hutong demo`; `hutong check -c` this file, change it, and run it with `hutong run -c`.
 {bus}
 [http]
-address = "127.0.0.1:0"
+address = "{http}"
 
 [department.gongan]
 name = "公安局"

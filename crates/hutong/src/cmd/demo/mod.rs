@@ -18,7 +18,7 @@ use self::layout::Way;
 use self::proof::{CLAIMS, compare};
 use self::register::Register;
 use self::screen::Screen;
-use super::run::{interval_us, stop_on_signal};
+use super::run::stop_on_signal;
 use super::{arguments, check, table};
 use crate::exit::Exit;
 use crate::http;
@@ -64,16 +64,15 @@ fn introduce(folder: &Path, seed: u64, way: &Way) {
 async fn show(folder: &Path, config: &Path, register: Register, rate: u64, seconds: Option<u64>) -> Result<Exit> {
     let plan = check::load(config)?;
     let (board, metrics) = (Board::new(), Metrics::new()?);
-    let interval = interval_us(&plan);
     let mut supervisor = Supervisor::new();
     // Ctrl-C ends the register, and then the proof runs; the lanes are asked to stop after it.
     let changing = CancellationToken::new();
     let mut signals = Supervisor::new();
     stop_on_signal(&mut signals)?;
-    let asked = signals.token();
+    let (asked, stopped) = (signals.token(), supervisor.token());
     let wire = Wire::connect(&plan, board.clone(), metrics.clone())?;
     wire.serve_registry(&mut supervisor).await?;
-    let watched = http::status::Watched { board: board.clone(), metrics, interval_us: interval };
+    let watched = http::status::Watched { board: board.clone(), metrics };
     let address = http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
     for capture in &plan.captures {
         wire::install(capture).await?;
@@ -98,6 +97,8 @@ async fn show(folder: &Path, config: &Path, register: Register, rate: u64, secon
         tokio::select! {
             _ = ticks.tick() => {}
             () = asked.cancelled() => break,
+            // The register's office or a server has failed: the supervisor knows why.
+            () = stopped.cancelled() => return supervisor.wait(Duration::from_secs(10)).await.map(|()| Exit::Broken),
         }
         if started.elapsed() >= LATE || seconds.is_some_and(|s| started.elapsed() * 2 >= Duration::from_secs(s)) {
             for subscription in late.drain(..) {
@@ -107,10 +108,10 @@ async fn show(folder: &Path, config: &Path, register: Register, rate: u64, secon
             }
         }
         let headline = format!("{:>3} s", started.elapsed().as_secs());
-        screen.paint(&headline, &board.status(now_us(), interval));
+        screen.paint(&headline, &board.status(now_us()));
     }
     changing.cancel();
-    let exit = prove(folder, &mut screen, &board, interval).await?;
+    let exit = prove(folder, &mut screen, &board).await?;
     signals.token().cancel();
     supervisor.token().cancel();
     supervisor.wait(Duration::from_secs(10)).await?;
@@ -134,7 +135,7 @@ async fn keep_changing(office: PathBuf, mut register: Register, rate: u64, stop:
 }
 
 /// Waits until each replica holds what it should, and says what it found.
-async fn prove(folder: &Path, screen: &mut Screen, board: &Board, interval: i64) -> Result<Exit> {
+async fn prove(folder: &Path, screen: &mut Screen, board: &Board) -> Result<Exit> {
     let deadline = Instant::now() + PATIENCE;
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     let findings = loop {
@@ -145,7 +146,7 @@ async fn prove(folder: &Path, screen: &mut Screen, board: &Board, interval: i64)
             break found;
         }
     };
-    let lanes = board.status(now_us(), interval);
+    let lanes = board.status(now_us());
     screen.paint("end", &lanes);
     println!();
     let mut equal = true;
@@ -161,7 +162,11 @@ async fn prove(folder: &Path, screen: &mut Screen, board: &Board, interval: i64)
         );
     }
     let quarantined: u64 = lanes.iter().map(|lane| lane.quarantined).sum();
-    println!("{quarantined} row waits in the quarantine: its citizen number has a wrong check character");
+    if quarantined == 1 {
+        println!("1 row waits in the quarantine: its citizen number has a wrong check character");
+    } else {
+        println!("{quarantined} rows wait in the quarantine");
+    }
     if equal {
         println!("PROVED: every replica equals what SQL over the register says it should hold.");
         Ok(Exit::Done)

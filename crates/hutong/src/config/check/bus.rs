@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use toml::Spanned;
@@ -36,7 +35,6 @@ pub(super) fn settings(check: &mut Check<'_>) -> Settings {
     let body = &entry.body;
     let bus_name = bus_name(check, entry);
     let zone = zone(check, entry);
-    let days = check.number(entry, "history_days", body.history_days.as_ref(), 1..=36_500, 30);
     let partitions = check.number(entry, "partitions", body.partitions.as_ref(), 1..=1_000, 4);
     let system = match (&body.kafka, &body.embedded) {
         (Some(kafka), Some(embedded)) => {
@@ -49,8 +47,7 @@ pub(super) fn settings(check: &mut Check<'_>) -> Settings {
         (None, _) if entry.told(&["kafka"]) => None,
         (None, embedded) => self::embedded(check, entry, embedded.as_ref()),
     };
-    let history = Duration::from_secs(u64::from(days) * 86_400);
-    let bus = system.map(|system| BusPlan { name: bus_name, zone: zone.clone(), history, system });
+    let bus = system.map(|system| BusPlan { name: bus_name, zone: zone.clone(), system });
     Settings { bus, zone, partitions }
 }
 

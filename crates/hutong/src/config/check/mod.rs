@@ -14,14 +14,22 @@ mod stream;
 mod subscription;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hutong_core::Contract;
 use hutong_core::problem::Problem as Unreadable;
 use jiff::Timestamp;
 
 use super::document::Document;
-use super::plan::Plan;
+use super::plan::{Plan, StorePlan};
 use super::problem::Problem;
+
+/// Returns the stores that a document names, and what is wrong with them; looks at nothing else.
+pub(super) fn stores(document: &Document) -> (BTreeMap<String, Arc<StorePlan>>, Vec<Problem>) {
+    let contracts = Contracts::new();
+    let mut check = Check { document, contracts: &contracts, now: Timestamp::UNIX_EPOCH, problems: Vec::new() };
+    (store::stores(&mut check), check.problems)
+}
 
 /// The contracts that the streams name, by stream; `Err` says why one cannot be read.
 pub(super) type Contracts = BTreeMap<String, Result<Contract, Unreadable>>;

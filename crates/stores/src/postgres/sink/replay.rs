@@ -65,14 +65,13 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
     let refused = |why: String| Error::new(ErrorKind::Refused, doing(), why);
     let Some(json) = &item.change else {
         return Err(refused("its record did not decode, so there is no change to apply".into())
-            .hint("mend the record's schema, then reload the subscription; or discard the item"));
+            .hint(format!("mend the record's schema, then `hutong subscription reload {}`; or discard the item", subscription_of(&item.lane))));
     };
     let changes = [keep::read_change(json)?];
     let folded = fold::fold(&changes);
     if folded.truncate {
-        return Err(
-            refused("a truncate is not replayed".into()).hint("discard it, or reload the subscription")
-        );
+        let hint = format!("discard it, or `hutong subscription reload {}`", subscription_of(&item.lane));
+        return Err(refused("a truncate is not replayed".into()).hint(hint));
     }
     let row = connection
         .session
@@ -117,6 +116,11 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
         "UPDATE hutong.hutong_quarantine SET state = 'replayed', settled = clock_timestamp() WHERE id = $1";
     session.execute(done, &[&item.id]).await.map_err(failed)?;
     session.batch_execute("COMMIT").await.map_err(failed)
+}
+
+/// Returns the subscription of a lane, `replicate.<subscription>.<partition>`.
+fn subscription_of(lane: &str) -> &str {
+    lane.split('.').nth(1).unwrap_or(lane)
 }
 
 /// Checks, under the lane's lock, that the item waits and that nothing of its row waits before it (I4).

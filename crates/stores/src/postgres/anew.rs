@@ -1,0 +1,47 @@
+//! What a checkpoint without a position must note so that a capture reads its tables from nothing.
+
+use std::collections::BTreeMap;
+
+use hutong_core::{Checkpoint, Error, ErrorKind, Result};
+
+use super::ident::TableName;
+use super::open::{era, suspended_note};
+use super::source::Table;
+
+/// Returns the notes of a capture whose position a person gives up; `reason` is why.
+///
+/// The era grows, so that the positions to come sort behind all earlier ones whatever the log's numbers are. Each
+/// table counts as suspended until now: one that fits is truncated downstream and read again (I3). That the
+/// server, its timeline or the slot are others than before is accepted by noting nothing of them.
+pub fn anew(from: &Checkpoint, tables: &[Table], reason: &str) -> Result<BTreeMap<String, String>> {
+    let era = era(from).checked_add(1).ok_or_else(|| {
+        Error::new(ErrorKind::Broken, "begin another era", format!("{} is the last", u16::MAX))
+    })?;
+    let mut notes = BTreeMap::from([("era".to_owned(), era.to_string())]);
+    for table in tables {
+        let name = TableName::parse(&table.name)?;
+        notes.insert(suspended_note(&name.plain()), format!("reset: {reason}"));
+    }
+    Ok(notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use hutong_core::Position;
+
+    use super::*;
+
+    #[test]
+    fn the_era_grows_from_the_note_or_the_position() {
+        let at = |era| Checkpoint {
+            positions: [("wal".to_owned(), Position::wal(era, 9, 0, 0))].into(),
+            ..Checkpoint::default()
+        };
+        let mut noted = at(2);
+        noted.notes.insert("era".into(), "6".into());
+        for (from, era) in [(Checkpoint::default(), "1"), (at(2), "3"), (noted, "7")] {
+            assert_eq!(anew(&from, &[], "").unwrap()["era"], era);
+        }
+        assert_eq!(anew(&at(u16::MAX), &[], "").unwrap_err().kind, ErrorKind::Broken);
+    }
+}

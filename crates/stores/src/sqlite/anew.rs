@@ -1,0 +1,14 @@
+//! What a checkpoint without a position must note so that a capture reads its tables from nothing.
+
+use std::collections::BTreeMap;
+
+use super::cursor::Progress;
+use super::source::{Captured, note_name, text};
+
+/// Returns the notes of a capture whose position a person gives up.
+///
+/// Layout 0 is nobody's, so each table is truncated downstream and read again (I3).
+pub fn anew(tables: &[Captured]) -> BTreeMap<String, String> {
+    let nothing = Progress { layout: 0, done: false, rows: 0, schema: None, after: Vec::new() };
+    tables.iter().map(|table| (note_name(&table.name), text(&nothing))).collect()
+}
