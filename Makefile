@@ -33,6 +33,7 @@ build: setup-build ## build the program: target/release/hutong
 
 .PHONY: test
 test: lint servers $(VENV) ## all checks and all tests, over real servers
+	cargo build --locked --package hutong
 	cargo test --workspace --locked -- --test-threads=$(TEST_THREADS)
 
 .PHONY: lint

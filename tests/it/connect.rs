@@ -80,7 +80,8 @@ fn printed(ty: &Type, value: &str) -> String {
 }
 
 fn nullable(value: &str, sql: &str) -> String {
-    format!("CASE WHEN {value} IS NOT NULL THEN {sql} END")
+    // A row whose fields are all NULL is not NOT NULL.
+    format!("CASE WHEN {value} IS DISTINCT FROM NULL THEN {sql} END")
 }
 
 /// Returns what the source's table says the reader must print, fields in the contract's order.
@@ -221,10 +222,12 @@ async fn i6_connects_avro_converter_finds_every_type_with_the_right_values() {
     let id = source.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap();
     let id: String = id.get(0);
     source.batch_execute("COMMIT").await.unwrap();
-    let changes = read(ROWS + 5).await;
+    let now = rows(&source, &contract).await;
+    source.batch_execute("TRUNCATE every_type").await.unwrap();
+    // A truncate stands in each of the four partitions.
+    let changes = read(ROWS + 5 + 4).await;
     run.stop().await;
 
-    let now = rows(&source, &contract).await;
     assert_images(one(&changes, "c", 100), None, Some(&now[&100]));
     assert_images(one(&changes, "u", 1), Some(&first[&1]), Some(&now[&1]));
     assert_images(one(&changes, "d", 2), Some(&first[&2]), None);
@@ -241,5 +244,11 @@ async fn i6_connects_avro_converter_finds_every_type_with_the_right_values() {
             json!({"boolean": (key == 3).to_string()}),
             "{op} of {key}"
         );
+    }
+    let truncates: Vec<&Json> = changes.iter().filter(|r| r["value"]["op"]["string"] == "t").collect();
+    assert_eq!(truncates.len(), 4);
+    for record in truncates {
+        assert_eq!((&record["key_schema"], &record["key"]), (&Json::Null, &Json::Null));
+        assert_images(record, None, None);
     }
 }

@@ -131,6 +131,15 @@ impl Installation {
     }
 }
 
+impl Drop for Installation {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.folder.disable_cleanup(true);
+            eprintln!("the installation is kept in {}", self.folder.path().display());
+        }
+    }
+}
+
 impl Run {
     /// Says whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {

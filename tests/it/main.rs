@@ -17,4 +17,5 @@ mod refused_row;
 mod register;
 mod registries;
 mod replica;
+mod reset;
 mod tidy;

@@ -127,7 +127,7 @@ fn statement(rng: &mut StdRng) -> String {
                 "UPDATE population_base SET rkzt = '{state}', swrq = CASE '{state}' WHEN '死亡' THEN date '2026-02-03' END WHERE {people}"
             )
         }
-        4 => format!("UPDATE population_base SET lxdh = '13900{:06}' WHERE {people}", n),
+        4 => format!("UPDATE population_base SET lxdh = '13900{n:06}' WHERE {people}"),
         5 => format!("UPDATE population_base SET secret_note = 'note {n}' WHERE {people}"),
         6 => format!("DELETE FROM population_base WHERE {people}"),
         7 => format!(

@@ -13,6 +13,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import io.apicurio.registry.utils.converter.AvroConverter;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.common.PartitionInfo;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.connect.data.Date;
@@ -63,13 +64,14 @@ public final class ReadTopic {
         converter.configure(Map.of(
                 "apicurio.registry.url", registry + "/apis/registry/v2",
                 // One byte and a number of four, as the Confluent API gives it out.
-                "apicurio.registry.as-confluent", true,
+                "apicurio.registry.id-handler", "io.apicurio.registry.serde.Legacy4ByteIdHandler",
                 "apicurio.registry.use-id", "contentId",
                 "apicurio.registry.headers.enabled", false), isKey);
         return converter;
     }
 
-    private static List<ConsumerRecord<byte[], byte[]>> records(String brokers, String topic, int count) {
+    private static List<ConsumerRecord<byte[], byte[]>> records(String brokers, String topic, int count)
+            throws InterruptedException {
         Map<String, Object> settings = Map.of(
                 "bootstrap.servers", brokers,
                 "enable.auto.commit", false,
@@ -78,21 +80,41 @@ public final class ReadTopic {
                 "auto.offset.reset", "earliest");
         ByteArrayDeserializer bytes = new ByteArrayDeserializer();
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(settings, bytes, bytes)) {
-            List<TopicPartition> partitions = new ArrayList<>();
-            consumer.partitionsFor(topic).forEach(p -> partitions.add(new TopicPartition(topic, p.partition())));
+            Instant deadline = Instant.now().plus(PATIENCE);
+            // A topic that is not there yet is waited for as well.
+            List<TopicPartition> partitions = partitions(consumer, topic);
+            while (partitions.isEmpty()) {
+                inTime(deadline, "there is no topic " + topic);
+                Thread.sleep(200);
+                partitions = partitions(consumer, topic);
+            }
             consumer.assign(partitions);
             List<ConsumerRecord<byte[], byte[]>> found = new ArrayList<>();
-            Instant deadline = Instant.now().plus(PATIENCE);
-            while (true) {
+            Instant quiet = Instant.now();
+            while (found.size() < count || Instant.now().isBefore(quiet)) {
                 int before = found.size();
-                consumer.poll(SILENCE).forEach(found::add);
-                if (found.size() >= count && found.size() == before) {
-                    return found;
+                consumer.poll(Duration.ofMillis(200)).forEach(found::add);
+                if (found.size() > before) {
+                    quiet = Instant.now().plus(SILENCE);
                 }
-                if (Instant.now().isAfter(deadline)) {
-                    throw new IllegalStateException(found.size() + " records of " + topic + " came, not " + count);
-                }
+                inTime(deadline, found.size() + " records of " + topic + " came, " + count + " were waited for");
             }
+            return found;
+        }
+    }
+
+    private static List<TopicPartition> partitions(KafkaConsumer<byte[], byte[]> consumer, String topic) {
+        List<TopicPartition> partitions = new ArrayList<>();
+        List<PartitionInfo> found = consumer.partitionsFor(topic);
+        if (found != null) {
+            found.forEach(partition -> partitions.add(new TopicPartition(topic, partition.partition())));
+        }
+        return partitions;
+    }
+
+    private static void inTime(Instant deadline, String otherwise) {
+        if (Instant.now().isAfter(deadline)) {
+            throw new IllegalStateException(otherwise);
         }
     }
 

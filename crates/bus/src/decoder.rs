@@ -82,6 +82,12 @@ impl Decoder {
         Ok(())
     }
 
+    /// Returns a schema id that the records name and that the registry did not know when it was asked.
+    pub(crate) fn unknown(&self, records: &[Incoming]) -> Option<u32> {
+        let ids = records.iter().filter_map(|record| record.value.as_deref().and_then(framing::id));
+        ids.into_iter().find(|id| matches!(self.plans.get(id), Some(Known::Absent)))
+    }
+
     /// Decodes a record whose schema was learnt.
     pub fn decode(&mut self, record: &Incoming) -> Outcome {
         let unreadable = |rule, reason: String| Outcome::Unreadable { rule, reason };

@@ -4,6 +4,7 @@
 //! [`TopicSink`] and [`TopicSource`] are the bus's two ends as the engine sees them; they encode and decode
 //! envelopes and know nothing of which bus carries them.
 
+mod base;
 mod binary;
 mod freshness;
 #[cfg(test)]

@@ -7,6 +7,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hutong_core::{LaneId, PipelineId, Result};
 
+/// The largest record that a topic takes on either bus, in bytes: its key, its value and what frames them.
+pub const RECORD_LIMIT_BYTES: usize = 16 << 20;
+
+/// What is kept free of it for the framing of a record and its batch.
+const FRAME_BYTES: usize = 4 << 10;
+
 /// The header that carries Hutong's own marks on a record: names and bytes.
 pub type Headers = Vec<(String, Bytes)>;
 
@@ -34,6 +40,18 @@ pub struct Outgoing {
     pub value: Option<Bytes>,
     /// Headers.
     pub headers: Headers,
+}
+
+impl Outgoing {
+    /// Returns how many bytes its key and its value have.
+    pub fn len_bytes(&self) -> usize {
+        [&self.key, &self.value].into_iter().flatten().map(Bytes::len).sum()
+    }
+
+    /// States whether a topic takes it; one that is larger would be refused with its whole transaction.
+    pub fn fits(&self) -> bool {
+        self.len_bytes() <= RECORD_LIMIT_BYTES - FRAME_BYTES
+    }
 }
 
 /// A record that was read.

@@ -3,7 +3,8 @@
 //! Its form is `schemas/hutong_quarantine.avsc`.
 
 use bytes::{Bytes, BytesMut};
-use hutong_core::{Error, ErrorKind, RecordTrace, Rejected, Result};
+use hutong_core::{Change, Error, ErrorKind, RecordTrace, Rejected, Result, Value};
+use serde_json::{Map, Value as Json};
 
 use crate::binary::{Fault, Input, put_bytes, put_long, put_null, put_some};
 use crate::framing;
@@ -15,11 +16,15 @@ const VERSION: i64 = 1;
 
 /// Returns the name of a topic's quarantine: `<owner>.<stream>.quarantine`, shared by its generations.
 pub fn topic(change_topic: &str) -> String {
-    let stream = match change_topic.rsplit_once(".v") {
-        Some((stream, generation)) if generation.bytes().all(|b| b.is_ascii_digit()) => stream,
-        _ => change_topic,
-    };
-    format!("{stream}.quarantine")
+    format!("{}.quarantine", stem(change_topic))
+}
+
+/// Returns what the generations of a topic share: its name without the generation.
+pub(crate) fn stem(topic: &str) -> &str {
+    match topic.rsplit_once(".v") {
+        Some((stem, generation)) if generation.bytes().all(|b| b.is_ascii_digit()) => stem,
+        _ => topic,
+    }
 }
 
 /// Encodes a record, framed with the id of its registered schema.
@@ -29,6 +34,7 @@ pub(crate) fn encode(
     rejected: &Rejected,
     at_us: i64,
     envelope: Option<&Bytes>,
+    key: Option<&str>,
 ) -> Bytes {
     let mut out = BytesMut::new();
     out.extend_from_slice(&framing::head(schema_id));
@@ -61,7 +67,45 @@ pub(crate) fn encode(
         }
         None => put_null(&mut out),
     }
+    match key {
+        Some(text) => {
+            put_some(&mut out);
+            put_bytes(&mut out, text.as_bytes());
+        }
+        None => put_null(&mut out),
+    }
     out.freeze()
+}
+
+/// Returns the key of the row that a change speaks of, as JSON; `None` when nothing of it is known.
+///
+/// For a person: what JSON has no form for stands as Hutong's own number (days, microseconds) or text.
+pub(crate) fn key_text(change: &Change) -> Option<String> {
+    let row = change.after.as_ref().or(change.before.row())?;
+    let fields = change.contract.key.iter().filter_map(|&i| {
+        let name = &change.contract.fields.get(i)?.name;
+        Some((name.clone(), row.get(i).filter(|value| !value.is_unknown()).map(json)?))
+    });
+    let fields: Map<String, Json> = fields.collect();
+    (!fields.is_empty()).then(|| Json::Object(fields).to_string())
+}
+
+fn json(value: &Value) -> Json {
+    match value {
+        Value::Unknown | Value::Null => Json::Null,
+        Value::Boolean(truth) => (*truth).into(),
+        Value::Integer(number)
+        | Value::Time(number)
+        | Value::Timestamp(number)
+        | Value::TimestampTz(number) => (*number).into(),
+        Value::Float(number) => f64::from(*number).into(),
+        Value::Double(number) => (*number).into(),
+        Value::Decimal(number) => number.to_string().into(),
+        Value::Text(text) => (**text).into(),
+        Value::Bytes(bytes) => bytes.iter().map(|b| format!("{b:02x}")).collect::<String>().into(),
+        Value::Date(days) => (*days).into(),
+        Value::Array(items) => items.iter().map(json).collect(),
+    }
 }
 
 /// What a quarantine record says, without the change itself.
@@ -81,6 +125,8 @@ pub struct Kept {
     pub envelope: Option<Bytes>,
     /// The record that did not decode.
     pub record: Option<RecordTrace>,
+    /// The key of the row that it speaks of, as JSON; `None` when it is not known or too large.
+    pub key: Option<String>,
 }
 
 /// Reads a quarantine record. `Err(Malformed)` for anything else, and for a newer version of it.
@@ -99,8 +145,10 @@ fn read(input: &mut Input<'_>) -> std::result::Result<Kept, Fault> {
     let at_us = input.long()?;
     let envelope = if some(input)? { Some(input.bytes()?) } else { None };
     let record = if some(input)? { Some(trace(input)?) } else { None };
+    // The first records of this version end here.
+    let key = if input.left() > 0 && some(input)? { Some(input.str()?.to_owned()) } else { None };
     input.finish()?;
-    Ok(Kept { lane, rule, reason, position, at_us, envelope, record })
+    Ok(Kept { lane, rule, reason, position, at_us, envelope, record, key })
 }
 
 fn trace(input: &mut Input<'_>) -> std::result::Result<RecordTrace, Fault> {
@@ -130,6 +178,8 @@ mod tests {
     use super::*;
     use crate::oracle;
 
+    const KEY: &str = r#"{"id":1}"#;
+
     #[test]
     fn i3_is_what_its_schema_says() {
         let trace = RecordTrace {
@@ -147,16 +197,20 @@ mod tests {
             change: None,
             record: Some(trace),
         };
-        let bytes = encode(5, "capture.a.0", &rejected, 1, Some(&Bytes::from_static(b"\0\0\0\0\x01x")));
+        let bytes =
+            encode(5, "capture.a.0", &rejected, 1, Some(&Bytes::from_static(b"\0\0\0\0\x01x")), Some(KEY));
         let read = oracle::read(SCHEMA, &bytes[framing::HEAD..]);
         assert!(format!("{read:?}").contains("it ends too early"));
         let kept = decode(&bytes).unwrap();
         assert_eq!((kept.lane.as_str(), kept.rule.as_str(), kept.at_us), ("capture.a.0", "decode", 1));
         assert_eq!(kept.envelope, Some(Bytes::from_static(b"\0\0\0\0\x01x")));
         assert_eq!(kept.record, rejected.record);
-        for end in 0..bytes.len() {
+        assert_eq!(kept.key.as_deref(), Some(KEY));
+        let first_form = bytes.len() - KEY.len() - 2;
+        for end in (0..bytes.len()).filter(|end| *end != first_form) {
             assert_eq!(decode(&bytes.slice(..end)).unwrap_err().kind, ErrorKind::Malformed);
         }
+        assert_eq!(decode(&bytes.slice(..first_form)).unwrap(), Kept { key: None, ..kept });
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Knows no bus: it encodes, chooses partitions and hands records to the lane's [`Writer`].
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -13,12 +13,13 @@ use hutong_core::{
 };
 use sha2::{Digest, Sha256};
 
+use crate::base;
 use crate::envelope::{Encoded, Encoder, schemas};
-use crate::log::{Log, Outgoing, TopicSpec, Writer, checkpoint_topic};
+use crate::log::{Log, Outgoing, RECORD_LIMIT_BYTES, TopicSpec, Writer, checkpoint_topic};
 use crate::partition;
 use crate::quarantine;
-use crate::registry::SchemaRegistry;
-use crate::watermark::{self, Watermark, base_note, partition_key};
+use crate::registry::{SchemaRegistry, register_at};
+use crate::watermark::{self, Watermark, base_note, incarnation_note, partition_key};
 
 /// How long the sink waits, when it opens, for the records that an earlier owner left behind the watermark.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -68,14 +69,13 @@ impl Prepared {
     }
 }
 
-/// What differs from the wish on topics that exist already, in words; shared with whoever shows it.
-pub type Drift = Arc<Mutex<Vec<String>>>;
-
 /// Writes changes into topics.
 pub struct TopicSink {
     log: Arc<dyn Log>,
     registry: Arc<dyn SchemaRegistry>,
     config: TopicSinkConfig,
+    /// The pipeline's name, as a person knows it.
+    name: String,
     lane: String,
     writer: Option<Box<dyn Writer>>,
     checkpoint_id: u32,
@@ -88,7 +88,6 @@ pub struct TopicSink {
     pending: BTreeMap<String, String>,
     as_of_us: Option<i64>,
     ends: BTreeMap<String, u64>,
-    drift: Drift,
 }
 
 impl TopicSink {
@@ -98,6 +97,7 @@ impl TopicSink {
             log,
             registry,
             config,
+            name: String::new(),
             lane: String::new(),
             writer: None,
             checkpoint_id: 0,
@@ -107,25 +107,17 @@ impl TopicSink {
             pending: BTreeMap::new(),
             as_of_us: None,
             ends: BTreeMap::new(),
-            drift: Drift::default(),
         }
-    }
-
-    /// Returns what differs from the wish on topics that exist already; readable while the engine has the sink.
-    pub fn drift(&self) -> Drift {
-        Arc::clone(&self.drift)
     }
 
     /// Makes the topic, registers its schemas and notes where its base begins.
     async fn make_room(&mut self, stream: &TopicStream, contract: Arc<Contract>) -> Result<()> {
         let (topic, partitions) = (&stream.topic, stream.partitions);
         let spec = TopicSpec { name: topic.clone(), partitions, compacted: false };
+        let found = self.log.extent(topic).await?;
+        base::check(&self.checkpoint, topic, found.as_ref(), &self.name)?;
         for drift in self.log.ensure(&spec).await? {
             tracing::warn!(drift, "a topic is not as it should be");
-            let mut known = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
-            if !known.contains(&drift) {
-                known.push(drift);
-            }
         }
         let doing = || format!("prepare topic {topic}");
         let extent = self.log.extent(topic).await?.unwrap_or_default();
@@ -140,8 +132,7 @@ impl TopicSink {
         let mut ids = [0; 2];
         for (id, (suffix, text)) in ids.iter_mut().zip([("key", &texts.key), ("value", &texts.value)]) {
             let subject = format!("{topic}-{suffix}");
-            *id = self.registry.register(&subject, text).await?;
-            self.registry.set_compatibility(&subject, level).await?;
+            *id = register_at(self.registry.as_ref(), &subject, text, level).await?;
         }
         let name = format!("schema.{topic}");
         let note = format!("{} {}", ids[0], hex(&Sha256::digest(&texts.key)));
@@ -164,6 +155,10 @@ impl TopicSink {
                 self.ends.entry(partition_key(topic, p)).or_insert(end);
             }
         }
+        let name = incarnation_note(topic);
+        if self.checkpoint.note(&name).is_none() && !self.pending.contains_key(&name) {
+            self.pending.insert(name, format!("{:032x}", rand::random::<u128>()));
+        }
         let encoder = Encoder::new(Arc::clone(&contract), ids[0], ids[1]);
         let prepared =
             Prepared { encoder, seen: Arc::clone(&contract), topic: topic.as_str().into(), partitions };
@@ -182,7 +177,11 @@ impl TopicSink {
             };
             let last = self.log.extent(topic).await?.and_then(|extent| extent.get(&p).copied());
             let Some((_, last)) = last else { continue };
-            if last <= end {
+            if last < end {
+                let why = format!("it ends at {last}, and the capture has written up to {end}");
+                return Err(base::lost(format!("continue {key}"), why, &self.name));
+            }
+            if last == end {
                 settled.insert(key, end);
                 continue;
             }
@@ -207,6 +206,7 @@ impl TopicSink {
 
     /// Encodes a change into its partitions' records.
     fn encode(&mut self, change: &Change, now_us: i64, out: &mut Vec<Outgoing>) -> Result<()> {
+        let from = out.len();
         let prepared = self
             .prepared
             .get_mut(&change.contract.stream)
@@ -230,15 +230,18 @@ impl TopicSink {
             }
             None => return Err(Error::new(ErrorKind::Refused, "encode a change", "it has no key")),
         }
+        // Kafka would refuse it with its whole transaction, again and again.
+        if let Some(large) = out[from..].iter().find(|record| !record.fits()) {
+            let why = format!("it takes {} bytes, a topic's record {RECORD_LIMIT_BYTES}", large.len_bytes());
+            out.truncate(from);
+            return Err(Error::new(ErrorKind::Refused, "encode a change", why));
+        }
         Ok(())
     }
 
-    /// Makes the quarantine record of a rejected change (I3).
+    /// Makes the quarantine record of a rejected change: with its row as far as that can be written, and
+    /// with its key (I3).
     async fn set_aside(&mut self, rejected: &Rejected, now_us: i64) -> Result<Outgoing> {
-        let envelope = rejected.change.as_deref().and_then(|change| {
-            let prepared = self.prepared.get_mut(&change.contract.stream)?;
-            prepared.knows(&change.contract).then(|| prepared.encoder.encode(change, now_us).ok())?
-        });
         let topic = match self.prepared.get(&rejected.stream) {
             Some(prepared) => quarantine::topic(&prepared.topic),
             None => quarantine::topic(&rejected.stream),
@@ -253,9 +256,46 @@ impl TopicSink {
                 id
             }
         };
-        let (key, envelope) = envelope.map_or((None, None), |e| (e.key, Some(e.value)));
-        let value = quarantine::encode(id, &self.lane, rejected, now_us, envelope.as_ref());
-        Ok(Outgoing { topic: topic.into(), partition: 0, key, value: Some(value), headers: Vec::new() })
+        let change = rejected.change.as_deref();
+        let text = change.and_then(quarantine::key_text);
+        let (key, envelope) = change.map_or((None, None), |change| self.encode_refused(change, now_us));
+        let topic: Arc<str> = topic.into();
+        let record = |key: Option<&Bytes>, envelope, text: Option<&String>| Outgoing {
+            topic: Arc::clone(&topic),
+            partition: 0,
+            key: key.cloned(),
+            value: Some(quarantine::encode(
+                id,
+                &self.lane,
+                rejected,
+                now_us,
+                envelope,
+                text.map(String::as_str),
+            )),
+            headers: Vec::new(),
+        };
+        // What is too large for a topic is too large for its quarantine: then without the row, at last without the key.
+        let mut kept = record(key.as_ref(), envelope.as_ref(), text.as_ref());
+        if !kept.fits() {
+            kept = record(key.as_ref(), None, text.as_ref());
+        }
+        if !kept.fits() {
+            kept = record(None, None, None);
+        }
+        Ok(kept)
+    }
+
+    /// Encodes key and envelope of a change that was refused, as far as they can be.
+    fn encode_refused(&mut self, change: &Change, now_us: i64) -> (Option<Bytes>, Option<Bytes>) {
+        let prepared = self.prepared.get_mut(&change.contract.stream);
+        let Some(prepared) = prepared.filter(|prepared| *prepared.encoder.contract() == change.contract)
+        else {
+            return (None, None);
+        };
+        match prepared.encoder.encode_refused(change, now_us) {
+            Ok(encoded) => (encoded.key, Some(encoded.value)),
+            Err(_) => (prepared.encoder.encode_key(change), None),
+        }
     }
 
     /// Encodes a batch: the records, and how many of them, counted from the front, belong to change topics.
@@ -271,7 +311,7 @@ impl TopicSink {
                     reason: error.why(),
                     position: change.position,
                     stream: change.contract.stream.clone(),
-                    change: None,
+                    change: Some(Box::new(change.clone())),
                     record: None,
                 }),
                 Err(error) => return Err(error),
@@ -292,6 +332,7 @@ impl TopicSink {
 impl Sink for TopicSink {
     async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
         self.writer = None;
+        self.name.clone_from(&lane.pipeline.name);
         self.lane = lane.to_string();
         let mut writer = self.log.writer(lane).await?;
         // Shuts earlier owners out, and their last transaction has ended.

@@ -18,7 +18,7 @@ use crate::freshness::Freshness;
 use crate::log::{Fetched, Incoming, Log, Reader};
 use crate::registry::SchemaRegistry;
 use crate::watch::Watch;
-use crate::watermark::partition_key;
+use crate::watermark::{Watermark, incarnation_note, partition_key};
 
 /// How often a source looks whether its topic has begun.
 const LOOK: Duration = Duration::from_millis(200);
@@ -80,6 +80,9 @@ pub struct TopicSource {
     handed_out: Option<Instant>,
     /// How many offsets behind the end the last batch said that the lane is.
     told_behind: u64,
+    /// The incarnation of the topic that the lane reads, and whether its checkpoint does not know it yet.
+    incarnation: Option<String>,
+    unnoted: bool,
 }
 
 impl TopicSource {
@@ -102,6 +105,8 @@ impl TopicSource {
             fetched: None,
             handed_out: None,
             told_behind: 0,
+            incarnation: None,
+            unnoted: false,
         }
     }
 
@@ -134,8 +139,53 @@ impl TopicSource {
             return Ok(None);
         };
         let base = last.base(&self.config.topic, self.config.partition);
-        self.freshness.see(&last, &self.key);
+        if base.is_some() {
+            self.see(&last)?;
+        }
         Ok(base)
+    }
+
+    /// Finds the capture's last word on the topic, for a lane that has begun to read it.
+    async fn recognise(&mut self) -> Result<()> {
+        if self.config.checkpoint_topic.is_none() {
+            return Ok(());
+        }
+        self.watch().await?;
+        let last = match &mut self.watch {
+            Some(watch) => watch.last().await?,
+            None => None,
+        };
+        match last {
+            Some(last) => self.see(&last),
+            None => Err(self.not_begun()),
+        }
+    }
+
+    /// Takes a watermark in.
+    ///
+    /// I3: `Err(PositionLost)` when the topic is another one than the lane has read, though it has its name: what
+    /// stands before the lane's offset was never read, and what the lane has read may be gone.
+    fn see(&mut self, watermark: &Watermark) -> Result<()> {
+        match (watermark.incarnation(&self.config.topic), &self.incarnation) {
+            (None, None) => {}
+            (None, Some(_)) => return Err(self.not_begun()),
+            (Some(found), None) => (self.incarnation, self.unnoted) = (Some(found.to_owned()), true),
+            (Some(found), Some(known)) if found == known => {}
+            (Some(_), Some(_)) => {
+                let name = self.config.pipeline.as_ref().map_or("NAME", |pipeline| &pipeline.name);
+                let why = "the topic was begun anew since this lane has read it";
+                return Err(Error::new(ErrorKind::PositionLost, format!("continue {}", self.key), why)
+                    .hint(format!("`hutong subscription reload {name}` reads it again from the base")));
+            }
+        }
+        self.freshness.see(watermark, &self.key);
+        Ok(())
+    }
+
+    fn not_begun(&self) -> Error {
+        let why = "its capture has not begun it again";
+        Error::new(ErrorKind::Unavailable, format!("continue {}", self.key), why)
+            .hint("start the capture that fills it")
     }
 
     /// Starts to read the capture's checkpoints; `false` while there is no such topic.
@@ -175,6 +225,9 @@ impl TopicSource {
         self.told_behind = self.end.saturating_sub(self.next);
         batch.behind =
             Behind { count: Some(self.told_behind), bytes: None, complete_to_us: self.freshness.tell(self.next) };
+        if let Some(incarnation) = self.incarnation.as_ref().filter(|_| std::mem::take(&mut self.unnoted)) {
+            batch.delta.set_note(incarnation_note(&self.config.topic), incarnation);
+        }
         self.at = to;
         self.handed_out = Some(Instant::now());
         batch
@@ -219,6 +272,8 @@ impl Source for TopicSource {
         self.handed_out = None;
         self.told_behind = 0;
         self.freshness = Freshness::default();
+        self.incarnation = None;
+        self.unnoted = false;
         self.at = from.position(&self.key);
         if self.at.is_start() {
             // `next` waits until the capture has begun the topic.
@@ -231,6 +286,8 @@ impl Source for TopicSource {
                 "the checkpoint's position is no offset",
             )
         })?;
+        self.incarnation = from.note(&incarnation_note(&self.config.topic)).map(str::to_owned);
+        self.recognise().await?;
         self.read_from(offset).await
     }
 
@@ -249,6 +306,15 @@ impl Source for TopicSource {
             }
             if let Some(fetched) = &self.fetched {
                 self.decoder.learn(&fetched.records).await?;
+                // I3: our own capture registered what it wrote, so the registry has lost it: that is no fault of
+                // the rows, and they wait. What was fetched stays.
+                if let (Some(_), Some(id)) =
+                    (&self.config.checkpoint_topic, self.decoder.unknown(&fetched.records))
+                {
+                    let why = format!("the registry knows no schema {id}, though a capture has registered it");
+                    return Err(Error::new(ErrorKind::Unavailable, format!("read {}", self.key), why)
+                        .hint("restore the registry, or correct its address"));
+                }
             }
             if let Some(batch) = self.fetched.take().and_then(|fetched| self.batch(fetched)) {
                 return Ok(Some(batch));
@@ -259,7 +325,10 @@ impl Source for TopicSource {
             let limits = &self.config.limits;
             tokio::select! {
                 fetched = reader.next(limits.batch_limit, limits.batch_limit_bytes) => self.fetched = Some(fetched?),
-                watermark = Watch::next(&mut self.watch) => self.freshness.see(&watermark?, &self.key),
+                watermark = Watch::next(&mut self.watch) => {
+                    let watermark = watermark?;
+                    self.see(&watermark)?;
+                }
                 () = sleep_until(due) => return Ok(Some(self.step(Batch::default()))),
             }
         }

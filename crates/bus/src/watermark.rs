@@ -40,10 +40,20 @@ pub fn base_note(topic: &str, partition: u32) -> String {
     format!("base.{topic}/{partition}")
 }
 
+/// Returns the name of the note by which a topic's readers know that it is the one that they began to read.
+pub fn incarnation_note(topic: &str) -> String {
+    format!("incarnation.{topic}")
+}
+
 impl Watermark {
     /// Returns the offset at which a partition's base begins, when the capture has noted one.
     pub fn base(&self, topic: &str, partition: u32) -> Option<u64> {
         self.checkpoint.note(&base_note(topic, partition))?.parse().ok()
+    }
+
+    /// Returns the incarnation of a topic, when the capture has noted one.
+    pub fn incarnation(&self, topic: &str) -> Option<&str> {
+        self.checkpoint.note(&incarnation_note(topic))
     }
 
     /// Encodes the record, framed with the id of its registered schema.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hutong_bus::kafka::{Bus, Config};
-use hutong_bus::log::checkpoint_topic;
+use hutong_bus::log::{Log, checkpoint_topic};
 use hutong_bus::{
     HttpRegistry, Limits, RegistryConfig, SchemaRegistry, TopicSink, TopicSinkConfig, TopicSource,
     TopicSourceConfig, TopicStream,
@@ -25,6 +25,7 @@ struct Office {
     log: Arc<Bus>,
     registry: Arc<HttpRegistry>,
     contract: Arc<Contract>,
+    compatibility: Option<&'static str>,
 }
 
 impl Office {
@@ -40,6 +41,7 @@ impl Office {
             log: Bus::new(config).unwrap(),
             registry: Arc::new(HttpRegistry::new(RegistryConfig::new(registry.unwrap().url())).unwrap()),
             contract: contract.unwrap().shared(),
+            compatibility: None,
         }
     }
 
@@ -56,7 +58,7 @@ impl Office {
             contract: Arc::clone(&self.contract),
             topic: self.topic(),
             partitions: PARTITIONS,
-            compatibility: None,
+            compatibility: self.compatibility.map(str::to_owned),
         };
         let config = TopicSinkConfig { bus: self.name.clone(), streams: vec![stream] };
         let (log, registry) = (Arc::clone(&self.log), Arc::clone(&self.registry));
@@ -100,7 +102,7 @@ impl Office {
         Batch {
             changes: ids.map(|id| self.change(to, id)).collect(),
             delta: Delta::range("wal", place(from), place(to)),
-            behind: Behind { count: None, complete_to_us: Some(to as i64) },
+            behind: Behind { count: None, bytes: None, complete_to_us: Some(to as i64) },
             ..Batch::default()
         }
     }
@@ -195,9 +197,61 @@ async fn the_registry_says_what_is_wrong_by_name() {
         serde_json::from_str::<serde_json::Value>(old).unwrap()
     );
     assert_eq!(registry.by_id(987_654).await.unwrap(), None);
+    // A wrong path is no answer about a schema or a subject.
+    let below = Registry::shared().await.unwrap().url();
+    let below = HttpRegistry::new(RegistryConfig::new(format!("{below}/nowhere"))).unwrap();
+    assert_eq!(below.by_id(id).await.unwrap_err().kind, ErrorKind::Config);
+    assert_eq!(below.check("names-value", old).await.unwrap_err().kind, ErrorKind::Config);
     let kafka = Kafka::shared().await.unwrap().bootstrap();
     let wrong = HttpRegistry::new(RegistryConfig::new(format!("http://{kafka}"))).unwrap();
     assert_eq!(wrong.by_id(1).await.unwrap_err().kind, ErrorKind::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_looser_level_is_set_before_the_schema_that_needs_it() {
+    let mut office = Office::new("looser").await;
+    office.sink().open(&office.lane()).await.unwrap();
+    let mut other = (*office.contract).clone();
+    other.fields[1].ty = Type::Long;
+    office.contract = other.shared();
+    assert_eq!(office.sink().open(&office.lane()).await.unwrap_err().kind, ErrorKind::SchemaConflict);
+
+    office.compatibility = Some("NONE");
+    office.sink().open(&office.lane()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_record_that_kafka_does_not_take_is_set_aside_and_the_capture_goes_on() {
+    let office = Office::new("large").await;
+    let mut sink = office.sink();
+    sink.open(&office.lane()).await.unwrap();
+    // Random letters, so that compression saves nothing: one a little too large, one that just fits.
+    let text = |length: usize| {
+        let mut state = 88_172_645_463_325_252_u64;
+        let letters = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            char::from(b'0' + (state % 64) as u8)
+        });
+        Value::text(letters.take(length).collect::<String>())
+    };
+    let mut batch = office.batch(0, 10, 0..2);
+    batch.changes[0].after = Some(vec![Value::Integer(0), text((16 << 20) - 2_000)]);
+    batch.changes[1].after = Some(vec![Value::Integer(1), text((16 << 20) - 6_000)]);
+
+    assert_eq!(sink.commit(&batch).await.unwrap(), 1);
+    sink.commit(&office.batch(10, 20, 0..0)).await.unwrap();
+
+    let mut ids = Vec::new();
+    for p in 0..PARTITIONS {
+        let mut source = office.source(p, Arc::<HttpRegistry>::clone(&office.registry));
+        let mut checkpoint = Checkpoint::default();
+        source.open(&checkpoint).await.unwrap();
+        ids.extend(read_to(&mut source, &mut checkpoint, 20).await);
+    }
+    assert_eq!(ids, [1]);
+    assert_eq!(office.log.extent("large.person.quarantine").await.unwrap().unwrap()[&0].0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

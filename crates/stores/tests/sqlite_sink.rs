@@ -4,6 +4,8 @@
 
 #[path = "sqlite_sink/random.rs"]
 mod random;
+#[path = "sqlite_sink/refuse.rs"]
+mod refuse;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -104,7 +104,7 @@ impl Reader {
                     let why = if place < first { "it was trimmed" } else { "it is beyond the end" };
                     let why = format!("{why}: the topic holds offsets from {first} to {end}");
                     return Err(Error::new(ErrorKind::PositionLost, doing(), why)
-                        .hint("load the replica again from the topic's base"));
+                        .hint("`hutong subscription reload NAME` reads it again from the base"));
                 }
                 topic::read(db, topic, partition, place, end, limits)
             })

@@ -26,6 +26,13 @@ pub struct Encoded {
     pub value: Bytes,
 }
 
+/// Where a row may hold NULL. On the wire every field but the key's may; NOT NULL is the contract's word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Nulls {
+    AsTheContractSays,
+    Everywhere,
+}
+
 /// Writes the changes of one topic.
 pub struct Encoder {
     contract: Arc<Contract>,
@@ -55,7 +62,24 @@ impl Encoder {
     ///
     /// I6: `Err(Refused)` names the field whose value does not fit its type exactly, never the value.
     pub fn encode(&mut self, change: &Change, captured_us: i64) -> Result<Encoded> {
-        let encoded = self.attempt(change, captured_us).map_err(|why| {
+        self.encode_with(change, captured_us, Nulls::AsTheContractSays)
+    }
+
+    /// Encodes a change that was refused, for its quarantine: a NULL that the contract forbids stands as NULL.
+    /// Everything else is as exact as in [`Encoder::encode`].
+    pub fn encode_refused(&mut self, change: &Change, captured_us: i64) -> Result<Encoded> {
+        self.encode_with(change, captured_us, Nulls::Everywhere)
+    }
+
+    /// Encodes the key of a change whose row cannot be encoded; `None` when the key cannot be either.
+    pub fn encode_key(&mut self, change: &Change) -> Option<Bytes> {
+        let key = if change.op == Op::Truncate { None } else { self.key(change).ok() };
+        self.buffer.clear();
+        key
+    }
+
+    fn encode_with(&mut self, change: &Change, captured_us: i64, nulls: Nulls) -> Result<Encoded> {
+        let encoded = self.attempt(change, captured_us, nulls).map_err(|why| {
             Error::new(ErrorKind::Refused, format!("encode a change of {}", self.contract.stream), why)
         });
         // What a refused change has left behind belongs to no record.
@@ -63,7 +87,12 @@ impl Encoder {
         encoded
     }
 
-    fn attempt(&mut self, change: &Change, captured_us: i64) -> std::result::Result<Encoded, String> {
+    fn attempt(
+        &mut self,
+        change: &Change,
+        captured_us: i64,
+        nulls: Nulls,
+    ) -> std::result::Result<Encoded, String> {
         let key = match change.op {
             Op::Truncate => None,
             _ => Some(self.key(change)?),
@@ -76,7 +105,7 @@ impl Encoder {
             (None, Op::Delete | Op::Truncate) => put_null(out),
             (Some(row), Op::Read | Op::Insert | Op::Update) => {
                 put_some(out);
-                after(out, &contract, row)?;
+                after(out, &contract, row, nulls)?;
             }
             _ => return Err("its new row does not agree with what happened".into()),
         }
@@ -111,7 +140,12 @@ fn plain(out: &mut BytesMut, field: &Field, value: &Value) -> std::result::Resul
         .map_err(|why| format!("field `{}` ({}): {why}", field.name, field.ty.name()))
 }
 
-fn after(out: &mut BytesMut, contract: &Contract, row: &[Value]) -> std::result::Result<(), String> {
+fn after(
+    out: &mut BytesMut,
+    contract: &Contract,
+    row: &[Value],
+    nulls: Nulls,
+) -> std::result::Result<(), String> {
     if row.len() != contract.fields.len() {
         return Err(format!("it has {} values, the contract {} fields", row.len(), contract.fields.len()));
     }
@@ -120,7 +154,7 @@ fn after(out: &mut BytesMut, contract: &Contract, row: &[Value]) -> std::result:
             value if contract.is_key(i) => key_field(out, field, value)?,
             // `source.unchanged` tells it apart from NULL.
             Value::Unknown => put_null(out),
-            Value::Null if field.nullable => put_null(out),
+            Value::Null if field.nullable || nulls == Nulls::Everywhere => put_null(out),
             Value::Null => return Err(format!("field `{}` is NULL, the contract says NOT NULL", field.name)),
             value => {
                 put_some(out);

@@ -13,9 +13,6 @@ use super::error::failed;
 /// How long a question to the cluster may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The largest record that Hutong's topics take, in bytes.
-pub(super) const RECORD_LIMIT_BYTES: usize = 16 << 20;
-
 /// How a cluster is reached.
 #[derive(Debug, Clone)]
 pub struct Config {

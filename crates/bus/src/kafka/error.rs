@@ -5,11 +5,21 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 /// Wraps an error of librdkafka with its kind and what was being done.
 pub(super) fn failed(doing: impl Into<String>, error: KafkaError) -> Error {
-    let kind = kind(&error);
+    let (kind, error_code) = (kind(&error), error.rdkafka_error_code());
     let wrapped = Error::caused(kind, doing, error);
     match kind {
         ErrorKind::Denied => wrapped.hint("give this principal the right on the topic, group or transactional id"),
-        ErrorKind::PositionLost => wrapped.hint("what was there is trimmed: reload the subscription from the base"),
+        ErrorKind::PositionLost => wrapped.hint(
+            "what was there is trimmed: `hutong subscription reload NAME` reads it again from the base",
+        ),
+        // The writer says more when it knows that it was a pause.
+        ErrorKind::Fenced => wrapped.hint(
+            "another process has taken this lane: stop one of them, then start this one again; if there is none, \
+             this process stood still for longer than a transaction may last, and a start is enough",
+        ),
+        ErrorKind::Config if error_code == Some(Code::MessageSizeTooLarge) => wrapped.hint(
+            "the topic takes smaller records than Hutong makes: set its max.message.bytes to 16777216",
+        ),
         _ => wrapped,
     }
 }
@@ -28,8 +38,8 @@ fn kind(error: &KafkaError) -> ErrorKind {
         | Code::SaslAuthenticationFailed
         | Code::Authentication => ErrorKind::Denied,
         Code::OffsetOutOfRange | Code::AutoOffsetReset => ErrorKind::PositionLost,
-        // A record that the cluster will never take; the caller sets it aside.
-        Code::MessageSizeTooLarge | Code::InvalidMessage => ErrorKind::Refused,
+        // No record of ours is larger than Hutong's own topics take: this topic takes less.
+        Code::MessageSizeTooLarge => ErrorKind::Config,
         _ => ErrorKind::Unavailable,
     }
 }

@@ -13,11 +13,20 @@ use super::client::{Client, TIMEOUT};
 use super::error::failed;
 use super::topics::watermarks;
 
-/// Returns the value of the last committed record of a partition that has `key`.
+/// The last committed record of a lane.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Last {
+    /// Its offset.
+    pub(super) offset: u64,
+    /// Its value; `None` is a tombstone.
+    pub(super) value: Option<Bytes>,
+}
+
+/// Returns the last committed record of a partition that has `key`.
 ///
 /// I2: the end is asked for uncommitted, then everything committed before it is read. A reader that stops
 /// before that end stands before an open transaction, so the answer would be stale: that is a retry.
-pub(super) fn value(client: &Client, topic: &str, partition: u32, key: &[u8]) -> Result<Option<Bytes>> {
+pub(super) fn record(client: &Client, topic: &str, partition: u32, key: &[u8]) -> Result<Option<Last>> {
     let doing = || format!("read the last checkpoint in {topic}/{partition}");
     let (low, high) = watermarks(client, topic, partition)?;
     if low >= high {
@@ -39,7 +48,8 @@ pub(super) fn value(client: &Client, topic: &str, partition: u32, key: &[u8]) ->
             Some(Ok(message)) => {
                 next = message.offset() as u64 + 1;
                 if message.key() == Some(key) {
-                    last = message.payload().map(Bytes::copy_from_slice);
+                    let value = message.payload().map(Bytes::copy_from_slice);
+                    last = Some(Last { offset: next - 1, value });
                 }
             }
             Some(Err(KafkaError::PartitionEOF(_))) => {

@@ -69,7 +69,7 @@ impl Reader for Partition {
                     format!("read {topic}/{partition} from {offset}"),
                     format!("the topic holds {low} to {high}"),
                 )
-                .hint("reload the subscription from the base"));
+                .hint("`hutong subscription reload NAME` reads it again from the base"));
             }
             let doing = || format!("read {topic}/{partition}");
             let consumer: BaseConsumer = client.reading(&group).create().map_err(|e| failed(doing(), e))?;

@@ -9,9 +9,9 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::blocking;
-use super::client::{Client, RECORD_LIMIT_BYTES, TIMEOUT};
+use super::client::{Client, TIMEOUT};
 use super::error::failed;
-use crate::log::{Extent, TopicSpec};
+use crate::log::{Extent, RECORD_LIMIT_BYTES, TopicSpec};
 
 fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))

@@ -1,7 +1,7 @@
 //! The transactional writer of a lane.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,13 +11,26 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
-use super::client::{Client, RECORD_LIMIT_BYTES, TIMEOUT};
+use super::client::{Client, TIMEOUT};
 use super::error::failed;
 use super::{blocking, last, topics};
-use crate::log::{Outgoing, TopicSpec, Writer};
+use crate::log::{Outgoing, RECORD_LIMIT_BYTES, TopicSpec, Writer};
 
 /// How long a transaction may stay open before the cluster aborts it.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// When a transaction began, by two clocks: one of them goes on while the machine sleeps.
+struct Began(Instant, SystemTime);
+
+impl Began {
+    fn now() -> Self {
+        Self(Instant::now(), SystemTime::now())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed().max(self.1.elapsed().unwrap_or_default())
+    }
+}
 
 /// Collects what the cluster said of each record of the open transaction.
 #[derive(Default)]
@@ -60,21 +73,25 @@ pub(super) struct Lane {
     client: Arc<Client>,
     lane: LaneId,
     topic: String,
+    /// How long a transaction may stay open.
+    limit: Duration,
     producer: Option<Arc<BaseProducer<Reports>>>,
+    /// The offset of the lane's last checkpoint record, as far as this owner knows.
+    committed: Option<u64>,
 }
 
 impl Lane {
     pub(super) fn new(client: Arc<Client>, lane: LaneId) -> Self {
         let topic = crate::log::checkpoint_topic(&client.config().bus, &lane.pipeline);
-        Self { client, lane, topic, producer: None }
+        Self { client, lane, topic, limit: TRANSACTION_TIMEOUT, producer: None, committed: None }
     }
 
-    fn producer(client: &Client, lane: &LaneId) -> Result<BaseProducer<Reports>> {
+    fn producer(client: &Client, lane: &LaneId, limit: Duration) -> Result<BaseProducer<Reports>> {
         client
             .settings()
             .set("transactional.id", format!("{}.{lane}", client.config().bus))
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
-            .set("message.timeout.ms", "45000")
+            .set("transaction.timeout.ms", limit.as_millis().to_string())
+            .set("message.timeout.ms", (limit * 3 / 4).as_millis().to_string())
             .set("acks", "all")
             .set("linger.ms", "1")
             .set("compression.type", "lz4")
@@ -84,6 +101,31 @@ impl Lane {
             .set("queue.buffering.max.kbytes", "131072")
             .create_with_context(Reports::default())
             .map_err(|e| failed(format!("make the producer of {lane}"), e))
+    }
+
+    /// Tells what an error of a commit means for the lane.
+    ///
+    /// I7: a process that stands still for longer than a transaction may last is shut out as if there were a newer
+    /// owner. When nobody else has committed meanwhile, there is none, and the lane may open again.
+    async fn judge(&self, error: Error, began: &Began) -> Error {
+        // Kafka counts from the first record, a moment after the beginning.
+        if error.kind != ErrorKind::Fenced || began.elapsed() < self.limit * 9 / 10 {
+            return error;
+        }
+        let (client, lane, topic) = (Arc::clone(&self.client), self.lane.clone(), self.topic.clone());
+        let last =
+            blocking(move || last::record(&client, &topic, lane.partition, lane.to_string().as_bytes())).await;
+        match last {
+            Ok(last) if last.as_ref().map(|last| last.offset) == self.committed => {
+                let why = "this process stood still for longer than a transaction may last, and it was aborted";
+                Error::new(ErrorKind::Unknown, error.doing, why)
+            }
+            Ok(_) => error,
+            Err(unread) => {
+                tracing::debug!(error = %unread, "look for a newer owner");
+                error
+            }
+        }
     }
 }
 
@@ -97,16 +139,18 @@ impl Writer for Lane {
             tracing::warn!(drift, "a topic is not as it should be");
         }
         let (client, lane, topic) = (Arc::clone(&self.client), self.lane.clone(), self.topic.clone());
-        let (producer, value) = blocking(move || {
-            let producer = Self::producer(&client, &lane)?;
+        let limit = self.limit;
+        let (producer, last) = blocking(move || {
+            let producer = Self::producer(&client, &lane, limit)?;
             // Shuts earlier producers of this id out, and ends the transaction that one left open.
             producer.init_transactions(TIMEOUT).map_err(|e| failed(format!("take over {lane}"), e))?;
-            let value = last::value(&client, &topic, lane.partition, lane.to_string().as_bytes())?;
-            Ok((producer, value))
+            let last = last::record(&client, &topic, lane.partition, lane.to_string().as_bytes())?;
+            Ok((producer, last))
         })
         .await?;
         self.producer = Some(Arc::new(producer));
-        Ok(value)
+        self.committed = last.as_ref().map(|last| last.offset);
+        Ok(last.and_then(|last| last.value))
     }
 
     async fn commit(&mut self, records: Vec<Outgoing>, checkpoint: Bytes) -> Result<Vec<u64>> {
@@ -123,29 +167,37 @@ impl Writer for Lane {
             value: Some(checkpoint),
             headers: Vec::new(),
         };
-        let (producer, offsets) = blocking(move || {
-            let offsets = transact(&producer, records, record, &doing)?;
+        let began = Began::now();
+        let done = blocking(move || {
+            write(&producer, &records, &record, &doing)?;
+            let offsets = finish(&producer, &doing)?;
             Ok((producer, offsets))
         })
-        .await?;
-        self.producer = Some(producer);
-        Ok(offsets)
+        .await;
+        match done {
+            Ok((producer, mut offsets)) => {
+                self.producer = Some(producer);
+                self.committed = offsets.pop();
+                Ok(offsets)
+            }
+            Err(error) => Err(self.judge(error, &began).await),
+        }
     }
 }
 
-/// Runs one transaction: the records, then the checkpoint (I2). Returns the records' offsets.
-fn transact(
+/// Begins a transaction and writes the records, then the checkpoint (I2).
+fn write(
     producer: &BaseProducer<Reports>,
-    records: Vec<Outgoing>,
-    checkpoint: Outgoing,
+    records: &[Outgoing],
+    checkpoint: &Outgoing,
     doing: &str,
-) -> Result<Vec<u64>> {
+) -> Result<()> {
     let count = records.len();
     *producer.context().lock() = Delivered { offsets: vec![0; count + 1], failed: None };
     producer.begin_transaction().map_err(|e| failed(doing, e))?;
     let sent = records
         .iter()
-        .chain([&checkpoint])
+        .chain([checkpoint])
         .enumerate()
         .try_for_each(|(index, record)| send(producer, record, index))
         .and_then(|()| settle(producer));
@@ -158,6 +210,11 @@ fn transact(
         let fatal = producer.client().fatal_error().map(|(code, _)| KafkaError::Global(code));
         return Err(failed(doing, fatal.unwrap_or(error)));
     }
+    Ok(())
+}
+
+/// Commits what was written; returns the offsets of the records and, last, of the checkpoint.
+fn finish(producer: &BaseProducer<Reports>, doing: &str) -> Result<Vec<u64>> {
     let deadline = Instant::now() + TRANSACTION_TIMEOUT;
     loop {
         match producer.commit_transaction(TIMEOUT) {
@@ -179,9 +236,7 @@ fn transact(
             }
         }
     }
-    let mut delivered = producer.context().lock();
-    let mut offsets = std::mem::take(&mut delivered.offsets);
-    offsets.truncate(count);
+    let offsets = std::mem::take(&mut producer.context().lock().offsets);
     Ok(offsets)
 }
 
@@ -226,5 +281,77 @@ fn settle(producer: &BaseProducer<Reports>) -> Result<(), KafkaError> {
     match producer.context().lock().failed.take() {
         Some(error) => Err(error),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hutong_core::{Kind, PipelineId};
+    use hutong_testkit::launch::Kafka;
+
+    use super::*;
+    use crate::kafka::Config;
+    use crate::kafka::topics::watermarks;
+
+    async fn opened(client: &Arc<Client>) -> Lane {
+        let lane = LaneId::new(PipelineId::new(Kind::Capture, "paused"), 0);
+        let mut lane = Lane::new(Arc::clone(client), lane);
+        lane.limit = Duration::from_secs(2);
+        lane.open().await.unwrap();
+        lane
+    }
+
+    /// Begins a commit, stands still until the cluster has aborted it, and goes on; returns what that means.
+    async fn paused_commit(lane: &mut Lane, another_owner: bool) -> Error {
+        let client = Arc::clone(&lane.client);
+        let record = Outgoing {
+            topic: lane.topic.as_str().into(),
+            partition: 0,
+            key: Some(Bytes::from(lane.lane.to_string())),
+            value: Some(Bytes::from_static(b"late")),
+            headers: Vec::new(),
+        };
+        let producer = lane.producer.take().unwrap();
+        let began = Began::now();
+        let topic = lane.topic.clone();
+        let (producer, aborted) = blocking(move || {
+            write(&producer, &[], &record, "commit")?;
+            let (_, open) = watermarks(&client, &topic, 0)?;
+            let deadline = Instant::now() + Duration::from_secs(60);
+            // The marker of the abort takes an offset.
+            while watermarks(&client, &topic, 0)?.1 == open && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            let (_, end) = watermarks(&client, &topic, 0)?;
+            Ok((producer, end > open))
+        })
+        .await
+        .unwrap();
+        assert!(aborted, "the cluster aborts what stays open");
+        if another_owner {
+            let mut other = Lane::new(Arc::clone(&lane.client), lane.lane.clone());
+            other.open().await.unwrap();
+            other.commit(Vec::new(), Bytes::from_static(b"other")).await.unwrap();
+        }
+        let error = blocking(move || finish(&producer, "commit")).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Fenced, "the cluster says the same of a pause and of another owner");
+        lane.judge(error, &began).await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn i7_a_lane_that_stood_still_opens_again_unless_another_has_taken_it() {
+        let kafka = Kafka::shared().await.unwrap();
+        let config = Config { brokers: kafka.bootstrap(), bus: "paused".into(), security: Vec::new() };
+        let client = Arc::new(Client::new(config).unwrap());
+        let mut lane = opened(&client).await;
+        lane.commit(Vec::new(), Bytes::from_static(b"first")).await.unwrap();
+
+        let error = paused_commit(&mut lane, false).await;
+        assert_eq!(error.kind, ErrorKind::Unknown, "{error:?}");
+        assert_eq!(lane.open().await.unwrap(), Some(Bytes::from_static(b"first")));
+        lane.commit(Vec::new(), Bytes::from_static(b"second")).await.unwrap();
+
+        let error = paused_commit(&mut lane, true).await;
+        assert_eq!(error.kind, ErrorKind::Fenced, "{error:?}");
     }
 }

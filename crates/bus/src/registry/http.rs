@@ -120,9 +120,8 @@ impl SchemaRegistry for HttpRegistry {
             let refusal = refusal(answer).await;
             // 40403: no such schema. Anything else that is not found is a wrong address, not a wrong id.
             return match refusal.error_code {
-                40403 | 40402 | 404 => Ok(None),
-                _ => Err(Error::new(ErrorKind::Config, doing, "the registry has no such path")
-                    .hint("check the registry's address and path")),
+                40403 => Ok(None),
+                _ => Err(no_such_path(doing)),
             };
         }
         if !answer.status().is_success() {
@@ -151,8 +150,11 @@ impl SchemaRegistry for HttpRegistry {
         let body = json!({"schemaType": "AVRO", "schema": schema});
         let answer = self.send(&doing, Method::POST, &path, Some(&body)).await?;
         if answer.status() == StatusCode::NOT_FOUND {
-            // No such subject yet: nothing to be incompatible with.
-            return Ok(Vec::new());
+            // 40401, 40402: no such subject or version yet: nothing to be incompatible with.
+            return match refusal(answer).await.error_code {
+                40401 | 40402 => Ok(Vec::new()),
+                _ => Err(no_such_path(doing)),
+            };
         }
         if !answer.status().is_success() {
             return Err(refused(&doing, answer).await);
@@ -192,6 +194,12 @@ async fn refusal(answer: Response) -> Refusal {
         Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
         Err(_) => Refusal::default(),
     }
+}
+
+/// Makes the error of an address that is not a registry's.
+fn no_such_path(doing: String) -> Error {
+    Error::new(ErrorKind::Config, doing, "the registry has no such path")
+        .hint("check the registry's address and path")
 }
 
 /// Makes the error of an answer that is no success.

@@ -5,7 +5,7 @@
 mod http;
 
 use async_trait::async_trait;
-use hutong_core::Result;
+use hutong_core::{ErrorKind, Result};
 
 pub use http::{HttpRegistry, RegistryConfig};
 
@@ -28,4 +28,27 @@ pub trait SchemaRegistry: Send + Sync {
     /// Returns why a schema would be refused under a subject, in the registry's words; empty when it
     /// would be taken. Registers nothing.
     async fn check(&self, subject: &str, schema: &str) -> Result<Vec<String>>;
+}
+
+/// Registers a schema under a subject of a level.
+///
+/// The schema first, for not every registry knows levels of subjects that are not there; but a level that was
+/// loosened must be set before the schema that needs it.
+pub(crate) async fn register_at(
+    registry: &dyn SchemaRegistry,
+    subject: &str,
+    schema: &str,
+    level: &str,
+) -> Result<u32> {
+    let first = registry.register(subject, schema).await;
+    if let Err(error) = &first
+        && error.kind != ErrorKind::SchemaConflict
+    {
+        return first;
+    }
+    registry.set_compatibility(subject, level).await?;
+    match first {
+        Ok(id) => Ok(id),
+        Err(_) => registry.register(subject, schema).await,
+    }
 }

@@ -5,23 +5,11 @@ use std::sync::atomic::Ordering;
 
 use hutong_core::{ErrorKind, Op, Position, Rejected, Sink, Value};
 
-use super::office::{Office, PARTITIONS, TOPIC, batch, lane, opened};
+use super::office::{Office, PARTITIONS, TOPIC, batch, lane, opened, records};
 use crate::envelope::schemas;
-use crate::log::{Incoming, TopicSpec};
+use crate::log::TopicSpec;
 use crate::watermark::{base_note, partition_key};
 use crate::{framing, oracle, partition, quarantine};
-
-/// Returns every record of a partition.
-async fn records(office: &Office, topic: &str, partition: u32) -> Vec<Incoming> {
-    let (first, end) = office.log.extent(topic).await.unwrap().unwrap()[&partition];
-    let mut reader = office.log.reader(topic, partition, None).await.unwrap();
-    reader.seek(first).await.unwrap();
-    let mut records = Vec::new();
-    while records.last().map_or(first, |r: &Incoming| r.offset + 1) < end {
-        records.extend(reader.next(100, 1 << 20).await.unwrap().records);
-    }
-    records
-}
 
 #[tokio::test]
 async fn i2_a_new_owner_finds_the_checkpoint_that_was_committed_with_the_data() {
@@ -195,4 +183,20 @@ async fn a_contract_that_grows_is_taken_and_one_that_breaks_readers_is_not() {
     assert_eq!(error.kind, ErrorKind::SchemaConflict);
     office.contract = wider;
     opened(&office).await;
+}
+
+#[tokio::test]
+async fn a_looser_level_lets_a_contract_pass_that_the_stricter_one_refused() {
+    let mut office = Office::new();
+    opened(&office).await;
+    let mut narrower = (*office.contract).clone();
+    narrower.fields.push(hutong_core::Field::new("age", hutong_core::Type::Int));
+    office.contract = Arc::new(narrower.clone());
+    opened(&office).await;
+    // Of another type now: no level but NONE takes that.
+    narrower.fields[2].ty = hutong_core::Type::Text { length: None };
+    office.contract = Arc::new(narrower);
+    assert_eq!(office.sink().open(&lane()).await.unwrap_err().kind, ErrorKind::SchemaConflict);
+
+    office.sink_into(TOPIC, Some("NONE")).open(&lane()).await.unwrap();
 }

@@ -1,5 +1,7 @@
 //! Topics from end to end over the embedded bus: what a sink commits, a source reads.
 
+mod anew;
+mod aside;
 mod capture;
 mod office;
 mod replicate;

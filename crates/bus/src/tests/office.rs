@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use hutong_core::{
     Batch, Before, Behind, Change, Checkpoint, Contract, Delta, Error, ErrorKind, Kind, LaneId, Op, Origin,
-    PipelineId, Place, Position, Result, Sink, Transaction, Value,
+    PipelineId, Place, Position, Result, Sink, Source, Transaction, Value,
 };
 use tempfile::TempDir;
 
 use crate::embedded;
-use crate::log::{Extent, Log, Outgoing, Reader, TopicSpec, Writer, checkpoint_topic};
+use crate::log::{Extent, Incoming, Log, Outgoing, Reader, TopicSpec, Writer, checkpoint_topic};
 use crate::registry::SchemaRegistry;
 use crate::{Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceConfig, TopicStream};
 
@@ -45,25 +46,39 @@ impl Office {
     }
 
     pub(super) fn sink(&self) -> TopicSink {
+        self.sink_into(TOPIC, None)
+    }
+
+    /// Returns a sink of the same stream into a topic of a person's choice.
+    pub(super) fn sink_into(&self, topic: &str, compatibility: Option<&str>) -> TopicSink {
         let stream = TopicStream {
             contract: Arc::clone(&self.contract),
-            topic: TOPIC.into(),
+            topic: topic.into(),
             partitions: PARTITIONS,
-            compatibility: None,
+            compatibility: compatibility.map(str::to_owned),
         };
         let config = TopicSinkConfig { bus: "hutong".into(), streams: vec![stream] };
         TopicSink::new(Arc::clone(&self.log), Arc::clone(&self.registry), config)
     }
 
     pub(super) fn source(&self, partition: u32) -> TopicSource {
+        self.source_of(partition, Some(checkpoint_topic("hutong", &lane().pipeline)))
+    }
+
+    /// Returns a source of the same topic as if another program wrote it.
+    pub(super) fn foreign_source(&self, partition: u32) -> TopicSource {
+        self.source_of(partition, None)
+    }
+
+    fn source_of(&self, partition: u32, checkpoint_topic: Option<String>) -> TopicSource {
         let config = TopicSourceConfig {
             topic: TOPIC.into(),
             partition,
             contract: Arc::clone(&self.contract),
-            checkpoint_topic: Some(checkpoint_topic("hutong", &lane().pipeline)),
-            pipeline: None,
+            checkpoint_topic,
+            pipeline: Some(PipelineId::new(Kind::Replicate, "renshe")),
             foreign_before_full: false,
-            limits: Limits { watermark_interval: std::time::Duration::ZERO, ..Limits::default() },
+            limits: Limits { watermark_interval: Duration::ZERO, ..Limits::default() },
         };
         TopicSource::new(Arc::clone(&self.log), Arc::clone(&self.registry), config)
     }
@@ -93,6 +108,30 @@ impl Office {
             },
         }
     }
+}
+
+/// Returns every record of a partition.
+pub(super) async fn records(office: &Office, topic: &str, partition: u32) -> Vec<Incoming> {
+    let (first, end) = office.log.extent(topic).await.unwrap().unwrap()[&partition];
+    let mut reader = office.log.reader(topic, partition, None).await.unwrap();
+    reader.seek(first).await.unwrap();
+    let mut records = Vec::new();
+    while records.last().map_or(first, |r: &Incoming| r.offset + 1) < end {
+        records.extend(reader.next(100, 1 << 20).await.unwrap().records);
+    }
+    records
+}
+
+/// Reads until nothing more comes for a while, moving a checkpoint as the engine does.
+pub(super) async fn drain(source: &mut TopicSource, checkpoint: &mut Checkpoint) -> Result<Vec<Batch>> {
+    let mut batches = Vec::new();
+    while let Ok(next) = tokio::time::timeout(Duration::from_millis(400), source.next()).await {
+        let batch = next?.unwrap();
+        checkpoint.advance(&batch.delta).unwrap();
+        source.ack(checkpoint).await.unwrap();
+        batches.push(batch);
+    }
+    Ok(batches)
 }
 
 /// The capture's lane.

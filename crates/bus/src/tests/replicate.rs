@@ -1,29 +1,16 @@
 //! A source over a partition: bases, decoding, rejects, freshness.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use hutong_core::{Batch, Checkpoint, Contract, ErrorKind, Op, Position, Result, Sink, Source, Value};
+use hutong_core::{Checkpoint, Contract, ErrorKind, Op, Position, Sink, Source, Value};
 
-use super::office::{Office, PARTITIONS, TOPIC, batch, opened};
+use super::office::{Office, PARTITIONS, TOPIC, batch, drain, opened};
 use crate::envelope::{Encoder, schemas};
 use crate::log::Outgoing;
 use crate::partition;
 use crate::watermark::partition_key;
-use crate::{TopicSource, framing};
-
-/// Reads until nothing more comes for a while, moving a checkpoint as the engine does.
-async fn drain(source: &mut TopicSource, checkpoint: &mut Checkpoint) -> Result<Vec<Batch>> {
-    let mut batches = Vec::new();
-    while let Ok(next) = tokio::time::timeout(Duration::from_millis(400), source.next()).await {
-        let batch = next?.unwrap();
-        checkpoint.advance(&batch.delta).unwrap();
-        source.ack(checkpoint).await.unwrap();
-        batches.push(batch);
-    }
-    Ok(batches)
-}
+use crate::framing;
 
 /// Returns the partition of a person.
 async fn home(office: &Office, id: i64) -> u32 {
@@ -113,7 +100,7 @@ async fn i3_what_cannot_be_read_is_named_and_what_is_dropped_is_counted() {
     put(&office, Some(Bytes::new())).await;
     put(&office, Some(Bytes::from([&framing::head(99_999)[..], b"secret"].concat()))).await;
     put(&office, Some(Bytes::from([&framing::head(other)[..], b"secret"].concat()))).await;
-    let mut source = office.source(0);
+    let mut source = office.foreign_source(0);
     source.open(&Checkpoint::default()).await.unwrap();
 
     let mut checkpoint = Checkpoint::default();
@@ -129,6 +116,21 @@ async fn i3_what_cannot_be_read_is_named_and_what_is_dropped_is_counted() {
     }
     let tombstones: u64 = batches.iter().filter_map(|b| b.dropped.get("tombstone")).sum();
     assert_eq!(tombstones, 2);
+}
+
+#[tokio::test]
+async fn i3_a_schema_that_our_registry_has_lost_is_waited_for_and_sets_no_row_aside() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    sink.commit(&batch(0, 1, vec![office.change(1, Op::Truncate, 0, "")], 1)).await.unwrap();
+    put(&office, Some(Bytes::from([&framing::head(99_999)[..], b"secret"].concat()))).await;
+    let mut source = office.source(0);
+    source.open(&Checkpoint::default()).await.unwrap();
+
+    let error = drain(&mut source, &mut Checkpoint::default()).await.unwrap_err();
+
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("99999"), "{error}");
 }
 
 #[tokio::test]

@@ -47,10 +47,15 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: Contract,
     },
-    /// Prepares a store for capture, and takes the preparation back.
+    /// Prepares a store for capture, takes the preparation back, accepts a lost position.
     Source {
         #[command(subcommand)]
         action: Source,
+    },
+    /// Looks after a subscription's replica.
+    Subscription {
+        #[command(subcommand)]
+        action: Subscription,
     },
     /// Prints the completions of a shell.
     Completions {
@@ -200,5 +205,23 @@ pub(super) enum Source {
     Remove {
         /// The capture.
         capture: String,
+    },
+    /// Accepts that changes were lost (a slot dropped, a database restored, a topic made again): gives the
+    /// capture's position up, so that the next run truncates its tables downstream and reads them again.
+    Reset {
+        /// The capture.
+        capture: String,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Subscription {
+    /// Removes the rows of a replica and reads everything again from the base, when its lanes open next.
+    Reload {
+        /// The subscription.
+        name: String,
     },
 }

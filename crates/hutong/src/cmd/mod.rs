@@ -9,6 +9,7 @@ mod quarantine;
 mod run;
 mod source;
 mod status;
+mod subscription;
 mod table;
 mod tap;
 
@@ -47,6 +48,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit> {
         Command::Quarantine { action } => quarantine::run(&config, action).await,
         Command::Contract { action } => contract::run(&config, action).await,
         Command::Source { action } => source::run(&config, action).await,
+        Command::Subscription { action } => subscription::run(&config, action).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "hutong", &mut script);

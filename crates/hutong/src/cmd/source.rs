@@ -1,11 +1,11 @@
-//! `hutong source`: prepares a store for capture, and takes the preparation back.
+//! `hutong source`: prepares a store for capture, takes the preparation back, accepts a lost position.
 
 use std::path::Path;
 
 use hutong_core::{Error, ErrorKind, Result};
 
 use super::arguments::Source;
-use super::check;
+use super::{check, status};
 use crate::config::Plan;
 use crate::config::plan::CapturePlan;
 use crate::exit::Exit;
@@ -16,9 +16,29 @@ pub(super) async fn run(config: &Path, action: Source) -> Result<Exit> {
     let done = match &action {
         Source::Install { capture } => wire::install(find(&plan, capture)?).await?,
         Source::Remove { capture } => wire::remove(find(&plan, capture)?).await?,
+        Source::Reset { capture, reason } => reset(&plan, find(&plan, capture)?, reason).await?,
     };
     println!("{done}");
     Ok(Exit::Done)
+}
+
+async fn reset(plan: &Plan, capture: &CapturePlan, reason: &str) -> Result<String> {
+    if status::running(plan, &capture.pipeline().to_string()).await {
+        let why = format!("the process at {} runs it", plan.http.address);
+        return Err(Error::new(ErrorKind::Fenced, format!("reset capture {}", capture.name), why)
+            .hint("stop that process, then reset"));
+    }
+    let done = wire::reset(plan, capture, reason).await?;
+    let mut text = format!("capture {} begins anew, because: {reason}\n", capture.name);
+    for (partition, position) in &done.before.positions {
+        text.push_str(&format!("  its position {position} in {partition} is given up\n"));
+    }
+    for (partition, offset) in &done.bases {
+        text.push_str(&format!("  {partition}: the new base begins at offset {offset}\n"));
+    }
+    text.push_str("what follows: `hutong run` reads every table again, after a truncate in its topic. Replicas that\n");
+    text.push_str("stand in the topic pass it and are equal again afterwards; new ones begin at the new base.");
+    Ok(text)
 }
 
 fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a CapturePlan> {

@@ -1,6 +1,7 @@
 //! `hutong status`: every lane, and what to do about those that are not well.
 
 use std::io::IsTerminal;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,9 +28,21 @@ pub(super) async fn run(config: &Path, options: &arguments::Status) -> Result<Ex
     Ok(if halted { Exit::Broken } else { Exit::Done })
 }
 
+/// States whether a process answers where the configuration says, and runs a pipeline that has not halted.
+pub(super) async fn running(plan: &Plan, pipeline: &str) -> bool {
+    let ended = |state| matches!(state, State::Halted | State::Stopped);
+    let lanes = ask(plan).await.map_or_else(|_| Vec::new(), |status| status.lanes);
+    lanes.iter().any(|lane| lane.pipeline == pipeline && !ended(lane.state))
+}
+
 /// Asks the running process.
 async fn ask(plan: &Plan) -> Result<Status> {
-    let url = format!("http://{}/status", plan.http.address);
+    let mut address = plan.http.address;
+    if address.ip().is_unspecified() {
+        // Served on every address of the machine, this one among them.
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    let url = format!("http://{address}/status");
     let doing = || format!("ask {url}");
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(5))

@@ -2,6 +2,7 @@
 //!
 //! Nothing below `hutong` knows both a store and a topic; nothing else here knows any of their insides.
 
+mod anew;
 mod bus;
 pub mod items;
 pub mod probe;
@@ -20,6 +21,7 @@ use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result, Step};
 use hutong_engine::{Board, Lane, Metrics, Settings, Supervisor, status::now_us};
 use tracing::error;
 
+pub use self::anew::{reload, reset};
 pub use self::bus::Bus;
 pub use self::store::{Department, compare, draft, install, remove};
 use crate::config::Plan;

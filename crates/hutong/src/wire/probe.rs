@@ -9,12 +9,12 @@ use hutong_stores::{Finding, postgres, sqlite};
 
 use super::bus::security;
 use crate::config::Plan;
-use crate::config::plan::{BusSystem, CapturePlan, StorePlan, StoreSystem};
+use crate::config::plan::{BusSystem, CapturePlan, StorePlan, StoreSystem, SubscriptionPlan};
 
 /// How long one probe may take before it counts as no answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Tries the bus, each store and each captured table. Never stops at the first finding.
+/// Tries the bus, each store, each captured table and each replica. Never stops at the first finding.
 pub async fn all(plan: &Plan) -> Vec<Finding> {
     let mut findings = bus(plan).await;
     for store in plan.stores.values() {
@@ -22,6 +22,9 @@ pub async fn all(plan: &Plan) -> Vec<Finding> {
     }
     for capture in &plan.captures {
         findings.extend(within(&format!("capture {}", capture.name), source(capture)).await);
+    }
+    for subscription in &plan.subscriptions {
+        findings.extend(within(&format!("subscription {}", subscription.name), target(subscription)).await);
     }
     findings
 }
@@ -74,13 +77,25 @@ async fn source(capture: &CapturePlan) -> Result<Vec<Finding>> {
             Ok(postgres::probe(&config).await)
         }
         StoreSystem::Sqlite { path } => {
-            let mut findings = Vec::new();
-            for (table, stream) in &capture.tables {
-                findings.extend(sqlite::compare(path, table, &stream.contract)?);
-            }
-            Ok(findings)
+            Ok(sqlite::probe(path, &capture.name, &super::store::sqlite_tables(capture)))
         }
     }
+}
+
+/// Looks where a subscription writes, with the eyes of its sink: what is granted is what the table must take.
+async fn target(subscription: &SubscriptionPlan) -> Result<Vec<Finding>> {
+    let granted = super::permit(subscription)?.projection();
+    let mut findings = match &subscription.store.system {
+        StoreSystem::Postgres { url, .. } => {
+            postgres::sink::probe(&url.resolve()?, &subscription.table, &granted).await
+        }
+        StoreSystem::Sqlite { path } => sqlite::probe_target(path, &subscription.table, &granted),
+    };
+    let prefix = |finding: &mut Finding| {
+        finding.what = format!("subscription {}: {}", subscription.name, finding.what);
+    };
+    findings.iter_mut().for_each(prefix);
+    Ok(findings)
 }
 
 async fn within(what: &str, answer: impl Future<Output = Result<Vec<Finding>>>) -> Vec<Finding> {

@@ -134,7 +134,7 @@ pub(super) fn postgres_tables(capture: &CapturePlan) -> Vec<postgres::Table> {
     capture.tables.iter().map(table).collect()
 }
 
-fn sqlite_tables(capture: &CapturePlan) -> Vec<sqlite::Captured> {
+pub(super) fn sqlite_tables(capture: &CapturePlan) -> Vec<sqlite::Captured> {
     let table = |(name, stream): &(String, Arc<crate::config::plan::StreamPlan>)| sqlite::Captured {
         name: name.clone(),
         contract: Arc::clone(&stream.contract),

@@ -40,10 +40,12 @@ pub(crate) fn parse(url: &Secret) -> Result<Address> {
         () if tls.is_required() => SslMode::Require,
         () => SslMode::Prefer,
     });
-    if hosts_are_missing(&config) {
+    if config.get_hosts().is_empty() {
         // A certificate is checked against the host: here that is the address itself.
         let addresses: Vec<_> = config.get_hostaddrs().iter().map(ToString::to_string).collect();
-        addresses.iter().for_each(|address| drop(config.host(address)));
+        for address in &addresses {
+            config.host(address);
+        }
     }
     let options = match config.get_options() {
         Some(own) => format!("{own} {SETTINGS}"),
@@ -54,10 +56,6 @@ pub(crate) fn parse(url: &Secret) -> Result<Address> {
         config.connect_timeout(Duration::from_secs(10));
     }
     Ok(Address { config, tls })
-}
-
-fn hosts_are_missing(config: &Config) -> bool {
-    config.get_hosts().is_empty() && !config.get_hostaddrs().is_empty()
 }
 
 /// Takes the TLS parameters out of an address of either form.

@@ -176,7 +176,7 @@ impl Reader {
             position: &position,
         };
         for row in waiting.chunk.rows.into_iter().flatten() {
-            self.assembly.push(maker.read(row));
+            self.assembly.push_read(maker.read(row));
         }
         let text = serde_json::to_string(&captured.progress).expect("progress is plain numbers and texts");
         self.assembly.note(snapshot_note(&captured.name.plain()), Some(text));

@@ -142,7 +142,7 @@ impl Reader {
             if self.push(table, item)
                 && let Some(position) = incomplete
             {
-                self.assembly.miss(Missing { table, key: key.clone(), position });
+                self.assembly.miss(Missing { table, key: key.clone(), xid, position });
             }
         }
         Ok(())

@@ -61,19 +61,35 @@ impl Assembly {
         (self.open_rows, self.open_bytes) = (0, 0);
     }
 
-    /// Adds a change or a reject.
+    /// Adds a change or a reject of the transaction that is being read.
     pub(crate) fn push(&mut self, item: Item) {
-        self.since.get_or_insert_with(Instant::now);
         self.open_rows += 1;
-        match item {
+        self.open_bytes += self.add(item);
+    }
+
+    /// Adds what a chunk has read. It belongs to no transaction and is never split: it goes out as a whole, with
+    /// the note of its progress (I7).
+    pub(crate) fn push_read(&mut self, item: Item) {
+        self.add(item);
+    }
+
+    /// Returns the weight.
+    fn add(&mut self, item: Item) -> usize {
+        self.since.get_or_insert_with(Instant::now);
+        let weight = match item {
             Item::Change(change) => {
                 let weight = change.weight();
-                self.bytes += weight;
-                self.open_bytes += weight;
                 self.changes.push(change);
+                weight
             }
-            Item::Rejected(rejected) => self.rejected.push(rejected),
-        }
+            Item::Rejected(rejected) => {
+                let weight = rejected.change.as_ref().map_or(0, |change| change.weight());
+                self.rejected.push(rejected);
+                weight
+            }
+        };
+        self.bytes += weight;
+        weight
     }
 
     /// A change that was added has a value that nobody told.
@@ -125,15 +141,13 @@ impl Assembly {
         }
     }
 
-    /// Takes everything but the last change's row message; `None` when there is nothing but that.
+    /// Takes everything but the last row message; `None` when there is nothing but that.
     ///
     /// The batch reaches the place just before that message.
     pub(crate) fn split(&mut self, from: Position, behind: Behind) -> Option<Batch> {
-        let Some(last) = self.changes.last() else {
-            let to = self.rejected.last()?.position;
-            return Some(self.take(from, to, behind));
-        };
-        let (era, lsn, index, _) = last.position.as_wal()?;
+        let change = self.changes.last().map(|change| change.position);
+        let last = change.max(self.rejected.last().map(|rejected| rejected.position))?;
+        let (era, lsn, index, _) = last.as_wal()?;
         let to = Position::wal(era, lsn, index.checked_sub(1)?, u8::MAX);
         if to <= from {
             return None;

@@ -1,16 +1,16 @@
 //! Opens SQL sessions to PostgreSQL, all with the same settings, so that a value always has the same text.
 //!
-//! Knows the address and the session settings; nothing of tables, slots or rows.
+//! Knows the session settings; nothing of tables, slots or rows.
 
 use std::ops::{Deref, DerefMut};
-use std::time::Duration;
 
-use hutong_core::{Error, ErrorKind, Result, Secret};
+use hutong_core::{ErrorKind, Result, Secret};
 use tokio::task::JoinSet;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error;
+use super::address::{self, Address};
+use super::{error, tls};
 
 /// The settings of every session of Hutong, also of the replication session: they decide the text of a value.
 pub const SETTINGS: &str = "-c DateStyle=ISO,MDY -c TimeZone=UTC -c IntervalStyle=iso_8601 \
@@ -40,51 +40,50 @@ impl DerefMut for Session {
     }
 }
 
-/// Reads an address (`postgres://user:password@host:port/database` or `host=… dbname=…`).
-///
-/// `Err(Config)` does not repeat the address, since it may hold a password.
-pub fn parse(url: &Secret) -> Result<Config> {
-    let mut config: Config = url.reveal().parse().map_err(|_: tokio_postgres::Error| {
-        Error::new(
-            ErrorKind::Config,
-            "read the address of a PostgreSQL store",
-            "it is not a PostgreSQL address",
-        )
-        .hint("write postgres://user@host:5432/database")
-    })?;
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "read the address of a PostgreSQL store",
-            "sslmode=require is asked for, and this build does not speak TLS to PostgreSQL",
-        ));
-    }
-    let options = match config.get_options() {
-        Some(own) => format!("{own} {SETTINGS}"),
-        None => SETTINGS.to_owned(),
-    };
-    config.options(&options);
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(10));
-    }
-    Ok(config)
-}
-
 /// Opens a session; `purpose` appears in `pg_stat_activity` as `hutong <purpose>`.
 pub async fn open(url: &Secret, purpose: &str) -> Result<Session> {
-    let mut config = parse(url)?;
+    let Address { mut config, tls } = address::parse(url)?;
     config.application_name(format!("hutong {purpose}"));
-    let (client, connection) =
-        config.connect(NoTls).await.map_err(|e| error::of(e, || "connect to PostgreSQL".to_owned()))?;
     let mut mover = JoinSet::new();
-    mover.spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(error = %error::text(&error), "a PostgreSQL session ended");
-        }
-    });
+    let connected = if tls.is_disabled() {
+        config.connect(NoTls).await.map(|(client, connection)| {
+            mover.spawn(moved(connection));
+            client
+        })
+    } else {
+        config.connect(MakeRustlsConnect::new(tls.client()?)).await.map(|(client, connection)| {
+            mover.spawn(moved(connection));
+            client
+        })
+    };
+    let client = connected.map_err(|e| {
+        let advice = tls::advice(&e).or_else(|| about_encryption(&e));
+        tls::advised(error::of(e, || "connect to PostgreSQL".to_owned()), advice)
+    })?;
     let row = client
         .query_one("SELECT pg_backend_pid()", &[])
         .await
         .map_err(|e| error::of(e, || "ask PostgreSQL for its process id".to_owned()))?;
     Ok(Session { client, pid: row.get(0), _mover: mover })
+}
+
+async fn moved(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(error = %error::text(&error), "a PostgreSQL session ended");
+    }
+}
+
+/// Says what to do when `pg_hba.conf` has no line for us, and the reason may be the encryption.
+fn about_encryption(error: &tokio_postgres::Error) -> Option<(ErrorKind, &'static str)> {
+    let refused = error.as_db_error().filter(|error| error.code().code() == "28000")?;
+    let hint = match refused.message() {
+        text if text.ends_with(", no encryption") => {
+            "the server may let us in over TLS only (hostssl): write sslmode=verify-full, or require"
+        }
+        text if text.ends_with(", SSL encryption") => {
+            "the server may let us in without TLS only (hostnossl): write sslmode=disable"
+        }
+        _ => return None,
+    };
+    Some((ErrorKind::Denied, hint))
 }

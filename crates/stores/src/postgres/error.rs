@@ -1,6 +1,6 @@
 //! Turns the drivers' errors into the workspace's error: the only place that looks at SQLSTATE.
 //!
-//! Never repeats a server's text that may quote a row's value (DETAIL, and the messages of classes 22 and 23).
+//! Never repeats a server's text that may quote a row's value (DETAIL, and the messages that [`quotes`] names).
 
 use hutong_core::{Error, ErrorKind};
 use pgwire_replication::PgWireError;
@@ -66,16 +66,74 @@ pub fn text(error: &tokio_postgres::Error) -> String {
 
 fn db_text(db: &DbError) -> String {
     let state = db.code().code();
-    // Their messages quote values: `invalid input syntax for type integer: "…"`, or a trigger's own words.
-    let quotes = matches!(state.get(..2), Some("22" | "23" | "44" | "P0"));
     let mut text =
-        if quotes { format!("SQLSTATE {state}") } else { format!("{} (SQLSTATE {state})", db.message()) };
+        if quotes(db) { format!("SQLSTATE {state}") } else { format!("{} (SQLSTATE {state})", db.message()) };
     for (word, name) in [("table", db.table()), ("column", db.column()), ("constraint", db.constraint())] {
         if let Some(name) = name {
             text.push_str(&format!(", {word} {name}"));
         }
     }
     text
+}
+
+/// States whether the message may quote a row: `invalid input syntax for type integer: "…"`, or a trigger's own words.
+fn quotes(db: &DbError) -> bool {
+    let state = db.code().code();
+    // Under whatever state a trigger speaks up, this is the routine of the server by which it does.
+    db.routine() == Some("exec_stmt_raise")
+        || is_own(state)
+        || matches!(state.get(..2), Some("22" | "23" | "38" | "39" | "44" | "P0" | "XX"))
+}
+
+/// States whether a SQLSTATE is of no class of PostgreSQL's: a trigger or a function has chosen it.
+pub fn is_own(state: &str) -> bool {
+    !matches!(
+        state.get(..2).unwrap_or_default(),
+        "" | "00"
+            | "01"
+            | "02"
+            | "03"
+            | "08"
+            | "09"
+            | "0A"
+            | "0B"
+            | "0F"
+            | "0L"
+            | "0P"
+            | "0Z"
+            | "10"
+            | "20"
+            | "21"
+            | "22"
+            | "23"
+            | "24"
+            | "25"
+            | "26"
+            | "27"
+            | "28"
+            | "2B"
+            | "2D"
+            | "2F"
+            | "34"
+            | "38"
+            | "39"
+            | "3B"
+            | "3D"
+            | "3F"
+            | "40"
+            | "42"
+            | "44"
+            | "53"
+            | "54"
+            | "55"
+            | "57"
+            | "58"
+            | "72"
+            | "F0"
+            | "HV"
+            | "P0"
+            | "XX"
+    )
 }
 
 /// Returns what a SQLSTATE means for a lane. Source: PostgreSQL, Appendix A "Error Codes".
@@ -95,6 +153,8 @@ pub fn kind_of_state(state: &str) -> ErrorKind {
             "22" | "23" | "27" | "2F" | "38" | "39" | "44" | "54" | "P0" | "09" => ErrorKind::Refused,
             "42" | "3F" | "2B" => ErrorKind::SchemaConflict,
             "0A" | "55" | "F0" => ErrorKind::Config,
+            // Chosen by a trigger, which speaks of this row.
+            _ if is_own(state) => ErrorKind::Refused,
             _ => ErrorKind::Broken,
         },
     }
@@ -115,6 +175,9 @@ mod tests {
             ("28P01", ErrorKind::Denied),
             ("42703", ErrorKind::SchemaConflict),
             ("XX000", ErrorKind::Broken),
+            ("24000", ErrorKind::Broken),
+            ("45000", ErrorKind::Refused),
+            ("ZZ999", ErrorKind::Refused),
         ] {
             assert_eq!(kind_of_state(state), kind, "{state}");
         }

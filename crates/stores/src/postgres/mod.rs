@@ -1,5 +1,6 @@
 //! PostgreSQL 14 and later: the adapters between a department's PostgreSQL database and the ports.
 
+mod address;
 mod advance;
 mod anew;
 mod arrival;
@@ -18,6 +19,7 @@ mod open;
 mod pgoutput;
 mod probe;
 mod reader;
+mod relay;
 mod reread;
 pub mod sink;
 mod slot;
@@ -25,6 +27,7 @@ mod snapshot;
 mod source;
 mod stream;
 mod text;
+mod tls;
 mod visibility;
 
 pub use anew::anew;

@@ -100,7 +100,10 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
             progress,
         });
     }
-    if from.position(PARTITION).is_start() && !tables.is_empty() && tables.iter().all(|table| table.suspended.is_some()) {
+    if from.position(PARTITION).is_start()
+        && !tables.is_empty()
+        && tables.iter().all(|table| table.suspended.is_some())
+    {
         let why = tables.iter().filter_map(|t| t.suspended.as_deref()).collect::<Vec<_>>().join("; ");
         return Err(Error::new(ErrorKind::SchemaConflict, format!("capture {}", config.capture), why)
             .hint("`hutong check --probe` says what to do about each"));

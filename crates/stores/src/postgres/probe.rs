@@ -40,10 +40,15 @@ async fn look(config: &SourceConfig, findings: &mut Vec<Finding>) -> Result<()> 
     privileges(&session, &slot, findings).await?;
     let state = slot::state(&session, &slot).await?;
     findings.push(match &state {
-        None => Finding::good(format!("the slot {slot} does not exist yet; it is made when the capture opens")),
+        None => {
+            Finding::good(format!("the slot {slot} does not exist yet; it is made when the capture opens"))
+        }
         Some(state) if state.lost => Finding::bad(
             format!("the server has invalidated the slot {slot}"),
-            format!("changes are lost: `hutong source reset {} --reason …` accepts it and takes a new base", config.capture),
+            format!(
+                "changes are lost: `hutong source reset {} --reason …` accepts it and takes a new base",
+                config.capture
+            ),
         ),
         Some(state) if state.plugin != "pgoutput" => Finding::bad(
             format!("the slot {slot} has the plugin {}", state.plugin),

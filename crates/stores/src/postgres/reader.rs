@@ -8,7 +8,7 @@ use std::time::Duration;
 use hutong_core::{Batch, Behind, Error, ErrorKind, Position, Result};
 use pgwire_replication::Lsn;
 use pgwire_replication::client::ReplicationClient;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::assembly::Assembly;
 use super::captured::{Captured, Open};
@@ -24,6 +24,8 @@ use super::{error, slot, stream};
 const LINGER: Duration = Duration::from_millis(2);
 /// How long the first change of a batch waits at most between transactions.
 const AGE: Duration = Duration::from_millis(20);
+/// How long to wait before looking again whether a commit that was streamed is seen.
+const UNSEEN: Duration = Duration::from_millis(50);
 /// How long closing may take.
 const CLOSE: Duration = Duration::from_secs(5);
 /// A place of the log that was its end at a time.
@@ -125,7 +127,10 @@ impl Reader {
                 self.settle(found);
             }
             if self.due.is_some() {
-                self.fill().await?;
+                if !self.fill().await? {
+                    sleep(UNSEEN).await;
+                    continue;
+                }
                 if let Some(due) = self.due.take() {
                     return Ok(due.batch);
                 }
@@ -238,16 +243,18 @@ impl Reader {
         self.due = Some(Due { batch, missing });
     }
 
-    /// Fills the missing values of the batch that is due.
-    async fn fill(&mut self) -> Result<()> {
-        let Some(due) = &mut self.due else { return Ok(()) };
+    /// Fills the missing values of the batch that is due; `false`: it must wait for a commit to be seen.
+    async fn fill(&mut self) -> Result<bool> {
+        let Some(due) = &mut self.due else { return Ok(true) };
         for (table, captured) in self.tables.iter().enumerate() {
             if due.missing.iter().any(|missing| missing.table == table) {
                 let (name, contract) = (&captured.name, &captured.contract);
-                reread::fill(&self.control, &mut self.types, table, name, contract, due).await?;
+                if !reread::fill(&self.control, &mut self.types, table, name, contract, due).await? {
+                    return Ok(false);
+                }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn moved(&mut self, batch: &Batch) {

@@ -1,8 +1,9 @@
 //! Reads unchanged large values again, by key, which the stream did not tell.
 //!
 //! The row may be newer by now. That is no harm: the change that made it newer is still to come and tells
-//! the value itself. It is never older than the value that did not change, since whoever updated the row had
-//! seen it. A row that is gone leaves the value unknown.
+//! the value itself. Nor may it be older than the value that did not change: a commit is streamed before others
+//! see it (for long, while a synchronous standby does not answer), so the rows are read only in a snapshot that
+//! sees the change's transaction. A row that is gone leaves the value unknown.
 
 use std::collections::HashMap;
 
@@ -16,6 +17,7 @@ use super::fit::Plan;
 use super::ident::{TableName, literal, quote};
 use super::image;
 use super::pgoutput::Cell;
+use super::visibility::Visibility;
 
 /// How many rows one query asks for.
 const ROWS: usize = 200;
@@ -26,6 +28,8 @@ pub(crate) struct Missing {
     pub(crate) table: usize,
     /// The row's key now, as the server's bytes.
     pub(crate) key: Vec<Cell>,
+    /// The transaction that changed it.
+    pub(crate) xid: u32,
     pub(crate) position: Position,
 }
 
@@ -35,7 +39,8 @@ pub(crate) struct Due {
     pub(crate) missing: Vec<Missing>,
 }
 
-/// Fills what is missing of one table. May be called again when it was dropped halfway.
+/// Fills what is missing of one table; `false`: one of its transactions is not seen yet, so it is to be called
+/// again. So it may be when it was dropped halfway.
 pub(crate) async fn fill(
     client: &Client,
     types: &mut Types,
@@ -43,15 +48,15 @@ pub(crate) async fn fill(
     name: &TableName,
     contract: &Contract,
     due: &mut Due,
-) -> Result<()> {
-    let Some(live) = catalog::live(client, types, name).await? else { return Ok(()) };
+) -> Result<bool> {
+    let Some(live) = catalog::live(client, types, name).await? else { return Ok(true) };
     let present = contract.fields.iter().filter_map(|field| live.column(field.column()));
     // A table that no longer fits tells nothing; its next relation message suspends it.
-    let Ok(plan) = Plan::new(contract, present.map(|c| (c.name.as_str(), &c.ty))) else { return Ok(()) };
+    let Ok(plan) = Plan::new(contract, present.map(|c| (c.name.as_str(), &c.ty))) else { return Ok(true) };
     let missing: Vec<_> = due.missing.iter().filter(|missing| missing.table == table).collect();
     let mut found: HashMap<Position, Row> = HashMap::new();
     for some in missing.chunks(ROWS) {
-        let rows = rows(client, contract, &live, &plan, some).await?;
+        let Some(rows) = rows(client, contract, &live, &plan, some).await? else { return Ok(false) };
         for missing in some {
             if let Some(row) = rows.get(&missing.key) {
                 found.insert(missing.position, row.clone());
@@ -63,16 +68,17 @@ pub(crate) async fn fill(
             image::fill(after, row);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
+/// Reads rows by key; `None`: the snapshot that they are read in does not see every transaction.
 async fn rows(
     client: &Client,
     contract: &Contract,
     live: &Live,
     plan: &Plan,
     missing: &[&Missing],
-) -> Result<HashMap<Vec<Cell>, Row>> {
+) -> Result<Option<HashMap<Vec<Cell>, Row>>> {
     let list = |fields: &mut dyn Iterator<Item = &hutong_core::Field>| {
         fields.map(|field| quote(field.column())).collect::<Vec<_>>().join(", ")
     };
@@ -90,7 +96,12 @@ async fn rows(
         format!("({})", values.collect::<Vec<_>>().join(", "))
     });
     let values = values.collect::<Vec<_>>().join(", ");
-    let sql = format!("SELECT {columns} FROM {} WHERE ({key}) IN ({values})", live.only());
+    // One statement has one snapshot, which is told even when every row is gone.
+    let sql = format!(
+        "SELECT pg_current_snapshot()::text, r.* FROM (SELECT 1) one LEFT JOIN \
+         (SELECT {columns}, true FROM {} WHERE ({key}) IN ({values})) r ON true",
+        live.only()
+    );
     let answer = client
         .simple_query(&sql)
         .await
@@ -98,7 +109,14 @@ async fn rows(
     let mut rows = HashMap::new();
     for message in answer {
         let SimpleQueryMessage::Row(row) = message else { continue };
-        let cells: Vec<Cell> = (0..row.len())
+        let visibility = Visibility::parse(row.get(0).unwrap_or_default())?;
+        if !missing.iter().all(|missing| visibility.sees(missing.xid)) {
+            return Ok(None);
+        }
+        if row.get(row.len() - 1).is_none() {
+            break;
+        }
+        let cells: Vec<Cell> = (1..row.len() - 1)
             .map(|i| {
                 row.get(i).map_or(Cell::Null, |text| Cell::Text(Bytes::copy_from_slice(text.as_bytes())))
             })
@@ -108,7 +126,7 @@ async fn rows(
             rows.insert(plan.key_text(contract, &cells), row);
         }
     }
-    Ok(rows)
+    Ok(Some(rows))
 }
 
 /// States whether a row has a value that nobody told.

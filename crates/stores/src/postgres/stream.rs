@@ -7,7 +7,7 @@ use pgwire_replication::client::{IdentifySystem, ReplicationClient};
 use pgwire_replication::{Lsn, ReplicationConfig};
 use tokio_postgres::config::Host;
 
-use super::{connect, error};
+use super::{address, connect, error, relay};
 
 /// Connects, and asks which system this is. Nothing is streamed before [`start`].
 pub(crate) async fn connect(
@@ -17,15 +17,19 @@ pub(crate) async fn connect(
     slot: &str,
     from: u64,
 ) -> Result<(ReplicationClient, IdentifySystem)> {
-    let address = connect::parse(url)?;
-    let port = address.get_ports().first().copied().unwrap_or(5432);
-    let host = match address.get_hosts().first() {
+    let address = address::parse(url)?;
+    let port = address.config.get_ports().first().copied().unwrap_or(5432);
+    let host = match address.config.get_hosts().first() {
         Some(Host::Tcp(host)) => host.clone(),
         Some(Host::Unix(folder)) => folder.to_string_lossy().into_owned(),
         None => "localhost".to_owned(),
     };
-    let password = address.get_password().map(String::from_utf8_lossy).unwrap_or_default();
-    let mut config = ReplicationConfig::new(host, user, password, database, slot, slot)
+    // As in libpq: one may say where to connect to apart from the name that a certificate must have.
+    let to = address.config.get_hostaddrs().first().map_or_else(|| host.clone(), ToString::to_string);
+    let secured = relay::open(&address, &host, &to, port).await?;
+    let to = secured.map_or(to, |folder| folder.to_string_lossy().into_owned());
+    let password = address.config.get_password().map(String::from_utf8_lossy).unwrap_or_default();
+    let mut config = ReplicationConfig::new(to, user, password, database, slot, slot)
         .with_port(port)
         .with_start_lsn(Lsn(from))
         // Rows may be large, and this bounds them by number only.

@@ -127,7 +127,8 @@ impl Tls {
             Some((certificate, key)) => {
                 let doing = || format!("read the key {}", key.display());
                 let private = PrivateKeyDer::from_pem_file(key).or_kind(ErrorKind::Config, doing);
-                let private = private.map_err(|e| e.hint("sslkey is a PEM file with a key without password"))?;
+                let private =
+                    private.map_err(|e| e.hint("sslkey is a PEM file with a key without password"))?;
                 builder
                     .with_client_auth_cert(certificates(certificate)?, private)
                     .or_kind(ErrorKind::Config, || format!("use the certificate {}", certificate.display()))?
@@ -263,6 +264,20 @@ pub(crate) fn advice(error: &(dyn StdError + 'static)) -> Option<(ErrorKind, &'s
     None
 }
 
+/// Adds the advice for the error's cause.
+pub(crate) fn explained(error: Error) -> Error {
+    let advice = error.source.as_ref().and_then(|cause| advice(cause.as_ref()));
+    advised(error, advice)
+}
+
+/// Adds an advice to an error.
+pub(crate) fn advised(error: Error, advice: Option<(ErrorKind, &'static str)>) -> Error {
+    match advice {
+        Some((kind, hint)) => Error { kind, ..error }.hint(hint),
+        None => error,
+    }
+}
+
 /// What tokio-postgres says, and we say, when the server has no TLS.
 pub(crate) const NO_TLS: &str = "server does not support TLS";
 
@@ -295,10 +310,7 @@ fn of_rustls(error: &rustls::Error) -> Option<(ErrorKind, &'static str)> {
 
 fn of_certificate(error: &CertificateError) -> &'static str {
     match error {
-        CertificateError::UnknownIssuer
-        | CertificateError::BadSignature
-        | CertificateError::InvalidPurpose
-        | CertificateError::InvalidPurposeContext { .. } => {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the server's certificate is not signed by the authority that sslrootcert (or the system) names: \
              set sslrootcert to the PEM file of the authority that signed it"
         }
@@ -312,6 +324,8 @@ fn of_certificate(error: &CertificateError) -> &'static str {
         | CertificateError::NotValidYetContext { .. } => {
             "renew the server's certificate, and compare the clocks of both machines"
         }
-        _ => "have a certificate issued for the server: X.509 version 3, with subjectAltName, no authority itself",
+        _ => {
+            "have a certificate issued for the server: X.509 version 3, with subjectAltName, no authority itself"
+        }
     }
 }

@@ -63,7 +63,8 @@ pub fn compare(path: &Path, table: &str, contract: &Contract) -> Result<Vec<Find
     let captured = Captured { name: table.to_owned(), contract: std::sync::Arc::new(contract.clone()) };
     match install::fitting(&connection, &captured) {
         Ok(_) => {
-            findings.push(Finding::good(format!("table {table} has the contract's columns and a unique key")));
+            findings
+                .push(Finding::good(format!("table {table} has the contract's columns and a unique key")));
         }
         Err(error) => findings.push(error.into()),
     }

@@ -157,7 +157,8 @@ pub(super) fn advance(
     let doing = || format!("commit lane {lane}");
     let mut statement = connection.prepare_cached(sql).doing(doing)?;
     match statement.execute(params![text(checkpoint), now_us(), lane, epoch]).doing(doing)? {
-        0 => Err(Error::new(ErrorKind::Fenced, doing(), "a newer owner has opened it")),
+        0 => Err(Error::new(ErrorKind::Fenced, doing(), "a newer owner has opened it")
+            .hint("another process runs it: stop one of the two; or a person reloads it: restart this one")),
         _ => Ok(()),
     }
 }

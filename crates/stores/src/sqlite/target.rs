@@ -66,12 +66,17 @@ pub(super) fn prepare(connection: &Connection, table: &str, contract: &Arc<Contr
     Ok(target(&shape, contract))
 }
 
+/// Returns the fault of a table without a column.
+pub(super) fn lacks(column: &str) -> String {
+    format!("it has no column {column}")
+}
+
 /// Returns why rows of the contract cannot be written into the table exactly and found again; empty: they can.
 pub(super) fn faults(shape: &Table, contract: &Contract) -> Vec<String> {
     let mut faults = Vec::new();
     for field in &contract.fields {
         let Some(column) = shape.column(field.column()) else {
-            faults.push(format!("it has no column {}", field.column()));
+            faults.push(lacks(field.column()));
             continue;
         };
         if column.generated {

@@ -2,7 +2,7 @@
 
 use hutong_core::{ErrorKind, Op, Sink as _};
 
-use crate::given::{Store, Topic, key_only, lane, people, person};
+use crate::given::{Store, TABLE, Topic, key_only, lane, people, person};
 
 #[tokio::test]
 async fn i5_another_grant_removes_the_lanes_rows_and_starts_anew() {
@@ -26,4 +26,29 @@ async fn i5_another_grant_removes_the_lanes_rows_and_starts_anew() {
     assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
     let again = store.sink("g2").open(&lane(0)).await.unwrap();
     assert!(again.is_empty());
+}
+
+#[tokio::test]
+async fn i5_removing_a_lanes_rows_takes_as_long_as_it_takes() {
+    let store = Store::fresh().await;
+    store
+        .run(&format!(
+            "CREATE SCHEMA share; CREATE TABLE {TABLE} (id bigint PRIMARY KEY, name varchar(20), age int);
+             CREATE TABLE share.seen (at serial, op text, allowed text);
+             CREATE FUNCTION share.see() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO share.seen (op, allowed) VALUES (tg_op, current_setting('statement_timeout'));
+                      RETURN coalesce(NEW, OLD); END $$;
+             CREATE TRIGGER see BEFORE INSERT OR DELETE ON {TABLE} FOR EACH ROW EXECUTE FUNCTION share.see()"
+        ))
+        .await;
+    let contract = people();
+    let mut topic = Topic::new(&contract);
+    let mut old = store.opened(0, &contract).await;
+    old.commit(&topic.batch([(Op::Read, person(1, "张三", 1))])).await.unwrap();
+    old.commit(&topic.batch([(Op::Truncate, vec![]), (Op::Insert, person(2, "李四", 2))])).await.unwrap();
+    store.sink("g2").open(&lane(0)).await.unwrap();
+
+    let seen = store.rows("SELECT op, allowed FROM share.seen ORDER BY at").await;
+    assert_eq!(seen, ["INSERT|10min", "DELETE|0", "INSERT|10min", "DELETE|0"]);
+    assert!(store.people().await.is_empty());
 }

@@ -97,27 +97,6 @@ async fn a_role_without_rights_on_the_database_uses_the_schemas_made_for_it() {
 }
 
 #[tokio::test]
-async fn a_trigger_says_in_its_own_words_why_it_refuses() {
-    let store = guarded("").await;
-    store
-        .run(&format!(
-            "CREATE FUNCTION share.no() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN IF NEW.name = '禁' THEN RAISE EXCEPTION 'not this name'; END IF; RETURN NEW; END $$;
-             CREATE TRIGGER no BEFORE INSERT OR UPDATE ON {TABLE} FOR EACH ROW EXECUTE FUNCTION share.no()"
-        ))
-        .await;
-    let contract = people();
-    let mut topic = Topic::new(&contract);
-    let mut sink = store.opened(0, &contract).await;
-    sink.commit(&topic.batch([(Op::Insert, person(1, "禁", 5)), (Op::Insert, person(2, "王五", 5))]))
-        .await
-        .unwrap();
-    assert_eq!(store.people().await, ["2|王五|5"]);
-    let items = sink::list(&store.url, None, false).await.unwrap();
-    assert!(items[0].reason.ends_with("not this name"), "{}", items[0].reason);
-}
-
-#[tokio::test]
 async fn i6_a_value_that_the_column_cannot_hold_is_set_aside_and_never_cut() {
     let store = Store::fresh().await;
     store

@@ -21,15 +21,9 @@ async fn table(c: &Capture) -> Vec<Vec<Value>> {
     rows
 }
 
-/// A commit is flushed and streamed, but no other session sees it while its standby does not answer.
-#[tokio::test]
-async fn i3_a_commit_that_becomes_visible_after_the_chunk_is_not_lost() {
-    let server = Postgres::start().await.unwrap();
-    let mut c = Capture::at(&server.url(), "held", &thousand(), &[("people", people("people"))]).await;
-    c.config.chunk_rows = 100;
-    c.crash().await;
-    c.until("the first chunk", |c| c.rows("people").len() >= 100).await;
-
+/// Makes commits wait for a standby that nobody can reach, but those of the capture's own client; returns a session
+/// whose commits wait.
+pub(crate) async fn hold_commits(c: &Capture, server: &Postgres) -> tokio_postgres::Client {
     c.sql("SET synchronous_commit = local").await;
     c.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
     c.sql("SELECT pg_reload_conf()").await;
@@ -42,6 +36,25 @@ async fn i3_a_commit_that_becomes_visible_after_the_chunk_is_not_lost() {
         }
         assert!(Instant::now() < until);
     }
+    held
+}
+
+/// Lets the commits go.
+pub(crate) async fn let_commits_go(c: &Capture) {
+    c.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
+    c.sql("SELECT pg_reload_conf()").await;
+}
+
+/// A commit is flushed and streamed, but no other session sees it while its standby does not answer.
+#[tokio::test]
+async fn i3_a_commit_that_becomes_visible_after_the_chunk_is_not_lost() {
+    let server = Postgres::start().await.unwrap();
+    let mut c = Capture::at(&server.url(), "held", &thousand(), &[("people", people("people"))]).await;
+    c.config.chunk_rows = 100;
+    c.crash().await;
+    c.until("the first chunk", |c| c.rows("people").len() >= 100).await;
+
+    let held = hold_commits(&c, &server).await;
     let commit = held.batch_execute(
         "BEGIN; UPDATE people SET name = '新' WHERE id = 950; INSERT INTO people VALUES (951000, '新'); \
          DELETE FROM people WHERE id = 960; COMMIT",
@@ -74,8 +87,7 @@ async fn i3_a_commit_that_becomes_visible_after_the_chunk_is_not_lost() {
         assert!(!done, "no chunk is taken from before a change that was handed out");
         c.crash().await;
     }
-    c.sql("ALTER SYSTEM RESET synchronous_standby_names").await;
-    c.sql("SELECT pg_reload_conf()").await;
+    let_commits_go(&c).await;
     commit.await.unwrap();
     c.snapshot_done().await;
     c.catch_up().await;
@@ -121,6 +133,24 @@ async fn i7_a_snapshot_goes_on_at_its_last_chunk_beside_live_changes() {
     assert!(equal, "the replica is the table");
     let reads = c.letters().matches('r').count();
     assert!(reads <= 1100, "no chunk is taken twice: {reads}");
+}
+
+#[tokio::test]
+async fn i7_a_chunk_larger_than_a_transaction_may_be_is_committed_with_its_progress() {
+    let mut c = Capture::new(&thousand(), &[("people", people("people"))]).await;
+    (c.config.chunk_rows, c.config.limit.transaction_rows) = (300, 100);
+    c.open_new().await;
+    for _ in 0..200 {
+        c.next().await;
+        let noted = c.checkpoint.notes.get("snapshot.public.people").cloned().unwrap_or_default();
+        let noted: serde_json::Value = serde_json::from_str(&noted).unwrap_or_default();
+        assert_eq!(noted["rows"].as_u64().unwrap_or(0), c.rows("people").len() as u64, "{noted}");
+        if noted["done"] == true {
+            return;
+        }
+        c.crash().await;
+    }
+    panic!("the snapshot ends");
 }
 
 #[tokio::test]

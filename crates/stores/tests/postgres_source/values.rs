@@ -1,8 +1,10 @@
 //! Values of every type, through the snapshot and through the stream, exactly or rejected by name.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::capture::{Capture, contract};
+use crate::snapshot::{hold_commits, let_commits_go};
 use hutong_core::{Contract, Field, Op, Secret, Type, Value};
 use hutong_stores::postgres;
 use hutong_testkit::launch::Postgres;
@@ -349,4 +351,66 @@ async fn a_draft_gives_chinese_columns_wire_names() {
         assert!(what.contains(told), "{what}");
     }
     assert_eq!(bad.len(), told.len(), "{bad:?}");
+}
+
+/// A commit is flushed and streamed, but no other session sees it while its standby does not answer.
+#[tokio::test]
+async fn an_unchanged_large_value_is_not_read_from_before_its_transaction() {
+    let text = Type::Text { length: None };
+    let fields = vec![Field::new("id", Type::Int), Field::new("n", Type::Int), Field::new("big", text)];
+    let big = |salt: &str| {
+        format!("(SELECT string_agg(md5(i::text || '{salt}'), '') FROM generate_series(1, 500) i)")
+    };
+    let sql = format!(
+        "CREATE TABLE d (id int PRIMARY KEY, n int, big text); INSERT INTO d VALUES (1, 0, {})",
+        big("old")
+    );
+    let server = Postgres::start().await.unwrap();
+    let mut c = Capture::at(&server.url(), "unseen", &sql, &[("d", contract("d", 1, fields))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    c.clear();
+
+    let held = hold_commits(&c, &server).await;
+    let sql = format!(
+        "BEGIN; UPDATE d SET big = {} WHERE id = 1; UPDATE d SET n = 1 WHERE id = 1; COMMIT",
+        big("new")
+    );
+    let commit = held.batch_execute(&sql);
+    let mut commit = std::pin::pin!(commit);
+    let until = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < until {
+        tokio::select! {
+            biased;
+            _ = &mut commit => panic!("the commit waits for its standby"),
+            _ = tokio::time::timeout(Duration::from_millis(200), c.next()) => {}
+        }
+    }
+    let_commits_go(&c).await;
+    commit.await.unwrap();
+    c.catch_up().await;
+
+    assert_eq!(c.letters(), "uu");
+    let row = c.client.query_one("SELECT big FROM d", &[]).await.unwrap();
+    let new: String = row.get(0);
+    for change in c.batches.iter().flat_map(|b| &b.changes) {
+        let told = change.after.as_ref().unwrap()[2].as_text().unwrap();
+        assert!(told == new, "the value is of its transaction, and not older");
+    }
+}
+
+#[tokio::test]
+async fn a_large_transaction_of_what_cannot_be_carried_comes_in_bounded_batches() {
+    let fields = vec![Field::new("id", Type::Int), Field::new("n", Type::Numeric)];
+    let sql = "CREATE TABLE odd (id int PRIMARY KEY, n numeric)";
+    let mut c = Capture::new(sql, &[("odd", contract("odd", 1, fields))]).await;
+    c.config.limit.transaction_rows = 100;
+    c.open_new().await;
+    c.snapshot_done().await;
+    c.sql("INSERT INTO odd SELECT i, CASE i WHEN 1 THEN 1 ELSE 'NaN' END FROM generate_series(1, 1000) i")
+        .await;
+    c.catch_up().await;
+    assert_eq!((c.letters().as_str(), c.rejected().len()), ("c", 999), "I3: each comes once");
+    let largest = c.batches.iter().map(|b| b.changes.len() + b.rejected.len()).max();
+    assert!(largest <= Some(101), "{largest:?}");
 }

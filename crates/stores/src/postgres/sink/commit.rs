@@ -9,7 +9,7 @@ use hutong_core::{Batch, Checkpoint, Error, ErrorKind, Op, Position, Rejected, R
 
 use super::apply::{Apply, BEHIND, Mode, Way};
 use super::lane::{self, Counts};
-use super::pool::{Connection, Lease};
+use super::pool::{HURRIED, UNHURRIED, Connection, Lease};
 use super::quarantine::{self, Waiting};
 use super::refusal::{Fault, Refusal, STORE};
 use super::table::Plan;
@@ -173,9 +173,11 @@ async fn transact(
 async fn truncate(apply: &mut Apply<'_>, context: &Context<'_>) -> Result<(), Fault> {
     let failed = |e| Fault::Stop(error::of(e, || format!("truncate for {}", context.lane)));
     let client = apply.client;
-    client.batch_execute("SAVEPOINT hutong_try").await.map_err(failed)?;
+    let begin = format!("SAVEPOINT hutong_try; {UNHURRIED}");
+    client.batch_execute(&begin).await.map_err(failed)?;
     let Err(problem) = lane::clear(client, context.table, context.lane).await else {
-        return client.batch_execute("RELEASE SAVEPOINT hutong_try").await.map_err(failed);
+        let end = format!("RELEASE SAVEPOINT hutong_try; {HURRIED}");
+        return client.batch_execute(&end).await.map_err(failed);
     };
     if problem.kind != ErrorKind::Refused {
         return Err(Fault::Stop(problem));
@@ -272,5 +274,5 @@ pub(super) fn lock_of(lane: &str) -> String {
 
 fn fenced(lane: &str) -> Error {
     Error::new(ErrorKind::Fenced, format!("commit a batch of {lane}"), "a newer owner has taken the lane")
-        .hint("another process runs it; stop one of the two")
+        .hint("another process runs it: stop one of the two; or a person reloads it: restart this one")
 }

@@ -7,6 +7,7 @@ use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Statement};
 
 use super::catalog::{self, LANE};
+use super::pool::UNHURRIED;
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, literal, quote};
 
@@ -120,6 +121,7 @@ pub(super) async fn take_over(
         .0;
     if before != grant || held != table.to_string() {
         let held = TableName::parse(&held)?;
+        tx.batch_execute(UNHURRIED).await.map_err(failed)?;
         clear(tx.client(), &held, &name).await?;
         checkpoint = Checkpoint::default();
         tx.execute("DELETE FROM hutong.hutong_quarantine WHERE lane = $1", &[&name]).await.map_err(failed)?;

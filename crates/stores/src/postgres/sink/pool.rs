@@ -20,6 +20,11 @@ use crate::postgres::error;
 const SETTINGS: &str = "SET lock_timeout = '15s'; SET statement_timeout = '10min'; \
                         SET idle_in_transaction_session_timeout = '60s'";
 
+/// Lifts the time limit of a statement for the transaction: a large replica is not removed in minutes.
+pub(super) const UNHURRIED: &str = "SET LOCAL statement_timeout = 0";
+/// Puts back the time limit that sessions have.
+pub(super) const HURRIED: &str = "SET LOCAL statement_timeout = '10min'";
+
 /// The connections to one store, shared by its lanes. Clones share them.
 #[derive(Clone)]
 pub struct Pool {

@@ -46,7 +46,8 @@ impl Fault {
             return Self::Stop(error::of(problem, doing));
         }
         let mut reason = format!("the store refuses the row: {}", error::text(&problem));
-        if let (Some(db), "P0") = (problem.as_db_error(), state.get(..2).unwrap_or_default()) {
+        let own = error::is_own(&state) || matches!(state.get(..2), Some("38" | "39" | "P0"));
+        if let Some(db) = problem.as_db_error().filter(|_| own) {
             reason.push_str(": ");
             reason.push_str(db.message());
         }

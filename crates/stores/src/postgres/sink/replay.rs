@@ -64,8 +64,12 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
     let failed = |e| error::of(e, doing);
     let refused = |why: String| Error::new(ErrorKind::Refused, doing(), why);
     let Some(json) = &item.change else {
-        return Err(refused("its record did not decode, so there is no change to apply".into())
-            .hint(format!("mend the record's schema, then `hutong subscription reload {}`; or discard the item", subscription_of(&item.lane))));
+        return Err(refused("its record did not decode, so there is no change to apply".into()).hint(
+            format!(
+                "mend the record's schema, then `hutong subscription reload {}`; or discard the item",
+                subscription_of(&item.lane)
+            ),
+        ));
     };
     let changes = [keep::read_change(json)?];
     let folded = fold::fold(&changes);
@@ -79,7 +83,8 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
         .await
         .map_err(failed)?
         .ok_or_else(|| refused(format!("the lane {} is not known here", item.lane)))?;
-    let name = TableName::parse(row.get(0))?;
+    let held: String = row.get(0);
+    let name = TableName::parse(&held)?;
     let table = catalog::read(&connection.session, &name)
         .await?
         .ok_or_else(|| refused(format!("the table {} is not there", name.plain())))?;
@@ -88,6 +93,12 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
     let session = &connection.session;
     let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({})", lock_of(&item.lane));
     session.batch_execute(&begin).await.map_err(failed)?;
+    // I5: while the row is held nobody takes the lane over, so under another grant the rows that go include ours.
+    let hold = "SELECT table_name FROM hutong.hutong_lane WHERE lane = $1 FOR SHARE";
+    let now = session.query_opt(hold, &[&item.lane]).await.map_err(failed)?;
+    if now.is_none_or(|row| row.get::<_, String>(0) != held) {
+        return Err(refused("its lane writes another table by now".into()));
+    }
     still_waits(session, item).await?;
 
     let queued = HashSet::new();
@@ -126,7 +137,7 @@ fn subscription_of(lane: &str) -> &str {
 /// Checks, under the lane's lock, that the item waits and that nothing of its row waits before it (I4).
 async fn still_waits(session: &tokio_postgres::Client, item: &Item) -> Result<()> {
     let row = session
-        .query_one(
+        .query_opt(
             r#"SELECT q.state, (SELECT min(e.id) FROM hutong.hutong_quarantine e
                                  WHERE e.lane = q.lane AND e.key = q.key AND e.state = 'waiting'
                                    AND e."position" < q."position")
@@ -135,11 +146,13 @@ async fn still_waits(session: &tokio_postgres::Client, item: &Item) -> Result<()
         )
         .await
         .map_err(|e| error::of(e, || format!("replay item {}", item.id)))?;
-    let (state, earlier): (String, Option<i64>) = (row.get(0), row.get(1));
-    let why = match (state.as_str(), earlier) {
-        ("waiting", None) => return Ok(()),
-        ("waiting", Some(earlier)) => format!("item {earlier} of the same row waits before it"),
-        (state, _) => format!("it does not wait any more, it is {state}"),
+    let found = row.map(|row| (row.get::<_, String>(0), row.get::<_, Option<i64>>(1)));
+    let why = match found.as_ref().map(|(state, earlier)| (state.as_str(), earlier)) {
+        Some(("waiting", None)) => return Ok(()),
+        Some(("waiting", Some(earlier))) => format!("item {earlier} of the same row waits before it"),
+        Some((state, _)) => format!("it does not wait any more, it is {state}"),
+        // Another grant has removed it.
+        None => "there is no such item any more".into(),
     };
     Err(Error::new(ErrorKind::Refused, format!("replay item {}", item.id), why))
 }

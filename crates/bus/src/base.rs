@@ -1,0 +1,74 @@
+//! Whether a capture may go on in a topic: its base, and what it wrote since, must be there.
+//!
+//! A topic that was deleted and made again looks like the old one to everybody who knows only its name. So a capture
+//! never begins a topic a second time in silence, and notes a random incarnation by which readers know it again.
+
+use hutong_core::{Checkpoint, Error, ErrorKind, Result};
+
+use crate::log::Extent;
+use crate::quarantine::stem;
+use crate::watermark::{base_note, incarnation_note};
+
+/// Refuses a topic that has not what the checkpoint says of it; `capture` is named in what a person must do.
+///
+/// To be called before the topic is made: `found` is `None` when there is none. I3: `Err(PositionLost)` when the
+/// topic, or its base, has gone; `Err(Config)` when another generation of it has the base and this one has none, for
+/// its tables would not be read again.
+pub(crate) fn check(
+    checkpoint: &Checkpoint,
+    topic: &str,
+    found: Option<&Extent>,
+    capture: &str,
+) -> Result<()> {
+    let doing = || format!("continue topic {topic}");
+    let mut begun = false;
+    for (partition, base) in bases(checkpoint, topic) {
+        begun = true;
+        let Some(found) = found else {
+            return Err(lost(doing(), "it was deleted since the capture began it".into(), capture));
+        };
+        // Another number of partitions is another error.
+        let Some((_, end)) = found.get(&partition) else { continue };
+        if *end < base {
+            let why = format!("partition {partition} ends at {end}, and its base began at {base}");
+            return Err(lost(doing(), why, capture));
+        }
+    }
+    if begun {
+        return Ok(());
+    }
+    let begins = |other: &str| other != topic && stem(other) == stem(topic);
+    let other = checkpoint.notes.keys().filter_map(|name| name.strip_prefix("base.")?.rsplit_once('/'));
+    match other.map(|(other, _)| other).find(|other| begins(other)) {
+        Some(other) => Err(Error::new(
+            ErrorKind::Config,
+            format!("begin topic {topic}"),
+            format!("its rows were read into {other}, and nothing would read them again"),
+        )
+        .hint(format!(
+            "run `hutong source reset {capture} --reason …`, which takes a new base, or keep the generation"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Makes the error of a topic that lacks what the capture wrote.
+pub(crate) fn lost(doing: String, why: String, capture: &str) -> Error {
+    Error::new(ErrorKind::PositionLost, doing, why).hint(format!(
+        "what it held is gone: `hutong source reset {capture} --reason …` accepts it and takes a new base, then \
+         `hutong subscription reload NAME` for each of its subscriptions"
+    ))
+}
+
+/// Returns the notes of a topic that go on when a capture's checkpoint is made anew: its incarnation, unless the
+/// topic has not what the checkpoint says of it.
+pub(crate) fn kept(checkpoint: &Checkpoint, topic: &str, found: Option<&Extent>) -> Option<(String, String)> {
+    check(checkpoint, topic, found, "").ok()?;
+    let name = incarnation_note(topic);
+    checkpoint.note(&name).map(str::to_owned).map(|note| (name, note))
+}
+
+/// Returns the bases of a topic by partition, as they are noted.
+fn bases(checkpoint: &Checkpoint, topic: &str) -> impl Iterator<Item = (u32, u64)> {
+    (0..).map_while(move |p| Some((p, checkpoint.note(&base_note(topic, p))?.parse().ok()?)))
+}

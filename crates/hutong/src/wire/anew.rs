@@ -1,0 +1,44 @@
+//! What begins anew because a person says so: a capture whose position was lost, a subscription's replica.
+
+use std::collections::BTreeMap;
+
+use hutong_bus::reset::{self, Reset};
+use hutong_core::{Checkpoint, LaneId, Result};
+use hutong_stores::{postgres, sqlite};
+
+use super::Bus;
+use super::store::{postgres_tables, sqlite_tables};
+use crate::config::Plan;
+use crate::config::plan::{CapturePlan, StoreSystem, SubscriptionPlan};
+
+/// Gives up a capture's position: the next run truncates its tables downstream and reads them again.
+///
+/// Shuts out whoever runs the capture. An embedded bus that another process has open is `Err`.
+pub async fn reset(plan: &Plan, capture: &CapturePlan, reason: &str) -> Result<Reset> {
+    let (bus, _) = Bus::open(&plan.bus)?;
+    let lane = LaneId::new(capture.pipeline(), 0);
+    let topics: Vec<String> = capture.tables.iter().map(|(_, stream)| stream.topic()).collect();
+    let notes = |before: &Checkpoint| notes(capture, before, reason);
+    reset::reset(bus.log().as_ref(), bus.registry().as_ref(), &plan.bus.name, &lane, &topics, notes).await
+}
+
+fn notes(capture: &CapturePlan, before: &Checkpoint, reason: &str) -> Result<BTreeMap<String, String>> {
+    let mut notes = match &capture.store.system {
+        StoreSystem::Postgres { .. } => postgres::anew(before, &postgres_tables(capture), reason)?,
+        StoreSystem::Sqlite { .. } => sqlite::anew(&sqlite_tables(capture)),
+    };
+    notes.insert("reset.reason".into(), reason.into());
+    notes.insert("reset.at".into(), jiff::Timestamp::now().to_string());
+    Ok(notes)
+}
+
+/// Marks the lanes of a subscription, so that each begins at the base when it opens next; returns them.
+///
+/// Shuts out whoever runs them. Until then the replica keeps its rows.
+pub async fn reload(subscription: &SubscriptionPlan) -> Result<Vec<String>> {
+    let pipeline = subscription.pipeline();
+    match &subscription.store.system {
+        StoreSystem::Postgres { url, .. } => postgres::sink::reload(&url.resolve()?, &pipeline).await,
+        StoreSystem::Sqlite { path } => sqlite::reload(path, &pipeline),
+    }
+}
