@@ -75,6 +75,7 @@ need_test() {
     need has mvn maven
     need has_postgres - postgresql
     need has_venv - python3-venv
+    need has openssl openssl # the certificates of the tests
 }
 
 case "${1:-}" in

@@ -154,6 +154,31 @@ async fn i3_a_dropped_slot_halts_the_capture_and_a_reset_makes_the_replicas_equa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i3_another_generation_waits_for_a_reset_and_its_replicas_are_equal_afterwards() {
+    let register = Register::new().await;
+    let (installation, owner) = (&register.installation, register.source.name.clone());
+    let run = installation.run();
+    register.equal().await;
+    run.stop().await;
+    register.client.batch_execute(UNSEEN).await.unwrap();
+    let file = installation.path("hutong.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(file, text.replace("partitions = 2", "partitions = 3\ngeneration = 2")).unwrap();
+
+    let run = installation.run();
+    let lane = halted(installation, &format!("capture.{owner}.0")).await;
+    assert!(lane["hint"].as_str().unwrap().contains(&format!("hutong source reset {owner} --reason")), "{lane}");
+    run.stop().await;
+    installation.ask(&["source", "reset", &owner, "--reason", "分区数改变"]).expect(0);
+
+    let run = installation.run();
+    register.equal().await;
+    register.client.batch_execute("DELETE FROM entry WHERE id % 2 = 0").await.unwrap();
+    register.equal().await;
+    run.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i3_a_restored_file_halts_the_capture_and_a_reset_makes_the_replicas_equal_again() {
     let share = Postgres::shared().await.unwrap();
     let owner = share.name.clone();

@@ -102,7 +102,12 @@ pub trait Log: Send + Sync {
     async fn writer(&self, lane: &LaneId) -> Result<Box<dyn Writer>>;
 
     /// Makes a reader of one partition. `group` names the pipeline for tools that watch group lag.
-    async fn reader(&self, topic: &str, partition: u32, group: Option<&PipelineId>) -> Result<Box<dyn Reader>>;
+    async fn reader(
+        &self,
+        topic: &str,
+        partition: u32,
+        group: Option<&PipelineId>,
+    ) -> Result<Box<dyn Reader>>;
 }
 
 /// The one writer of a lane.

@@ -120,8 +120,7 @@ mod tests {
         assert!(now.checkpoint.positions.is_empty());
         let notes: Vec<(&str, &str)> =
             now.checkpoint.notes.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        let wanted =
-            [("base.cut/0", "0"), ("base.whole/0", "4"), ("era", "1"), ("incarnation.whole", "i")];
+        let wanted = [("base.cut/0", "0"), ("base.whole/0", "4"), ("era", "1"), ("incarnation.whole", "i")];
         assert_eq!(notes, wanted);
         assert_eq!((now.as_of_us, &now.ends), (None, &done.bases));
     }

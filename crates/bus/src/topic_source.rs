@@ -223,8 +223,11 @@ impl TopicSource {
         batch.delta =
             Delta { ranges: BTreeMap::from([(self.key.clone(), (self.at, to))]), notes: BTreeMap::new() };
         self.told_behind = self.end.saturating_sub(self.next);
-        batch.behind =
-            Behind { count: Some(self.told_behind), bytes: None, complete_to_us: self.freshness.tell(self.next) };
+        batch.behind = Behind {
+            count: Some(self.told_behind),
+            bytes: None,
+            complete_to_us: self.freshness.tell(self.next),
+        };
         if let Some(incarnation) = self.incarnation.as_ref().filter(|_| std::mem::take(&mut self.unnoted)) {
             batch.delta.set_note(incarnation_note(&self.config.topic), incarnation);
         }
@@ -311,7 +314,8 @@ impl Source for TopicSource {
                 if let (Some(_), Some(id)) =
                     (&self.config.checkpoint_topic, self.decoder.unknown(&fetched.records))
                 {
-                    let why = format!("the registry knows no schema {id}, though a capture has registered it");
+                    let why =
+                        format!("the registry knows no schema {id}, though a capture has registered it");
                     return Err(Error::new(ErrorKind::Unavailable, format!("read {}", self.key), why)
                         .hint("restore the registry, or correct its address"));
                 }

@@ -57,8 +57,9 @@ async fn i2_the_checkpoint_commits_with_the_records_and_is_found_again() {
     bus.ensure(&topic("a.commits.v1", 2)).await.unwrap();
     let mut writer = bus.writer(&lane("commits")).await.unwrap();
     assert_eq!(writer.open().await.unwrap(), None);
-    let offsets =
-        writer.commit(vec![record("a.commits.v1", 0, "x"), record("a.commits.v1", 1, "y")], Bytes::from("c1")).await;
+    let offsets = writer
+        .commit(vec![record("a.commits.v1", 0, "x"), record("a.commits.v1", 1, "y")], Bytes::from("c1"))
+        .await;
     assert_eq!(offsets.unwrap(), [0, 0]);
     // The marker of the first transaction stands at offset 1.
     assert_eq!(writer.commit(vec![record("a.commits.v1", 0, "z")], Bytes::from("c2")).await.unwrap(), [2]);

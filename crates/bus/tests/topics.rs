@@ -251,7 +251,8 @@ async fn i3_a_record_that_kafka_does_not_take_is_set_aside_and_the_capture_goes_
         ids.extend(read_to(&mut source, &mut checkpoint, 20).await);
     }
     assert_eq!(ids, [1]);
-    assert_eq!(office.log.extent("large.person.quarantine").await.unwrap().unwrap()[&0].0, 0);
+    let (_, end) = office.log.extent("large.person.quarantine").await.unwrap().unwrap()[&0];
+    assert!(end > 0, "the large one is kept there by its key");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,8 @@ pub(super) fn of(doing: &str, source: &rusqlite::Error) -> Error {
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
             ErrorKind::Broken,
-            "the bus's file is damaged: stop, keep a copy, restore a backup or start a new folder",
+            "the bus's file is damaged: stop, keep a copy, restore a backup or start a new folder; after either, \
+             `hutong subscription reload NAME` for each subscription",
         ),
         _ => (ErrorKind::Broken, ""),
     };

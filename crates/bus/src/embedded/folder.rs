@@ -138,8 +138,12 @@ pub(super) fn open_to_write(folder: &Path) -> Result<Connection> {
 pub(super) fn open_to_read(folder: &Path) -> Result<Connection> {
     let doing = "open the bus's file to read";
     if !file(folder).exists() {
-        return Err(Error::new(ErrorKind::Unavailable, doing, "nothing has been written into its folder yet")
-            .hint("start it with `hutong run`"));
+        return Err(Error::new(
+            ErrorKind::Unavailable,
+            doing,
+            "nothing has been written into its folder yet",
+        )
+        .hint("start it with `hutong run`"));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(file(folder), flags).doing(doing)?;

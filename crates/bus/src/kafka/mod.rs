@@ -58,7 +58,12 @@ impl Log for Bus {
         Ok(Box::new(writer::Lane::new(Arc::clone(&self.client), lane.clone())))
     }
 
-    async fn reader(&self, topic: &str, partition: u32, group: Option<&PipelineId>) -> Result<Box<dyn Reader>> {
+    async fn reader(
+        &self,
+        topic: &str,
+        partition: u32,
+        group: Option<&PipelineId>,
+    ) -> Result<Box<dyn Reader>> {
         let group = group.map(|pipeline| format!("{}.{pipeline}", self.client.config().bus));
         Ok(Box::new(reader::Partition::new(Arc::clone(&self.client), topic, partition, group)))
     }

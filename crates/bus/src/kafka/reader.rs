@@ -102,10 +102,9 @@ impl Reader for Partition {
 
     async fn next(&mut self, _limit: usize, _limit_bytes: usize) -> Result<Fetched> {
         let doing = || format!("read {}/{}", self.topic, self.partition);
-        let running = self
-            .running
-            .as_mut()
-            .ok_or_else(|| Error::new(ErrorKind::Unavailable, doing(), "the reader was not told where to start"))?;
+        let running = self.running.as_mut().ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, doing(), "the reader was not told where to start")
+        })?;
         // Cancel safe: `recv` takes a hand-over out only when it returns it.
         match running.fetched.recv().await {
             Some(fetched) => fetched,
@@ -193,9 +192,10 @@ impl Drain {
         } else if !records.is_empty() {
             if asked.elapsed() > Duration::from_secs(1) {
                 *asked = Instant::now();
-                let (_, high) = consumer
-                    .fetch_watermarks(&self.topic, self.partition, TIMEOUT)
-                    .map_err(|e| failed(format!("ask for the end of {}/{}", self.topic, self.partition), e))?;
+                let (_, high) =
+                    consumer.fetch_watermarks(&self.topic, self.partition, TIMEOUT).map_err(|e| {
+                        failed(format!("ask for the end of {}/{}", self.topic, self.partition), e)
+                    })?;
                 self.end = u64::try_from(high).unwrap_or(0);
             }
             // The end was not seen, so at least one record is thought to follow.

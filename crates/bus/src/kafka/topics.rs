@@ -76,7 +76,8 @@ async fn create(
     replication: usize,
     settings: &[(&'static str, String)],
 ) -> Result<()> {
-    let wish = NewTopic::new(&topic.name, topic.partitions as i32, TopicReplication::Fixed(replication as i32));
+    let wish =
+        NewTopic::new(&topic.name, topic.partitions as i32, TopicReplication::Fixed(replication as i32));
     let wish = settings.iter().fold(wish, |wish, (name, value)| wish.set(name, value));
     let doing = || format!("create topic {}", topic.name);
     let results = client.admin().create_topics([&wish], &options()).await.map_err(|e| failed(doing(), e))?;
@@ -139,7 +140,9 @@ fn partitions(client: &Client, topic: &str) -> Result<Option<(u32, usize)>> {
         let code = Code::from(code);
         return match code {
             Code::UnknownTopicOrPartition | Code::UnknownTopic => Ok(None),
-            _ => Err(failed(format!("ask for topic {topic}"), rdkafka::error::KafkaError::MetadataFetch(code))),
+            _ => {
+                Err(failed(format!("ask for topic {topic}"), rdkafka::error::KafkaError::MetadataFetch(code)))
+            }
         };
     }
     let replicas = found.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0);

@@ -114,10 +114,12 @@ impl Lane {
         }
         let (client, lane, topic) = (Arc::clone(&self.client), self.lane.clone(), self.topic.clone());
         let last =
-            blocking(move || last::record(&client, &topic, lane.partition, lane.to_string().as_bytes())).await;
+            blocking(move || last::record(&client, &topic, lane.partition, lane.to_string().as_bytes()))
+                .await;
         match last {
             Ok(last) if last.as_ref().map(|last| last.offset) == self.committed => {
-                let why = "this process stood still for longer than a transaction may last, and it was aborted";
+                let why =
+                    "this process stood still for longer than a transaction may last, and it was aborted";
                 Error::new(ErrorKind::Unknown, error.doing, why)
             }
             Ok(_) => error,
@@ -334,7 +336,11 @@ mod tests {
             other.commit(Vec::new(), Bytes::from_static(b"other")).await.unwrap();
         }
         let error = blocking(move || finish(&producer, "commit")).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Fenced, "the cluster says the same of a pause and of another owner");
+        assert_eq!(
+            error.kind,
+            ErrorKind::Fenced,
+            "the cluster says the same of a pause and of another owner"
+        );
         lane.judge(error, &began).await
     }
 

@@ -118,6 +118,56 @@ async fn i3_a_new_generation_waits_for_a_new_base_and_a_new_stream_does_not() {
     assert_eq!(found.note(&base_note("gongan.person_card.v2", 0)), Some("0"));
 }
 
+/// Resets the capture over the topics that its configuration names.
+async fn reset(office: &Office, topics: &[&str]) {
+    let topics: Vec<_> = topics.iter().map(|&topic| topic.to_owned()).collect();
+    let (log, registry) = (office.log.as_ref(), office.registry.as_ref());
+    let era = |_: &Checkpoint| Ok([("era".to_owned(), "1".to_owned())].into());
+    crate::reset::reset(log, registry, "hutong", &lane(), &topics, era).await.unwrap();
+}
+
+#[tokio::test]
+async fn i3_after_a_reset_readers_of_a_whole_topic_go_on_and_those_of_a_lost_one_do_not() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    truncates(&office, &mut sink, 0..2).await;
+    let mut checkpoint = Checkpoint::default();
+    let mut source = office.source(0);
+    source.open(&checkpoint).await.unwrap();
+    drain(&mut source, &mut checkpoint).await.unwrap();
+
+    reset(&office, &[TOPIC]).await;
+    source.open(&checkpoint).await.unwrap();
+    let (mut sink, found) = opened(&office).await;
+    assert_eq!(found.note(&base_note(TOPIC, 0)), Some("2"));
+    truncates(&office, &mut sink, 0..1).await;
+    drain(&mut source, &mut checkpoint).await.unwrap();
+    assert_eq!(checkpoint.position(&partition_key(TOPIC, 0)), Position::offset(3));
+
+    let lost = Office::new();
+    carry_checkpoint(&office, &lost).await;
+    reset(&lost, &[TOPIC]).await;
+    let (mut sink, _) = opened(&lost).await;
+    truncates(&lost, &mut sink, 0..5).await;
+    let error = lost.source(0).open(&checkpoint).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PositionLost, "{error}");
+}
+
+#[tokio::test]
+async fn i3_after_a_reset_a_new_generation_begins() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    truncates(&office, &mut sink, 0..1).await;
+
+    reset(&office, &["gongan.person.v2"]).await;
+
+    let mut sink = office.sink_into("gongan.person.v2", None);
+    let found = sink.open(&lane()).await.unwrap();
+    assert!(found.positions.is_empty());
+    truncates(&office, &mut sink, 0..1).await;
+    assert_eq!(office.log.extent("gongan.person.v2").await.unwrap().unwrap()[&0], (0, 1));
+}
+
 #[tokio::test]
 async fn a_capture_that_opens_again_does_not_make_its_topics_look_new() {
     let office = Office::new();

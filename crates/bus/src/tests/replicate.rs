@@ -7,10 +7,10 @@ use hutong_core::{Checkpoint, Contract, ErrorKind, Op, Position, Sink, Source, V
 
 use super::office::{Office, PARTITIONS, TOPIC, batch, drain, opened};
 use crate::envelope::{Encoder, schemas};
+use crate::framing;
 use crate::log::Outgoing;
 use crate::partition;
 use crate::watermark::partition_key;
-use crate::framing;
 
 /// Returns the partition of a person.
 async fn home(office: &Office, id: i64) -> u32 {

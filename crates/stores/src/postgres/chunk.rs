@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::catalog::{self, Live, Types};
 use super::error;
-use super::fit::Plan;
+use super::fit::{Plan, Uncarried};
 use super::ident::{TableName, literal, quote};
 use super::pgoutput::Cell;
 use super::visibility::Visibility;
@@ -44,7 +44,7 @@ pub(crate) struct Chunk {
     pub(crate) visibility: Visibility,
     pub(crate) read_us: i64,
     /// Rows in key order; `None` when a streamed change has taken its place.
-    pub(crate) rows: Vec<Option<Result<Row, String>>>,
+    pub(crate) rows: Vec<Option<Result<Row, Uncarried>>>,
     /// Row number by key.
     pub(crate) keys: HashMap<Vec<Cell>, usize>,
     /// How far the table has come with it.

@@ -7,6 +7,15 @@ use super::column::{Fit, PgType};
 use super::pgoutput::Cell;
 use super::text;
 
+/// A row, or a key, of which a value cannot be carried exactly (I6).
+#[derive(Debug)]
+pub(crate) struct Uncarried {
+    /// Why, of the first such value, without the value.
+    pub(crate) why: String,
+    /// What can be carried; every other value is unknown.
+    pub(crate) rest: Row,
+}
+
 /// How the rows of a table are read as rows of a contract: for each field the index of its column.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
@@ -40,13 +49,13 @@ impl Plan {
     }
 
     /// Reads a whole row; an unchanged value becomes [`Value::Unknown`]. `Err` names the column.
-    pub(crate) fn row(&self, contract: &Contract, cells: &[Cell]) -> Result<Row, String> {
-        (0..self.columns.len()).map(|field| self.value(contract, cells, field)).collect()
+    pub(crate) fn row(&self, contract: &Contract, cells: &[Cell]) -> Result<Row, Uncarried> {
+        self.values(contract, cells, 0..self.columns.len())
     }
 
     /// Reads the key's values, in key order. `Err` names the column.
-    pub(crate) fn key(&self, contract: &Contract, cells: &[Cell]) -> Result<Row, String> {
-        contract.key.iter().map(|field| self.value(contract, cells, *field)).collect()
+    pub(crate) fn key(&self, contract: &Contract, cells: &[Cell]) -> Result<Row, Uncarried> {
+        self.values(contract, cells, contract.key.iter().copied())
     }
 
     /// Returns the key as the server's bytes, by which rows of one stream are told apart.
@@ -57,6 +66,26 @@ impl Plan {
     fn cell<'a>(&self, cells: &'a [Cell], field: usize) -> &'a Cell {
         let cell = self.columns.get(field).and_then(|(index, _)| cells.get(*index));
         cell.unwrap_or(&Cell::Unchanged)
+    }
+
+    fn values(
+        &self,
+        contract: &Contract,
+        cells: &[Cell],
+        fields: impl Iterator<Item = usize>,
+    ) -> Result<Row, Uncarried> {
+        let mut first = None;
+        let rest = fields.map(|field| {
+            self.value(contract, cells, field).unwrap_or_else(|why| {
+                first.get_or_insert(why);
+                Value::Unknown
+            })
+        });
+        let rest: Row = rest.collect();
+        match first {
+            None => Ok(rest),
+            Some(why) => Err(Uncarried { why, rest }),
+        }
     }
 
     fn value(&self, contract: &Contract, cells: &[Cell], field: usize) -> Result<Value, String> {

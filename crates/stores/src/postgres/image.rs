@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hutong_core::{Before, Change, Contract, Op, Origin, Position, Rejected, Row, Value};
 
-use super::fit::Plan;
+use super::fit::{Plan, Uncarried};
 use super::pgoutput::{Cell, Message, Old};
 
 /// The rule that rejects a value that cannot be carried exactly (I6).
@@ -59,11 +59,8 @@ impl Maker<'_> {
     }
 
     /// Makes the change of a row that a snapshot has read.
-    pub(crate) fn read(&self, row: Result<Row, String>) -> Item {
-        match row {
-            Ok(row) => self.change(0, Op::Read, Before::None, Some(row)),
-            Err(why) => self.reject(0, why),
-        }
+    pub(crate) fn read(&self, row: Result<Row, Uncarried>) -> Item {
+        self.after(0, Op::Read, row)
     }
 
     fn text(&self, cells: &[Cell]) -> Vec<Cell> {
@@ -71,9 +68,13 @@ impl Maker<'_> {
     }
 
     fn insert(&self, part: u8, new: &[Cell]) -> Item {
-        match self.plan.row(self.contract, new) {
-            Ok(row) => self.change(part, Op::Insert, Before::None, Some(row)),
-            Err(why) => self.reject(part, why),
+        self.after(part, Op::Insert, self.plan.row(self.contract, new))
+    }
+
+    fn after(&self, part: u8, op: Op, row: Result<Row, Uncarried>) -> Item {
+        match row {
+            Ok(row) => self.change(part, op, Before::None, Some(row)),
+            Err(Uncarried { why, rest }) => self.reject(part, op, Before::None, Some(rest), why),
         }
     }
 
@@ -81,7 +82,7 @@ impl Maker<'_> {
     fn delete(&self, cells: &[Cell], full: Option<&[Cell]>) -> Item {
         match self.before(cells, full) {
             Ok(before) => self.change(0, Op::Delete, before, None),
-            Err(why) => self.reject(0, why),
+            Err((before, why)) => self.reject(0, Op::Delete, before, None, why),
         }
     }
 
@@ -111,23 +112,31 @@ impl Maker<'_> {
         let full = old.as_deref().filter(|_| full);
         let item = match (self.plan.row(self.contract, &new), self.before(&new, full)) {
             (Ok(row), Ok(before)) => self.change(0, Op::Update, before, Some(row)),
-            (Err(why), _) | (_, Err(why)) => self.reject(0, why),
+            (Err(Uncarried { why, rest }), Ok(before) | Err((before, _))) => {
+                self.reject(0, Op::Update, before, Some(rest), why)
+            }
+            (Ok(row), Err((before, why))) => self.reject(0, Op::Update, before, Some(row), why),
         };
         Image { items: vec![item], keys: vec![new_key] }
     }
 
     /// The old image; of a whole old row with a value that cannot be carried no more than its key is told.
-    fn before(&self, cells: &[Cell], full: Option<&[Cell]>) -> Result<Before, String> {
+    /// A key that cannot be carried is told as far as it can be, with the reason.
+    fn before(&self, cells: &[Cell], full: Option<&[Cell]>) -> Result<Before, (Before, String)> {
         if let Some(row) = full.and_then(|full| self.plan.row(self.contract, full).ok()) {
             return Ok(Before::Full(row));
         }
-        let key = self.plan.key(self.contract, cells)?;
-        Ok(Before::Key(self.contract.key_row(&key)))
+        let told = |key: &Row| Before::Key(self.contract.key_row(key));
+        self.plan.key(self.contract, cells).map(|key| told(&key)).map_err(|key| (told(&key.rest), key.why))
     }
 
     fn change(&self, part: u8, op: Op, before: Before, after: Option<Row>) -> Item {
+        Item::Change(self.make(part, op, before, after))
+    }
+
+    fn make(&self, part: u8, op: Op, before: Before, after: Option<Row>) -> Change {
         let position = (self.position)(part);
-        Item::Change(Change {
+        Change {
             contract: Arc::clone(self.contract),
             op,
             before,
@@ -135,16 +144,18 @@ impl Maker<'_> {
             position,
             source_position: position,
             origin: self.origin.clone(),
-        })
+        }
     }
 
-    fn reject(&self, part: u8, reason: String) -> Item {
+    /// Keeps the change, with what of it can be carried, so that a person finds the row (I3).
+    fn reject(&self, part: u8, op: Op, before: Before, after: Option<Row>, reason: String) -> Item {
+        let change = self.make(part, op, before, after);
         Item::Rejected(Rejected {
             rule: NOT_CARRIED,
             reason,
-            position: (self.position)(part),
+            position: change.position,
             stream: self.contract.stream.clone(),
-            change: None,
+            change: Some(Box::new(change)),
             record: None,
         })
     }

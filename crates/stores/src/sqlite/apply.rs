@@ -17,6 +17,8 @@ use super::{quarantine, values};
 use crate::fold::{self, End, Folded, Keyed, Part, UNKNOWN_VALUE};
 use crate::keep;
 
+const UNDONE: &str = "a trigger of the table rolled the transaction back";
+
 /// What a batch did.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
@@ -90,11 +92,11 @@ impl Apply {
         for rejected in self.rejected.iter().chain(&self.folded.rejected) {
             applied.set_aside(connection, &self.lane, rejected)?;
         }
-        if let Some(truncate) = self.changes.iter().rfind(|c| c.op == Op::Truncate) {
-            for target in &self.targets {
-                remove_rows(connection, &self.lane, &target.table)?;
-            }
-            quarantine::supersede_all(connection, &self.lane, truncate.position)?;
+        if let Some(at) = self.changes.iter().rposition(|c| c.op == Op::Truncate)
+            && !self.truncate(connection, at, &mut applied)?
+        {
+            self.poison.insert(at, UNDONE.into());
+            return Ok(None);
         }
         let mut again: Vec<(&Part, &Keyed)> = Vec::new();
         let mut poisoned = None;
@@ -131,10 +133,41 @@ impl Apply {
             }
         }
         if let Some(at) = poisoned {
-            self.poison.insert(at, "a trigger of the table rolled the transaction back".into());
+            self.poison.insert(at, UNDONE.into());
             return Ok(None);
         }
         Ok(Some(applied))
+    }
+
+    /// Removes the rows of the lane; what refers to them may refuse it, and then the truncate is set aside (I3).
+    ///
+    /// Returns whether the transaction still stands.
+    fn truncate(&self, connection: &Connection, at: usize, applied: &mut Applied) -> rusqlite::Result<bool> {
+        let change = &self.changes[at];
+        quarantine::supersede_all(connection, &self.lane, change.position)?;
+        let reason = match self.poison.get(&at) {
+            Some(reason) => reason.clone(),
+            None => {
+                connection.execute_batch("SAVEPOINT removal")?;
+                let done =
+                    self.targets.iter().try_for_each(|t| remove_rows(connection, &self.lane, &t.table));
+                let refused = match done {
+                    Ok(()) => None,
+                    Err(error) => Some(error::refusal(&error).ok_or(error)?),
+                };
+                if connection.is_autocommit() {
+                    return Ok(false);
+                }
+                let Some(refusal) = refused else {
+                    connection.execute_batch("RELEASE removal")?;
+                    return Ok(true);
+                };
+                connection.execute_batch("ROLLBACK TO removal; RELEASE removal")?;
+                refusal.reason
+            }
+        };
+        applied.set_aside(connection, &self.lane, &fold::reject(change, "store", reason))?;
+        Ok(true)
     }
 
     /// Writes what a key has come to.
@@ -257,7 +290,7 @@ pub(super) fn replay(
         Err(Fault::Refused(refusal)) => return Ok(Err(refusal.reason)),
         Err(Fault::Rule(_, reason)) => return Ok(Err(reason)),
         Err(Fault::RolledBack) => {
-            return Ok(Err("a trigger of the table rolled the transaction back".into()));
+            return Ok(Err(UNDONE.into()));
         }
         Err(Fault::Failed(error)) => return Err(error),
     }

@@ -1,6 +1,6 @@
 //! A look says beforehand what a sink would find, and changes nothing.
 
-use hutong_core::{Field, Secret, Type};
+use hutong_core::{Contract, Field, Secret, Type};
 use hutong_stores::Finding;
 use hutong_stores::postgres::sink::probe;
 
@@ -19,7 +19,7 @@ fn bad(findings: &[Finding], wanted: &[&str]) {
 async fn a_probe_finds_what_a_sink_would_and_makes_nothing() {
     let store = Store::fresh().await;
     let contract = people();
-    let look = async |contract| probe(&store.url, TABLE, contract).await;
+    let look = async |contract: &Contract| probe(&store.url, TABLE, contract).await;
 
     bad(&look(&contract).await, &[]);
     let made = "SELECT nspname::text FROM pg_namespace WHERE nspname IN ('hutong', 'share')";
@@ -34,7 +34,8 @@ async fn a_probe_finds_what_a_sink_would_and_makes_nothing() {
     let findings = look(&wider).await;
     bad(&findings, &[]);
     assert!(findings.iter().any(|f| f.what.contains("lacks phone")), "{findings:#?}");
-    bad(&look(&contract_of(vec![id(), Field::new("age", Type::Long)], vec![0])).await, &["column age"]);
+    let longer = contract_of(vec![id(), Field::new("age", Type::Long)], vec![0]);
+    bad(&look(&longer).await, &["column age"]);
 
     // The department's own table, without a key.
     store.run("DROP TABLE share.people; CREATE TABLE share.people (id bigint, name text, age int)").await;
@@ -50,7 +51,7 @@ async fn a_probe_names_the_missing_rights() {
             "CREATE ROLE {name}_reader LOGIN; REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC; CREATE SCHEMA share"
         ))
         .await;
-    let (_, place) = store.url.expose().rsplit_once('@').unwrap();
+    let (_, place) = store.url.reveal().rsplit_once('@').unwrap();
     let url = Secret::new(format!("postgres://{name}_reader@{place}"));
     let contract = people();
 
