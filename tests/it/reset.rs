@@ -114,7 +114,11 @@ async fn i3_a_dropped_slot_halts_the_capture_and_a_reset_makes_the_replicas_equa
     let refused = installation.ask(&["source", "reset", &owner, "--reason", "试"]);
     assert_eq!(refused.code, 8, "a capture that runs is not reset: {}{}", refused.out, refused.err);
     run.stop().await;
-    register.client.batch_execute(&format!("SELECT pg_drop_replication_slot('hutong_{owner}')")).await.unwrap();
+    register
+        .client
+        .batch_execute(&format!("SELECT pg_drop_replication_slot('hutong_{owner}')"))
+        .await
+        .unwrap();
     register.client.batch_execute(UNSEEN).await.unwrap();
 
     let run = installation.run();
@@ -126,9 +130,16 @@ async fn i3_a_dropped_slot_halts_the_capture_and_a_reset_makes_the_replicas_equa
     let refused = installation.ask(&["source", "reset", &owner, "--reason", "试"]);
     assert!(refused.code != 0 && refused.err.contains("stop process"), "{}{}", refused.out, refused.err);
     run.stop().await;
-    assert_eq!(installation.ask(&["source", "reset", &owner]).code, 2, "nobody accepts a loss without a reason");
+    assert_eq!(
+        installation.ask(&["source", "reset", &owner]).code,
+        2,
+        "nobody accepts a loss without a reason"
+    );
     let said = installation.ask(&["source", "reset", &owner, "--reason", "复制槽被误删"]).expect(0);
-    assert!(said.contains("复制槽被误删") && said.contains(&format!("{owner}.entry.v1/1: the new base")), "{said}");
+    assert!(
+        said.contains("复制槽被误删") && said.contains(&format!("{owner}.entry.v1/1: the new base")),
+        "{said}"
+    );
 
     // One more replica, which knows nothing of what was before.
     let file = installation.path("hutong.toml");
@@ -167,7 +178,10 @@ async fn i3_another_generation_waits_for_a_reset_and_its_replicas_are_equal_afte
 
     let run = installation.run();
     let lane = halted(installation, &format!("capture.{owner}.0")).await;
-    assert!(lane["hint"].as_str().unwrap().contains(&format!("hutong source reset {owner} --reason")), "{lane}");
+    assert!(
+        lane["hint"].as_str().unwrap().contains(&format!("hutong source reset {owner} --reason")),
+        "{lane}"
+    );
     run.stop().await;
     installation.ask(&["source", "reset", &owner, "--reason", "分区数改变"]).expect(0);
 
@@ -259,10 +273,8 @@ async fn a_reload_mends_replicas_that_somebody_has_changed_by_hand() {
 
 /// Waits until two files hold the same rows.
 async fn same(register: &Path, office: &Path) {
-    until("the replica is equal", async || {
-        (rows(office).ok()? == rows(register).unwrap()).then_some(())
-    })
-    .await;
+    until("the replica is equal", async || (rows(office).ok()? == rows(register).unwrap()).then_some(()))
+        .await;
 }
 
 fn rows(file: &Path) -> rusqlite::Result<Vec<(i64, i64, Option<String>)>> {

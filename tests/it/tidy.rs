@@ -104,8 +104,10 @@ fn core_has_no_input_output_and_no_runtime() {
 
 #[test]
 fn files_are_small_and_have_names_of_their_own() {
-    let forbidden: BTreeSet<_> =
-        ["util", "utils", "common", "helper", "helpers", "types", "manager", "info", "data", "misc", "process"].into();
+    let forbidden: BTreeSet<_> = [
+        "util", "utils", "common", "helper", "helpers", "types", "manager", "info", "data", "misc", "process",
+    ]
+    .into();
     for path in sources() {
         let text = std::fs::read_to_string(&path).unwrap();
         let lines = text.lines().count();

@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn i2_refuses_overlap_gap_and_step_back_and_stays_untouched() {
-        let start = Checkpoint { positions: [("p".into(), Position::offset(5))].into(), ..Checkpoint::default() };
+        let start =
+            Checkpoint { positions: [("p".into(), Position::offset(5))].into(), ..Checkpoint::default() };
         for (from, to, says) in [(4, 9, "overlaps"), (6, 9, "gap"), (5, 4, "backwards")] {
             let mut here = start.clone();
             let error =

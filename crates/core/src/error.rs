@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn prints_what_failed_and_why() {
         let io = std::io::Error::other("connection refused");
-        let error = Err::<(), _>(io).or_kind(ErrorKind::Unavailable, || "fetch schema 42".into()).unwrap_err();
+        let error =
+            Err::<(), _>(io).or_kind(ErrorKind::Unavailable, || "fetch schema 42".into()).unwrap_err();
         assert_eq!(error.to_string(), "failed to fetch schema 42: connection refused");
         assert_eq!(error.class(), Class::Retry);
     }

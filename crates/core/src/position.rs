@@ -112,15 +112,22 @@ impl FromStr for Position {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let malformed =
-            || Error::new(ErrorKind::Malformed, "read a position", "it is not an even number of hexadecimal digits");
+        let malformed = || {
+            Error::new(
+                ErrorKind::Malformed,
+                "read a position",
+                "it is not an even number of hexadecimal digits",
+            )
+        };
         let digits = text.as_bytes();
         if !digits.len().is_multiple_of(2) {
             return Err(malformed());
         }
         let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8).ok_or_else(malformed);
-        let bytes =
-            digits.chunks_exact(2).map(|p| Ok(digit(p[0])? << 4 | digit(p[1])?)).collect::<Result<Vec<u8>>>()?;
+        let bytes = digits
+            .chunks_exact(2)
+            .map(|p| Ok(digit(p[0])? << 4 | digit(p[1])?))
+            .collect::<Result<Vec<u8>>>()?;
         Self::new(&bytes)
     }
 }

@@ -23,7 +23,9 @@ pub const SHORTEST_INTERVAL_US: i64 = 2_000_000;
 ///
 /// Never negative and never NaN: a source clock ahead of ours counts as no lag.
 pub fn seconds(standing: &Standing, now_us: i64, interval_us: i64) -> f64 {
-    let fresh = standing.complete_to_us.is_some_and(|t| now_us.saturating_sub(t) <= 2 * interval_us.max(SHORTEST_INTERVAL_US));
+    let fresh = standing
+        .complete_to_us
+        .is_some_and(|t| now_us.saturating_sub(t) <= 2 * interval_us.max(SHORTEST_INTERVAL_US));
     if fresh && standing.waiting_us.is_none() && standing.count.unwrap_or(0) == 0 {
         return 0.0;
     }
@@ -44,12 +46,32 @@ mod tests {
     fn follows_the_definition() {
         let now = 1_000 * SECOND;
         let at = |s: Standing| seconds(&s, now, 5 * SECOND);
-        let idle = Standing { complete_to_us: Some(now - 9 * SECOND), passed_us: Some(5), count: Some(0), ..Standing::default() };
+        let idle = Standing {
+            complete_to_us: Some(now - 9 * SECOND),
+            passed_us: Some(5),
+            count: Some(0),
+            ..Standing::default()
+        };
         assert_eq!(at(idle), 0.0, "an idle stream with a young watermark is fresh");
-        assert_eq!(at(Standing { complete_to_us: Some(now - 60 * SECOND), ..idle }), 60.0, "a dead capture shows as lag");
-        assert_eq!(at(Standing { waiting_us: Some(now - 7 * SECOND), ..idle }), 7.0, "what waits counts from its commit");
-        assert_eq!(at(Standing { count: Some(3), passed_us: Some(now - 4 * SECOND), complete_to_us: None, ..idle }), 4.0);
+        assert_eq!(
+            at(Standing { complete_to_us: Some(now - 60 * SECOND), ..idle }),
+            60.0,
+            "a dead capture shows as lag"
+        );
+        assert_eq!(
+            at(Standing { waiting_us: Some(now - 7 * SECOND), ..idle }),
+            7.0,
+            "what waits counts from its commit"
+        );
+        assert_eq!(
+            at(Standing { count: Some(3), passed_us: Some(now - 4 * SECOND), complete_to_us: None, ..idle }),
+            4.0
+        );
         assert_eq!(at(Standing { waiting_us: Some(now + 7 * SECOND), ..idle }), 0.0, "never negative");
-        assert_eq!(at(Standing { started_us: now - SECOND, ..Standing::default() }), 1.0, "nothing known yet");
+        assert_eq!(
+            at(Standing { started_us: now - SECOND, ..Standing::default() }),
+            1.0,
+            "nothing known yet"
+        );
     }
 }

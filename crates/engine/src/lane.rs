@@ -266,7 +266,10 @@ impl Lane {
                 self.settings.quarantine_limit
             ),
         )
-        .hint(format!("mend the cause (hutong quarantine list {}), then start it again", self.id.pipeline.name))
+        .hint(format!(
+            "mend the cause (hutong quarantine list {}), then start it again",
+            self.id.pipeline.name
+        ))
     }
 }
 

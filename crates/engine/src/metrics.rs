@@ -55,16 +55,20 @@ impl Metrics {
             counter("changes_committed_total", "Changes committed to the pipeline's sink.", &["pipeline"])?;
         let dropped =
             counter("changes_dropped_total", "Changes dropped by a named rule.", &["pipeline", "rule"])?;
-        let quarantined = counter("changes_quarantined_total", "Changes set aside with a reason.", &["pipeline"])?;
-        let commits = counter("commits_total", "Transactions committed to the pipeline's sink.", &["pipeline"])?;
+        let quarantined =
+            counter("changes_quarantined_total", "Changes set aside with a reason.", &["pipeline"])?;
+        let commits =
+            counter("commits_total", "Transactions committed to the pipeline's sink.", &["pipeline"])?;
         let retries = counter("retries_total", "Times that a lane had to open again.", &["pipeline"])?;
         let lag_changes =
             gauge("lag_changes", "Changes behind the origin, as far as known.", &["pipeline", "partition"])?;
-        let lag_bytes =
-            gauge("lag_bytes", "Bytes of the origin's log behind.", &["pipeline", "partition"])?;
-        let state = gauge("lane_state", "1 for the state that the lane is in.", &["pipeline", "partition", "state"])?;
-        let lag_seconds =
-            GaugeVec::new(Opts::new("lag_seconds", "Seconds behind the origin."), &["pipeline", "partition"])?;
+        let lag_bytes = gauge("lag_bytes", "Bytes of the origin's log behind.", &["pipeline", "partition"])?;
+        let state =
+            gauge("lane_state", "1 for the state that the lane is in.", &["pipeline", "partition", "state"])?;
+        let lag_seconds = GaugeVec::new(
+            Opts::new("lag_seconds", "Seconds behind the origin."),
+            &["pipeline", "partition"],
+        )?;
         registry.register(Box::new(lag_seconds.clone()))?;
         let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
         let commit_seconds = HistogramVec::new(

@@ -121,7 +121,8 @@ impl Window {
     fn rate(&self, now_us: i64) -> f64 {
         let second = now_us / 1_000_000;
         // The running second is not whole, so it does not count.
-        let sum: u64 = self.buckets.iter().filter(|(s, _)| second - s >= 1 && second - s < 10).map(|(_, n)| n).sum();
+        let sum: u64 =
+            self.buckets.iter().filter(|(s, _)| second - s >= 1 && second - s < 10).map(|(_, n)| n).sum();
         sum as f64 / 9.0
     }
 }

@@ -104,7 +104,8 @@ mod tests {
             token.cancelled().await;
             Ok(())
         });
-        supervisor.spawn("fails", OnError::StopAll, async { Err(Error::new(ErrorKind::Broken, "stand", "fell")) });
+        supervisor
+            .spawn("fails", OnError::StopAll, async { Err(Error::new(ErrorKind::Broken, "stand", "fell")) });
         let error = supervisor.wait(Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(error.to_string(), "failed to stand: fell");
     }

@@ -39,7 +39,12 @@ fn lane(world: &Shared, board: &Board, steps: Vec<Box<dyn Step>>, quarantine_lim
 }
 
 fn in_paused_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(work)
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -99,7 +104,8 @@ impl Step for EveryThird {
 #[test]
 fn i3_every_change_is_committed_counted_or_set_aside() {
     let (world, board) = (filled(30, 4), Board::new());
-    in_paused_time(lane(&world, &board, vec![Box::new(EveryThird)], 100).run(CancellationToken::new())).unwrap();
+    in_paused_time(lane(&world, &board, vec![Box::new(EveryThird)], 100).run(CancellationToken::new()))
+        .unwrap();
     let status = board.status(now_us()).remove(0);
     assert_eq!((status.committed, status.quarantined, status.dropped["filtered"]), (10, 10, 10));
     assert_eq!(world.lock().rejected, 10);
@@ -109,8 +115,9 @@ fn i3_every_change_is_committed_counted_or_set_aside() {
 #[test]
 fn a_flood_of_rejects_halts_before_it_is_written() {
     let (world, board) = (filled(30, 30), Board::new());
-    let error = in_paused_time(lane(&world, &board, vec![Box::new(EveryThird)], 9).run(CancellationToken::new()))
-        .unwrap_err();
+    let error =
+        in_paused_time(lane(&world, &board, vec![Box::new(EveryThird)], 9).run(CancellationToken::new()))
+            .unwrap_err();
     assert!(error.to_string().contains("10 changes were quarantined, the limit is 9"), "{error}");
     assert_eq!(world.lock().rejected, 0);
     assert_eq!(board.status(now_us())[0].state, State::Halted);
@@ -120,7 +127,8 @@ fn a_flood_of_rejects_halts_before_it_is_written() {
 fn a_commit_that_is_tried_again_is_no_flood() {
     let (world, board) = (filled(30, 30), Board::new());
     world.lock().faults = vec![Fault::Refuse; 20].into();
-    in_paused_time(lane(&world, &board, vec![Box::new(EveryThird)], 10).run(CancellationToken::new())).unwrap();
+    in_paused_time(lane(&world, &board, vec![Box::new(EveryThird)], 10).run(CancellationToken::new()))
+        .unwrap();
     assert_eq!(world.lock().rejected, 10);
 }
 

@@ -11,7 +11,8 @@ fn main() -> ExitCode {
     end_with_the_reader();
     let arguments = Arguments::parse();
     log_to_stderr(arguments.default_log());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hutong").build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hutong").build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: failed to start the runtime: {error}");
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
 fn end_with_the_reader() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let printing = |why: &str| why.starts_with("failed printing to stdout") && why.contains("os error 32");
+        let printing =
+            |why: &str| why.starts_with("failed printing to stdout") && why.contains("os error 32");
         if panic.payload_as_str().is_some_and(printing) {
             std::process::exit(0);
         }

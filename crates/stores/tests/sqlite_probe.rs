@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hutong_core::{Contract, Kind, LaneId, PipelineId, Sink as _};
-use hutong_stores::sqlite::{Captured, Sink, SinkConfig, Store, install, probe, probe_target, reload};
 use hutong_stores::Finding;
+use hutong_stores::sqlite::{Captured, Sink, SinkConfig, Store, install, probe, probe_target, reload};
 use rusqlite::Connection;
 
 fn contract() -> Arc<Contract> {
@@ -86,7 +86,10 @@ async fn a_reloaded_lane_starts_anew_and_its_owner_is_fenced() {
     let mut old = sink();
     old.open(&lane).await.unwrap();
     old.prepare(&contract()).await.unwrap();
-    run(&path, "INSERT INTO people VALUES (1, 'x', 'replicate.renshe.0', 0), (2, 'y', 'replicate.renshe_b.0', 0)");
+    run(
+        &path,
+        "INSERT INTO people VALUES (1, 'x', 'replicate.renshe.0', 0), (2, 'y', 'replicate.renshe_b.0', 0)",
+    );
 
     assert_eq!(reload(&path, &pipeline).unwrap(), ["replicate.renshe.0"]);
 

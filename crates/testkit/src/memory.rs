@@ -120,12 +120,18 @@ impl Source for MemorySource {
         tokio::task::yield_now().await;
         let world = self.world.lock();
         let next = self.at.as_offset().map_or(0, |o| o + 1);
-        let changes: Vec<_> = world.log.range(next..).take(world.batch_limit.max(1)).map(|(_, c)| c.clone()).collect();
+        let changes: Vec<_> =
+            world.log.range(next..).take(world.batch_limit.max(1)).map(|(_, c)| c.clone()).collect();
         let Some(last) = changes.last().map(|c| c.position) else { return Ok(None) };
         let delta = Delta::range(PARTITION, self.at, last);
         self.at = last;
         let count = world.log.range(last.as_offset().unwrap_or(0) + 1..).count() as u64;
-        Ok(Some(Batch { changes, delta, behind: Behind { count: Some(count), ..Behind::default() }, ..Batch::default() }))
+        Ok(Some(Batch {
+            changes,
+            delta,
+            behind: Behind { count: Some(count), ..Behind::default() },
+            ..Batch::default()
+        }))
     }
 
     async fn ack(&mut self, upto: &Checkpoint) -> Result<()> {

@@ -33,7 +33,9 @@ pub(super) fn read(json: &Json) -> Result<Type, String> {
     let text = |name: &str| object.get(name).and_then(Json::as_str).unwrap_or_default();
     let number = |name: &str| {
         object.get(name).map(|n| {
-            n.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(|| format!("`{name}` is not a whole number"))
+            n.as_u64()
+                .and_then(|n| u32::try_from(n).ok())
+                .ok_or_else(|| format!("`{name}` is not a whole number"))
         })
     };
     let (logical, connect) = (text("logicalType"), text("connect.name"));
@@ -120,12 +122,18 @@ impl Type {
                     "connect.version": 1, "connect.name": VARIABLE_DECIMAL
                 })
             }
-            Self::Date => json!({"type": "int", "connect.version": 1, "connect.name": CONNECT_DATE, "logicalType": "date"}),
-            Self::Time => json!({"type": "long", "connect.version": 1, "connect.name": MICRO_TIME, "logicalType": "time-micros"}),
+            Self::Date => {
+                json!({"type": "int", "connect.version": 1, "connect.name": CONNECT_DATE, "logicalType": "date"})
+            }
+            Self::Time => {
+                json!({"type": "long", "connect.version": 1, "connect.name": MICRO_TIME, "logicalType": "time-micros"})
+            }
             Self::Timestamp => json!({
                 "type": "long", "connect.version": 1, "connect.name": MICRO_TIMESTAMP, "logicalType": "local-timestamp-micros"
             }),
-            Self::TimestampTz => json!({"type": "string", "connect.version": 1, "connect.name": ZONED_TIMESTAMP}),
+            Self::TimestampTz => {
+                json!({"type": "string", "connect.version": 1, "connect.name": ZONED_TIMESTAMP})
+            }
             Self::Json => json!({"type": "string", "connect.version": 1, "connect.name": JSON_TEXT}),
             Self::Uuid => json!({"type": "string", "connect.version": 1, "connect.name": UUID}),
             Self::Interval => json!({"type": "string", "connect.version": 1, "connect.name": INTERVAL}),

@@ -52,7 +52,8 @@ fn take_text(object: &mut Map<String, Json>, name: &str) -> Option<String> {
 }
 
 fn sharing(record: &mut Map<String, Json>) -> Result<Sharing, String> {
-    let kind = take_text(record, "sharing").ok_or("it has no `sharing` (unconditional, conditional, none)")?;
+    let kind =
+        take_text(record, "sharing").ok_or("it has no `sharing` (unconditional, conditional, none)")?;
     let condition = take_text(record, "condition");
     let law = take_text(record, "sharing_law");
     match kind.as_str() {
@@ -69,7 +70,9 @@ fn field(json: Json) -> Result<Field, String> {
     let ascii = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !ascii {
-        return Err(format!("field `{name}`: a wire name is ASCII letters, digits and _; put the table's name into `column`"));
+        return Err(format!(
+            "field `{name}`: a wire name is ASCII letters, digits and _; put the table's name into `column`"
+        ));
     }
     if name.starts_with("hutong_") {
         return Err(format!("field `{name}`: names that begin with hutong_ are Hutong's own"));

@@ -9,7 +9,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(name = "hutong", version, disable_help_subcommand = true)]
 pub struct Arguments {
     /// The configuration: a file, or a folder of files.
-    #[arg(short, long, global = true, default_value = "hutong.toml", env = "HUTONG_CONFIG", value_name = "PATH")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        default_value = "hutong.toml",
+        env = "HUTONG_CONFIG",
+        value_name = "PATH"
+    )]
     pub(super) config: PathBuf,
     #[command(subcommand)]
     pub(super) command: Command,

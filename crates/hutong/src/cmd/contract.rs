@@ -20,13 +20,19 @@ pub(super) async fn run(config_path: &Path, action: arguments::Contract) -> Resu
             })?;
             let store = stores.get(&store).ok_or_else(|| {
                 let known: Vec<&str> = stores.keys().map(String::as_str).collect();
-                Error::new(ErrorKind::Config, format!("find store {store}"), "the configuration has no such store")
-                    .hint(format!("the stores are: {}", known.join(", ")))
+                Error::new(
+                    ErrorKind::Config,
+                    format!("find store {store}"),
+                    "the configuration has no such store",
+                )
+                .hint(format!("the stores are: {}", known.join(", ")))
             })?;
             print!("{}", wire::draft(store, &table).await?.to_avsc());
             Ok(Exit::Done)
         }
-        arguments::Contract::Check { stream } => against_world(&check::load(config_path)?, stream.as_deref()).await,
+        arguments::Contract::Check { stream } => {
+            against_world(&check::load(config_path)?, stream.as_deref()).await
+        }
         arguments::Contract::Diff { old, new } => {
             let (old, new) = (read(&old)?, read(&new)?);
             let differences = diff(&old, &new);
@@ -38,8 +44,10 @@ pub(super) async fn run(config_path: &Path, action: arguments::Contract) -> Resu
 }
 
 fn read(path: &Path) -> Result<Contract> {
-    let text = std::fs::read_to_string(path).or_kind(ErrorKind::Config, || format!("read {}", path.display()))?;
-    Contract::parse(&text).map_err(|e| Error::caused(ErrorKind::Config, format!("read {}", path.display()), e))
+    let text =
+        std::fs::read_to_string(path).or_kind(ErrorKind::Config, || format!("read {}", path.display()))?;
+    Contract::parse(&text)
+        .map_err(|e| Error::caused(ErrorKind::Config, format!("read {}", path.display()), e))
 }
 
 fn print(differences: &[Difference]) {

@@ -89,8 +89,9 @@ fn subscription<'a>(plan: &'a Plan, name: &str) -> Result<&'a SubscriptionPlan> 
         Pipeline::Subscription(subscription) => Ok(subscription),
         Pipeline::Capture(_) => {
             let why = "a capture's quarantine is a topic: it keeps what was refused, and nothing is applied from it";
-            Err(Error::new(ErrorKind::Config, format!("change the quarantine of {name}"), why)
-                .hint("correct the row in the department's own store: the correction is captured like any change"))
+            Err(Error::new(ErrorKind::Config, format!("change the quarantine of {name}"), why).hint(
+                "correct the row in the department's own store: the correction is captured like any change",
+            ))
         }
     }
 }

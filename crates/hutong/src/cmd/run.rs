@@ -24,7 +24,8 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     let mut supervisor = Supervisor::new();
     let wire = Wire::connect(&plan, board.clone(), metrics.clone())?;
     let watched = http::status::Watched { board: board.clone(), metrics };
-    let address = http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
+    let address =
+        http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
     info!(%address, "metrics and status");
     if let Some(address) = wire.serve_registry(&mut supervisor).await? {
         info!(%address, "schema registry");
@@ -32,7 +33,9 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     let named = |pipeline: String| options.only.is_empty() || options.only.contains(&pipeline);
     for capture in plan.captures.iter().filter(|c| named(c.pipeline().to_string())) {
         match wire.capture(capture) {
-            Ok(lane) => supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token())),
+            Ok(lane) => {
+                supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
+            }
             Err(problem) => wire.cannot_run(capture.pipeline(), &problem),
         }
     }
@@ -67,9 +70,7 @@ fn only_known(plan: &Plan, only: &[String]) -> Result<()> {
 
 /// I7: SIGTERM and Ctrl-C drain: what is being committed is finished, nothing new begins.
 pub(super) fn stop_on_signal(supervisor: &mut Supervisor) -> Result<()> {
-    let listen = |kind| {
-        signal(kind).map_err(|e| Error::caused(ErrorKind::Broken, "listen for signals", e))
-    };
+    let listen = |kind| signal(kind).map_err(|e| Error::caused(ErrorKind::Broken, "listen for signals", e));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let token = supervisor.token();
     supervisor.spawn("signals", OnError::Continue, async move {

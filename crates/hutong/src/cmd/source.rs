@@ -36,8 +36,12 @@ async fn reset(plan: &Plan, capture: &CapturePlan, reason: &str) -> Result<Strin
     for (partition, offset) in &done.bases {
         text.push_str(&format!("  {partition}: the new base begins at offset {offset}\n"));
     }
-    text.push_str("what follows: `hutong run` reads every table again, after a truncate in its topic. Replicas that\n");
-    text.push_str("stand in the topic pass it and are equal again afterwards; new ones begin at the new base.");
+    text.push_str(
+        "what follows: `hutong run` reads every table again, after a truncate in its topic. Replicas that\n",
+    );
+    text.push_str(
+        "stand in the topic pass it and are equal again afterwards; new ones begin at the new base.",
+    );
     Ok(text)
 }
 

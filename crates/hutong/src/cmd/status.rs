@@ -19,7 +19,8 @@ pub(super) async fn run(config: &Path, options: &arguments::Status) -> Result<Ex
     let status = ask(&plan).await?;
     match options.output {
         Output::Json => {
-            let text = serde_json::to_string_pretty(&status).or_kind(ErrorKind::Broken, || "print status".into())?;
+            let text =
+                serde_json::to_string_pretty(&status).or_kind(ErrorKind::Broken, || "print status".into())?;
             println!("{text}");
         }
         Output::Text => print(&status),
@@ -40,7 +41,11 @@ async fn ask(plan: &Plan) -> Result<Status> {
     let mut address = plan.http.address;
     if address.ip().is_unspecified() {
         // Served on every address of the machine, this one among them.
-        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        });
     }
     let url = format!("http://{address}/status");
     let doing = || format!("ask {url}");

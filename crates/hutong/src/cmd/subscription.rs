@@ -29,9 +29,14 @@ async fn reload(plan: &Plan, subscription: &SubscriptionPlan) -> Result<Exit> {
     println!("  each removes its rows of {table}, and what it has quarantined, and reads everything again");
     let pipeline = subscription.pipeline().to_string();
     if status::running(plan, &pipeline).await {
-        println!("  the process at {} runs them: they halt with their next commit, so restart it", plan.http.address);
+        println!(
+            "  the process at {} runs them: they halt with their next commit, so restart it",
+            plan.http.address
+        );
     } else {
-        println!("  `hutong run` does it; a process elsewhere that runs them halts them and must be restarted");
+        println!(
+            "  `hutong run` does it; a process elsewhere that runs them halts them and must be restarted"
+        );
     }
     Ok(Exit::Done)
 }
@@ -39,7 +44,11 @@ async fn reload(plan: &Plan, subscription: &SubscriptionPlan) -> Result<Exit> {
 fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a SubscriptionPlan> {
     plan.subscriptions.iter().find(|s| s.name == name).ok_or_else(|| {
         let known: Vec<&str> = plan.subscriptions.iter().map(|s| s.name.as_str()).collect();
-        Error::new(ErrorKind::Config, format!("find subscription {name}"), "the configuration has no such subscription")
-            .hint(format!("the subscriptions are: {}", known.join(", ")))
+        Error::new(
+            ErrorKind::Config,
+            format!("find subscription {name}"),
+            "the configuration has no such subscription",
+        )
+        .hint(format!("the subscriptions are: {}", known.join(", ")))
     })
 }

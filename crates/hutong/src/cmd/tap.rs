@@ -71,7 +71,9 @@ fn permits(plan: &Plan, stream: &StreamPlan, department: Option<&str>) -> Result
 }
 
 async fn turn(reader: &mut Box<dyn Reader>, decoder: &mut Decoder) -> Result<Vec<Change>> {
-    let Ok(fetched) = tokio::time::timeout(TURN, reader.next(500, 1 << 20)).await else { return Ok(Vec::new()) };
+    let Ok(fetched) = tokio::time::timeout(TURN, reader.next(500, 1 << 20)).await else {
+        return Ok(Vec::new());
+    };
     let mut changes = Vec::new();
     for record in fetched?.records {
         match decoder.decode_one(&record).await {
@@ -98,7 +100,9 @@ fn show(change: Change, permits: &mut [Box<dyn Step>], output: Output) -> bool {
                 shown = true;
             }
             Verdict::Drop { .. } => {}
-            Verdict::Reject(rejected) => eprintln!("would be quarantined: {}: {}", rejected.rule, rejected.reason),
+            Verdict::Reject(rejected) => {
+                eprintln!("would be quarantined: {}: {}", rejected.rule, rejected.reason);
+            }
         }
     }
     shown
@@ -130,19 +134,23 @@ fn plain(value: &Value) -> String {
         Value::Double(n) => n.to_string(),
         Value::Decimal(n) => n.to_plain_string(),
         // A value from outside may hold what a terminal obeys.
-        Value::Text(text) => {
-            text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() }).collect()
-        }
+        Value::Text(text) => text
+            .chars()
+            .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.into() })
+            .collect(),
         Value::Bytes(bytes) => format!("{} bytes", bytes.len()),
         Value::Date(days) => {
-            let day = jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().try_days(*days).unwrap_or_default());
+            let day = jiff::civil::date(1970, 1, 1)
+                .checked_add(jiff::Span::new().try_days(*days).unwrap_or_default());
             day.map_or_else(|_| format!("day {days}"), |d| d.to_string())
         }
         Value::Time(us) | Value::Timestamp(us) => {
             let at = jiff::Timestamp::from_microsecond(*us).map(|t| jiff::tz::TimeZone::UTC.to_datetime(t));
             at.map_or_else(|_| us.to_string(), |t| t.to_string())
         }
-        Value::TimestampTz(us) => jiff::Timestamp::from_microsecond(*us).map_or_else(|_| us.to_string(), |t| t.to_string()),
+        Value::TimestampTz(us) => {
+            jiff::Timestamp::from_microsecond(*us).map_or_else(|_| us.to_string(), |t| t.to_string())
+        }
         Value::Array(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(", ")),
     }
 }

@@ -17,7 +17,8 @@ pub async fn serve(
 ) -> Result<SocketAddr> {
     let doing = || format!("listen on {address} for {name}");
     let listener = TcpListener::bind(address).await.map_err(|e| {
-        Error::caused(ErrorKind::Config, doing(), e).hint("another process may run there; choose another address")
+        Error::caused(ErrorKind::Config, doing(), e)
+            .hint("another process may run there; choose another address")
     })?;
     let bound = listener.local_addr().map_err(|e| Error::caused(ErrorKind::Broken, doing(), e))?;
     let token = supervisor.token();

@@ -88,7 +88,8 @@ mod tests {
         metrics.lane_added(&id);
         let mut supervisor = Supervisor::new();
         let watched = Watched { board, metrics };
-        let address = serve(&mut supervisor, "http", ([127, 0, 0, 1], 0).into(), router(watched)).await.unwrap();
+        let address =
+            serve(&mut supervisor, "http", ([127, 0, 0, 1], 0).into(), router(watched)).await.unwrap();
         let get = |path: &'static str| async move {
             let answer = reqwest::get(format!("http://{address}{path}")).await.unwrap();
             (answer.status().as_u16(), answer.text().await.unwrap())
@@ -110,7 +111,11 @@ mod tests {
         }
         assert_eq!(get("/livez").await, (200, "ok\n".into()));
         let (code, text) = get("/readyz?verbose").await;
-        assert_eq!((code, text.as_str()), (503, "not ready\nreplicate.a.3 opening\n"), "it has not opened yet");
+        assert_eq!(
+            (code, text.as_str()),
+            (503, "not ready\nreplicate.a.3 opening\n"),
+            "it has not opened yet"
+        );
         let (_, text) = get("/status").await;
         assert_eq!(serde_json::from_str::<Status>(&text).unwrap().lanes[0].lane, "replicate.a.3");
         supervisor.token().cancel();

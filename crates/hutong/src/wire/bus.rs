@@ -46,7 +46,8 @@ impl Bus {
     }
 
     fn kafka(name: &str, plan: &KafkaPlan) -> Result<Self> {
-        let config = kafka::Config { brokers: plan.brokers.clone(), bus: name.to_owned(), security: security(plan)? };
+        let config =
+            kafka::Config { brokers: plan.brokers.clone(), bus: name.to_owned(), security: security(plan)? };
         let mut registry = RegistryConfig::new(&plan.registry);
         if let Some(login) = &plan.registry_login {
             registry.basic = Some((login.user.clone(), login.password.resolve()?));

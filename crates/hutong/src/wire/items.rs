@@ -131,7 +131,8 @@ async fn item(record: &Incoming, decoder: &mut Decoder) -> Result<Item> {
     let kept = quarantine::decode(record.value.as_ref().ok_or_else(missing)?)?;
     // A change that could not be written, or that an older contract wrote, is shown without its row.
     let envelope = Incoming { value: kept.envelope, key: None, headers: Vec::new(), ..*record };
-    let change = if envelope.value.is_some() { decoder.decode_one(&envelope).await.unwrap_or(None) } else { None };
+    let change =
+        if envelope.value.is_some() { decoder.decode_one(&envelope).await.unwrap_or(None) } else { None };
     Ok(Item {
         id: i64::try_from(record.offset).unwrap_or(i64::MAX),
         lane: kept.lane,

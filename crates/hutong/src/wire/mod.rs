@@ -102,7 +102,9 @@ impl Wire {
 
     /// Makes the lanes of a subscription: one a partition of its stream.
     pub fn replicate(&self, subscription: &SubscriptionPlan) -> Result<Vec<Lane>> {
-        (0..subscription.stream.partitions).map(|partition| self.replicate_lane(subscription, partition)).collect()
+        (0..subscription.stream.partitions)
+            .map(|partition| self.replicate_lane(subscription, partition))
+            .collect()
     }
 
     fn replicate_lane(&self, subscription: &SubscriptionPlan, partition: u32) -> Result<Lane> {
@@ -116,7 +118,10 @@ impl Wire {
             partition,
             contract: Arc::clone(&stream.contract),
             checkpoint_topic: capture.map(|(name, _)| {
-                checkpoint_topic(&self.bus_name, &hutong_core::PipelineId::new(hutong_core::Kind::Capture, name))
+                checkpoint_topic(
+                    &self.bus_name,
+                    &hutong_core::PipelineId::new(hutong_core::Kind::Capture, name),
+                )
             }),
             pipeline: Some(id.pipeline.clone()),
             foreign_before_full: false,

@@ -37,8 +37,11 @@ async fn bus(plan: &Plan) -> Vec<Finding> {
         BusSystem::Kafka(plan_kafka) => {
             let answer = async {
                 let security = security(plan_kafka)?;
-                let config =
-                    kafka::Config { brokers: plan_kafka.brokers.clone(), bus: plan.bus.name.clone(), security };
+                let config = kafka::Config {
+                    brokers: plan_kafka.brokers.clone(),
+                    bus: plan.bus.name.clone(),
+                    security,
+                };
                 let count = kafka::Bus::new(config)?.ping().await?;
                 Ok(vec![good(format!("bus: Kafka answers at {}, {count} brokers", plan_kafka.brokers))])
             };
@@ -58,9 +61,9 @@ async fn bus(plan: &Plan) -> Vec<Finding> {
 async fn reach(store: &StorePlan) -> Finding {
     let answer = async {
         match &store.system {
-            StoreSystem::Postgres { url, .. } => {
-                postgres::version(&url.resolve()?).await.map(|version| vec![good(format!("store {}: PostgreSQL {version}", store.name))])
-            }
+            StoreSystem::Postgres { url, .. } => postgres::version(&url.resolve()?)
+                .await
+                .map(|version| vec![good(format!("store {}: PostgreSQL {version}", store.name))]),
             StoreSystem::Sqlite { path } => {
                 Ok(vec![good(format!("store {}: SQLite file {}", store.name, path.display()))])
             }
@@ -72,8 +75,11 @@ async fn reach(store: &StorePlan) -> Finding {
 async fn source(capture: &CapturePlan) -> Result<Vec<Finding>> {
     match &capture.store.system {
         StoreSystem::Postgres { url, .. } => {
-            let config =
-                postgres::SourceConfig::new(url.resolve()?, &capture.name, super::store::postgres_tables(capture));
+            let config = postgres::SourceConfig::new(
+                url.resolve()?,
+                &capture.name,
+                super::store::postgres_tables(capture),
+            );
             Ok(postgres::probe(&config).await)
         }
         StoreSystem::Sqlite { path } => {
@@ -103,7 +109,11 @@ async fn within(what: &str, answer: impl Future<Output = Result<Vec<Finding>>>) 
         Ok(Ok(findings)) => findings,
         Ok(Err(error)) => vec![bad(what, &error)],
         Err(_) => {
-            vec![Finding { ok: false, what: format!("{what}: no answer in {} s", PATIENCE.as_secs()), hint: None }]
+            vec![Finding {
+                ok: false,
+                what: format!("{what}: no answer in {} s", PATIENCE.as_secs()),
+                hint: None,
+            }]
         }
     }
 }

@@ -87,7 +87,8 @@ impl Department {
 pub async fn install(capture: &CapturePlan) -> Result<String> {
     match &capture.store.system {
         StoreSystem::Postgres { .. } => {
-            Ok("PostgreSQL needs nothing ahead: the slot and the publication are made when the capture opens".into())
+            Ok("PostgreSQL needs nothing ahead: the slot and the publication are made when the capture opens"
+                .into())
         }
         StoreSystem::Sqlite { path } => {
             sqlite::install(path, &capture.name, &sqlite_tables(capture))?;
@@ -105,7 +106,11 @@ pub async fn remove(capture: &CapturePlan) -> Result<String> {
         }
         StoreSystem::Sqlite { path } => {
             sqlite::remove(path, &capture.name)?;
-            Ok(format!("change log and triggers of capture {} are gone from {}", capture.name, path.display()))
+            Ok(format!(
+                "change log and triggers of capture {} are gone from {}",
+                capture.name,
+                path.display()
+            ))
         }
     }
 }

@@ -24,8 +24,7 @@ async fn i3_a_truncate_that_other_rows_forbid_is_set_aside() {
 
 #[tokio::test]
 async fn i3_a_trigger_that_undoes_a_truncate_sets_it_aside_too() {
-    let undo =
-        "CREATE TRIGGER undo BEFORE DELETE ON people WHEN OLD.id = 2 BEGIN SELECT RAISE(ROLLBACK, 'all'); END";
+    let undo = "CREATE TRIGGER undo BEFORE DELETE ON people WHEN OLD.id = 2 BEGIN SELECT RAISE(ROLLBACK, 'all'); END";
     let office = Office::new(&format!("{OWN} {undo}"));
     let mut lane = office.open(0).await;
     lane.commit(&[(Op::Insert, row(1, "a", None)), (Op::Insert, row(2, "b", None))]).await.unwrap();

@@ -26,7 +26,8 @@ pub(super) fn prepare(folder: &Path, way: &Way, register: &mut Register) -> Resu
             .or_kind(ErrorKind::Config, || format!("write {name} into {}", folder.display()))
     };
     std::fs::create_dir_all(folder).or_kind(ErrorKind::Config, || format!("make {}", folder.display()))?;
-    let mut entries = std::fs::read_dir(folder).or_kind(ErrorKind::Config, || format!("read {}", folder.display()))?;
+    let mut entries =
+        std::fs::read_dir(folder).or_kind(ErrorKind::Config, || format!("read {}", folder.display()))?;
     if entries.next().is_some() {
         let why = "it is not empty, and the demonstration writes only into a folder of its own";
         return Err(Error::new(ErrorKind::Config, format!("use {}", folder.display()), why));
@@ -52,7 +53,9 @@ fn configuration(way: &Way, http: SocketAddr) -> String {
     let (bus, generation) = match way {
         Way::Embedded => ("[bus.embedded]\nfolder = \"bus\"\n".to_owned(), 1),
         Way::Kafka { brokers, registry } => (
-            format!("[bus]\nname = \"demo{run}\"\n\n[bus.kafka]\nbrokers = {brokers:?}\nregistry = {registry:?}\n"),
+            format!(
+                "[bus]\nname = \"demo{run}\"\n\n[bus.kafka]\nbrokers = {brokers:?}\nregistry = {registry:?}\n"
+            ),
             // A generation has at most a million; nobody shows it twice within the same second of twelve days.
             run % 1_000_000 + 1,
         ),

@@ -54,14 +54,26 @@ fn introduce(folder: &Path, seed: u64, way: &Way) {
         Way::Embedded => "a folder (no server)".to_owned(),
         Way::Kafka { brokers, .. } => format!("Kafka at {brokers}"),
     };
-    println!("公安局 keeps a population register of {} people and changes it all the time (seed {seed}).", layout::PEOPLE);
+    println!(
+        "公安局 keeps a population register of {} people and changes it all the time (seed {seed}).",
+        layout::PEOPLE
+    );
     println!("人社局 may hold six columns of those who are not cancelled, the phone masked.");
     println!("卫健委 may hold three columns of everybody, name and address masked, and, from a late start,");
-    println!("four columns of those born in 2026. The bus is {bus}; everything is in {}.\n", folder.display());
+    println!(
+        "four columns of those born in 2026. The bus is {bus}; everything is in {}.\n",
+        folder.display()
+    );
 }
 
 /// Runs the bus and the register, then proves.
-async fn show(folder: &Path, config: &Path, register: Register, rate: u64, seconds: Option<u64>) -> Result<Exit> {
+async fn show(
+    folder: &Path,
+    config: &Path,
+    register: Register,
+    rate: u64,
+    seconds: Option<u64>,
+) -> Result<Exit> {
     let plan = check::load(config)?;
     let (board, metrics) = (Board::new(), Metrics::new()?);
     let mut supervisor = Supervisor::new();
@@ -73,7 +85,8 @@ async fn show(folder: &Path, config: &Path, register: Register, rate: u64, secon
     let wire = Wire::connect(&plan, board.clone(), metrics.clone())?;
     wire.serve_registry(&mut supervisor).await?;
     let watched = http::status::Watched { board: board.clone(), metrics };
-    let address = http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
+    let address =
+        http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
     for capture in &plan.captures {
         wire::install(capture).await?;
         let lane = wire.capture(capture)?;
@@ -85,7 +98,11 @@ async fn show(folder: &Path, config: &Path, register: Register, rate: u64, secon
             supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
         }
     }
-    supervisor.spawn("register", OnError::StopAll, keep_changing(folder.join("gongan.db"), register, rate, changing.clone()));
+    supervisor.spawn(
+        "register",
+        OnError::StopAll,
+        keep_changing(folder.join("gongan.db"), register, rate, changing.clone()),
+    );
     println!("status and metrics at http://{address}/status and /metrics; Ctrl-C ends it with the proof\n");
 
     let started = Instant::now();
@@ -100,7 +117,9 @@ async fn show(folder: &Path, config: &Path, register: Register, rate: u64, secon
             // The register's office or a server has failed: the supervisor knows why.
             () = stopped.cancelled() => return supervisor.wait(Duration::from_secs(10)).await.map(|()| Exit::Broken),
         }
-        if started.elapsed() >= LATE || seconds.is_some_and(|s| started.elapsed() * 2 >= Duration::from_secs(s)) {
+        if started.elapsed() >= LATE
+            || seconds.is_some_and(|s| started.elapsed() * 2 >= Duration::from_secs(s))
+        {
             for subscription in late.drain(..) {
                 for lane in wire.replicate(subscription)? {
                     supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
@@ -119,7 +138,12 @@ async fn show(folder: &Path, config: &Path, register: Register, rate: u64, secon
 }
 
 /// Plays the department's office: `rate` transactions a second.
-async fn keep_changing(office: PathBuf, mut register: Register, rate: u64, stop: CancellationToken) -> Result<()> {
+async fn keep_changing(
+    office: PathBuf,
+    mut register: Register,
+    rate: u64,
+    stop: CancellationToken,
+) -> Result<()> {
     let mut tick = tokio::time::interval(Duration::from_secs_f64(1.0 / rate as f64));
     loop {
         tokio::select! {

@@ -70,7 +70,8 @@ impl Register {
         let division = 990_100 + self.serial / 500 % 900;
         let body = format!("{division:06}{}{order:03}", birth.replace('-', ""));
         let weights = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
-        let sum: u32 = body.bytes().zip(weights).map(|(digit, weight)| u32::from(digit - b'0') * weight).sum();
+        let sum: u32 =
+            body.bytes().zip(weights).map(|(digit, weight)| u32::from(digit - b'0') * weight).sum();
         let check = char::from(b"10X98765432"[(sum % 11) as usize]);
         format!("{body}{check}")
     }
@@ -96,7 +97,8 @@ impl Register {
     }
 
     fn name(&mut self) -> String {
-        let part = |list: &[&str], random: &mut StdRng| list.choose(random).map_or("", |name| name).to_owned();
+        let part =
+            |list: &[&str], random: &mut StdRng| list.choose(random).map_or("", |name| name).to_owned();
         part(&FAMILY, &mut self.random) + &part(&GIVEN, &mut self.random)
     }
 
@@ -166,7 +168,10 @@ mod tests {
         register.fill(3_000);
         let mut seen = std::collections::BTreeSet::new();
         for number in &register.alive {
-            assert!(number.starts_with("99") && number.len() == 18 && seen.insert(number.clone()), "{number}");
+            assert!(
+                number.starts_with("99") && number.len() == 18 && seen.insert(number.clone()),
+                "{number}"
+            );
         }
         // A number that the standard's example computes.
         let mut fixed = Register::new(0);

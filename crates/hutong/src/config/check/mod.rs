@@ -27,7 +27,8 @@ use super::problem::Problem;
 /// Returns the stores that a document names, and what is wrong with them; looks at nothing else.
 pub(super) fn stores(document: &Document) -> (BTreeMap<String, Arc<StorePlan>>, Vec<Problem>) {
     let contracts = Contracts::new();
-    let mut check = Check { document, contracts: &contracts, now: Timestamp::UNIX_EPOCH, problems: Vec::new() };
+    let mut check =
+        Check { document, contracts: &contracts, now: Timestamp::UNIX_EPOCH, problems: Vec::new() };
     (store::stores(&mut check), check.problems)
 }
 
@@ -43,7 +44,11 @@ struct Check<'a> {
 }
 
 /// Makes a plan of a document, or tells everything that stands against it.
-pub(super) fn check(document: &Document, contracts: &Contracts, now: Timestamp) -> (Option<Plan>, Vec<Problem>) {
+pub(super) fn check(
+    document: &Document,
+    contracts: &Contracts,
+    now: Timestamp,
+) -> (Option<Plan>, Vec<Problem>) {
     let mut check = Check { document, contracts, now, problems: Vec::new() };
     name::check(&mut check);
     let settings = bus::settings(&mut check);

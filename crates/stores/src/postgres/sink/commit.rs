@@ -9,7 +9,7 @@ use hutong_core::{Batch, Checkpoint, Error, ErrorKind, Op, Position, Rejected, R
 
 use super::apply::{Apply, BEHIND, Mode, Way};
 use super::lane::{self, Counts};
-use super::pool::{HURRIED, UNHURRIED, Connection, Lease};
+use super::pool::{Connection, HURRIED, Lease, UNHURRIED};
 use super::quarantine::{self, Waiting};
 use super::refusal::{Fault, Refusal, STORE};
 use super::table::Plan;
