@@ -120,7 +120,10 @@ impl TopicSink {
             tracing::warn!(drift, "a topic is not as it should be");
         }
         let doing = || format!("prepare topic {topic}");
-        let extent = self.log.extent(topic).await?.unwrap_or_default();
+        let extent = match found {
+            Some(extent) => extent,
+            None => self.log.extent(topic).await?.unwrap_or_default(),
+        };
         if extent.len() != partitions as usize {
             // I4: with another count, a key's changes would continue in another partition.
             let why = format!("it has {} partitions, the configuration says {partitions}", extent.len());

@@ -236,3 +236,43 @@ fn escape(subject: &str) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Returns a registry that answers everything with status 404 and an error code.
+    fn answering(code: i64) -> HttpRegistry {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                // The head of a request comes at once, and its body is of no interest.
+                let _ = connection.read(&mut [0; 4096]).unwrap();
+                let body = json!({"error_code": code, "message": "not found"}).to_string();
+                let head = "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length:";
+                write!(connection, "{head} {}\r\n\r\n{body}", body.len()).unwrap();
+            }
+        });
+        HttpRegistry::new(RegistryConfig::new(url)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn i3_only_the_registrys_own_word_says_that_a_schema_is_absent() {
+        assert_eq!(answering(40403).by_id(7).await.unwrap(), None);
+        // 404 is what a registry's server says of a path that it does not have.
+        for code in [404, 40401, 0] {
+            assert_eq!(answering(code).by_id(7).await.unwrap_err().kind, ErrorKind::Config, "{code}");
+        }
+        for code in [40401, 40402] {
+            assert_eq!(answering(code).check("s", "\"int\"").await.unwrap(), Vec::<String>::new());
+        }
+        let error = answering(404).check("s", "\"int\"").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Config);
+        assert!(error.hint.is_some_and(|hint| hint.contains("address")));
+    }
+}

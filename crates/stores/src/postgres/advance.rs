@@ -140,13 +140,12 @@ impl Reader {
             &captured.contract,
             &captured.progress,
             self.config.chunk_rows.max(1),
+            |visibility| snapshot.is_level(table, visibility),
         );
-        match read.await {
-            Ok(chunk) => {
-                if !snapshot.accept(table, chunk) {
-                    tracing::debug!(table = %captured.name.plain(), "chunk is behind the stream and is read again");
-                }
-            }
+        let read = read.await;
+        match read {
+            Ok(chunk) => snapshot.accept(table, chunk),
+            Err(Refused::Behind) => snapshot.behind_stream(),
             Err(Refused::Busy) => snapshot.busy(),
             Err(Refused::Unfit(why)) => self.suspend(table, why),
             Err(Refused::Failed(error)) => return Err(error),

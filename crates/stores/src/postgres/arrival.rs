@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hutong_core::{Error, ErrorKind, Position, Result, Transaction};
+use hutong_core::{Before, Error, ErrorKind, Position, Result, Transaction, Value};
 use pgwire_replication::client::ReplicationEvent;
 
 use super::captured::{Open, origin};
@@ -129,6 +129,14 @@ impl Reader {
                         && let Some(after) = &mut change.after
                     {
                         image::fill(after, old);
+                        // I3: it stands for the row that gave way, so no reader may take the old image for one that
+                        // the replicas hold, and leave out a change that nobody is permitted to see.
+                        if let Before::Full(before) = &mut change.before {
+                            let key = captured.contract.key.iter();
+                            let mut known = vec![Value::Unknown; before.len()];
+                            key.for_each(|at| known[*at] = before[*at].clone());
+                            change.before = Before::Key(known);
+                        }
                     }
                 }
             }

@@ -16,8 +16,10 @@ use super::ident::{TableName, literal, quote};
 use super::pgoutput::Cell;
 use super::visibility::Visibility;
 
-/// How many rows one FETCH asks for.
-const FETCH: usize = 500;
+/// How many rows the first FETCH of a chunk asks for, and how many any of them at most.
+const FETCH: (usize, usize) = (8, 500);
+/// How much a FETCH is to bring, as far as the rows before it tell.
+const FETCH_BYTES: usize = 1 << 20;
 /// A chunk ends early when it holds this much.
 const CHUNK_BYTES: usize = 16 << 20;
 
@@ -69,6 +71,8 @@ impl Chunk {
 pub(crate) enum Refused {
     /// Somebody holds a lock on it, as an ALTER TABLE does.
     Busy,
+    /// The database snapshot is behind the stream.
+    Behind,
     /// It no longer fits its contract.
     Unfit(String),
     /// Everything else.
@@ -96,7 +100,8 @@ pub(crate) async fn prepare(client: &Client) -> Result<()> {
 ///
 /// In one REPEATABLE READ transaction that takes its lock before its snapshot: a table that is rewritten
 /// looks empty to an older snapshot. Dropped halfway it leaves a transaction open, which `open` says and the
-/// next call ends.
+/// next call ends. `is_level` looks at the snapshot before a row is read.
+#[expect(clippy::too_many_arguments, reason = "a session with its state, a table with its state")]
 pub(crate) async fn read(
     client: &Client,
     open: &mut bool,
@@ -105,6 +110,7 @@ pub(crate) async fn read(
     contract: &Contract,
     progress: &Progress,
     limit: usize,
+    is_level: impl FnOnce(&Visibility) -> bool,
 ) -> Result<Chunk, Refused> {
     let doing = || format!("read a chunk of {}", name.plain());
     if std::mem::replace(open, true) {
@@ -125,6 +131,11 @@ pub(crate) async fn read(
         .await
         .map_err(|e| error::of(e, doing))?;
     let visibility = Visibility::parse(row.get(0))?;
+    if !is_level(&visibility) {
+        client.batch_execute("ROLLBACK").await.map_err(|e| error::of(e, doing))?;
+        *open = false;
+        return Err(Refused::Behind);
+    }
     let read_us = row.get(1);
     let Some(live) = catalog::live(client, types, name).await? else {
         return Err(Refused::Unfit("the table is gone".into()));
@@ -148,7 +159,7 @@ pub(crate) async fn read(
     let mut bytes = 0;
     let mut exhausted = false;
     while chunk.rows.len() < limit && bytes < CHUNK_BYTES && !exhausted {
-        let asked = FETCH.min(limit - chunk.rows.len());
+        let asked = asked(chunk.rows.len(), bytes).min(limit - chunk.rows.len());
         // The simple protocol answers in the text form of the stream.
         let answer = client
             .simple_query(&format!("FETCH {asked} FROM hutong"))
@@ -194,6 +205,12 @@ pub(crate) async fn read(
     Ok(chunk)
 }
 
+/// Returns how many rows to ask for next, when so many have brought so much: they are in memory all at once.
+fn asked(rows: usize, bytes: usize) -> usize {
+    let (first, most) = FETCH;
+    if rows == 0 { first } else { (FETCH_BYTES * rows / bytes.max(1)).clamp(1, most) }
+}
+
 /// Returns the fields of the key in the order of the key's index, by which rows are read.
 fn key_order(contract: &Contract, live: &Live) -> Result<Vec<usize>, String> {
     let names: Vec<&str> = contract.key_fields().map(|field| field.column()).collect();
@@ -218,4 +235,18 @@ fn select(contract: &Contract, live: &Live, order: &[usize], progress: &Progress
         condition = format!(" WHERE ({key}) > ({})", bounds.collect::<Vec<_>>().join(", "));
     }
     format!("SELECT {columns} FROM {}{condition} ORDER BY {key} LIMIT {limit}", live.only())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_rows_are_fetched_a_few_at_a_time() {
+        assert_eq!(asked(0, 0), 8);
+        assert_eq!(asked(8, 800), 500);
+        assert_eq!(asked(8, 0), 500);
+        assert_eq!(asked(8, 8 * 100_000), 10);
+        assert_eq!(asked(8, 8 << 22), 1);
+    }
 }

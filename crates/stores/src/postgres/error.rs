@@ -1,6 +1,6 @@
 //! Turns the drivers' errors into the workspace's error: the only place that looks at SQLSTATE.
 //!
-//! Never repeats a server's text that may quote a row's value (DETAIL, and the messages that [`quotes`] names).
+//! Never repeats a server's text that may quote a row's value (DETAIL, and the messages that `quotes` names).
 
 use hutong_core::{Error, ErrorKind};
 use pgwire_replication::PgWireError;

@@ -5,8 +5,8 @@
 //! reader stands; the high one is a message in the change stream. Visibility order is not commit order: a
 //! transaction may be in the stream and not yet seen by a later snapshot. So
 //!
-//! - a chunk whose snapshot does not see a transaction that was streamed *before* it was read, and that
-//!   touched the table, is read again;
+//! - no chunk is read in a snapshot that does not see a transaction that was streamed *before* it, and that
+//!   touched the table: a later one is taken;
 //! - a row of a chunk gives way to a change of its key that is streamed *after* it was read and that its
 //!   snapshot does not see;
 //! - what was streamed before this process opened the capture is not remembered: chunks are read only once
@@ -20,8 +20,8 @@ use tokio::time::Instant;
 use super::chunk::Chunk;
 use super::visibility::Visibility;
 
-/// How long to wait before a chunk is read again.
-const AGAIN: Duration = Duration::from_millis(200);
+/// How long to wait before a chunk is read again, at first and at most.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
 
 /// A chunk with the table it is of and the watermark it waits for.
 pub(crate) struct Waiting {
@@ -42,6 +42,8 @@ pub(crate) struct Snapshot {
     streamed: HashMap<usize, HashSet<u32>>,
     pub(crate) waiting: Option<Waiting>,
     again_at: Instant,
+    /// How long the next wait for the stream is.
+    pause: Duration,
     token: String,
     number: u64,
 }
@@ -56,6 +58,7 @@ impl Snapshot {
             streamed: HashMap::new(),
             waiting: None,
             again_at: Instant::now(),
+            pause: AGAIN.0,
             token: format!("{:016x}", rand::random::<u64>()),
             number: 0,
         }
@@ -68,7 +71,13 @@ impl Snapshot {
 
     /// The table is locked by somebody: its chunk is tried again.
     pub(crate) fn busy(&mut self) {
-        self.again_at = Instant::now() + AGAIN;
+        self.again_at = Instant::now() + AGAIN.0;
+    }
+
+    /// The database snapshot was behind the stream: another one is taken, each time a little later.
+    pub(crate) fn behind_stream(&mut self) {
+        self.again_at = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(AGAIN.1);
     }
 
     /// A change of a table was streamed.
@@ -76,19 +85,16 @@ impl Snapshot {
         self.streamed.entry(table).or_default().insert(xid);
     }
 
-    /// Takes a chunk that was read, unless its snapshot is behind the stream: then it is to be read again.
-    pub(crate) fn accept(&mut self, table: usize, chunk: Chunk) -> bool {
-        if !self.is_level(table, &chunk.visibility) {
-            self.again_at = Instant::now() + AGAIN;
-            return false;
-        }
+    /// Takes a chunk that was read in a database snapshot that is level with the stream.
+    pub(crate) fn accept(&mut self, table: usize, chunk: Chunk) {
+        self.pause = AGAIN.0;
         self.number += 1;
         let token = format!("{}-{}", self.token, self.number);
         self.waiting = Some(Waiting { table, token, written: false, chunk });
-        true
     }
 
-    fn is_level(&mut self, table: usize, visibility: &Visibility) -> bool {
+    /// States whether a database snapshot sees what was streamed of a table; otherwise no chunk is read in it.
+    pub(crate) fn is_level(&mut self, table: usize, visibility: &Visibility) -> bool {
         if !self.barrier_passed {
             if visibility.xmin <= self.barrier {
                 if !std::mem::replace(&mut self.barrier_told, true) {

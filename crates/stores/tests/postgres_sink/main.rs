@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod again;
+mod carried;
 mod equal;
 mod fence;
 mod given;
@@ -9,8 +11,7 @@ mod grant;
 mod own_table;
 mod probe;
 mod refuse;
-mod reload;
 mod regrant;
+mod reload;
 mod rows;
 mod trigger;
-mod carried;

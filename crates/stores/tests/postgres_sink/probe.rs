@@ -59,7 +59,10 @@ async fn a_probe_names_the_missing_rights() {
     bad(&findings, &["temporary tables", "the schema hutong is not there", "share.people is not there"]);
     store.opened(0, &contract).await;
     let findings = probe(&url, TABLE, &contract).await;
-    bad(&findings, &["temporary tables", "may not use the schema hutong", "may not read and write share.people"]);
+    bad(
+        &findings,
+        &["temporary tables", "may not use the schema hutong", "may not read and write share.people"],
+    );
 
     let nobody = Secret::new(format!("postgres://{name}_nobody@{place}"));
     assert!(probe(&nobody, TABLE, &contract).await.iter().any(|finding| !finding.ok));

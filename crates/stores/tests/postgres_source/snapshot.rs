@@ -314,3 +314,41 @@ async fn a_locked_table_does_not_stop_the_others() {
     c.snapshot_done().await;
     assert_eq!(c.rows("people").len(), 1000);
 }
+
+#[tokio::test]
+async fn no_row_is_read_before_the_snapshot_may_begin() {
+    let mut c = Capture::new(&thousand(), &[("people", people("people"))]).await;
+    c.config.chunk_rows = 100;
+    c.crash().await;
+    c.until("the first chunk", |c| c.rows("people").len() >= 100).await;
+    // A transaction that runs when the capture is opened again: the next chunk waits for its end.
+    let old = hutong_testkit::launch::connect(c.config.url.reveal()).await.unwrap();
+    old.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    let sessions =
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+                    AND application_name LIKE 'hutong%'";
+    let sessions = async |c: &Capture| -> Vec<i32> {
+        c.client.query(sessions, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    let before = sessions(&c).await;
+    c.crash().await;
+    // A session tells how often it has read a table when it ends at the latest; ours, which filled it, now.
+    c.sql("SELECT pg_stat_force_next_flush()").await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while sessions(&c).await.iter().any(|pid| before.contains(pid)) {
+        assert!(Instant::now() < deadline, "the sessions before the crash end");
+        let _ = tokio::time::timeout(Duration::from_millis(100), c.next()).await;
+    }
+    let scans =
+        "SELECT (seq_scan + coalesce(idx_scan, 0))::int8 FROM pg_stat_user_tables WHERE relname = 'people'";
+    let scans = async |c: &Capture| -> i64 { c.client.query_one(scans, &[]).await.unwrap().get(0) };
+    let read = scans(&c).await;
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        let _ = tokio::time::timeout(Duration::from_millis(100), c.next()).await;
+    }
+    assert_eq!(scans(&c).await, read, "nothing is read only to be thrown away");
+    old.batch_execute("COMMIT").await.unwrap();
+    c.snapshot_done().await;
+    assert_eq!(c.rows("people").len(), 1000);
+}

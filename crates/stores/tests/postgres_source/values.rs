@@ -179,9 +179,15 @@ async fn i6_what_cannot_be_carried_is_rejected_by_name() {
             "column `n`:"
         ]
     );
-    for (rejected, (id, op, refused)) in
-        c.rejected().iter().zip([(1, 'r', 1), (3, 'c', 2), (4, 'c', 2), (5, 'c', 3), (6, 'c', 4), (7, 'c', 5), (2, 'u', 1)])
-    {
+    for (rejected, (id, op, refused)) in c.rejected().iter().zip([
+        (1, "r", 1),
+        (3, "c", 2),
+        (4, "c", 2),
+        (5, "c", 3),
+        (6, "c", 4),
+        (7, "c", 5),
+        (2, "u", 1),
+    ]) {
         let change = rejected.change.as_ref().unwrap();
         let row = change.after.as_ref().unwrap();
         assert_eq!((rejected.rule, change.op.letter()), ("not_carried", op));

@@ -185,10 +185,29 @@ pub(super) async fn find(client: &Client, id: i64) -> Result<Option<Item>> {
     row.as_ref().map(item).transpose()
 }
 
-/// Returns the oldest items of a lane that wait under a rule, at most `limit`.
-pub(super) async fn of_rule(client: &Client, lane: &str, rule: &str, limit: i64) -> Result<Vec<Item>> {
-    let sql = format!("{ITEMS} WHERE lane = $1 AND rule = $2 AND state = 'waiting' ORDER BY id LIMIT $3");
-    let rows = client.query(&sql, &[&lane, &rule, &limit]).await.map_err(|e| error::of(e, reading))?;
+/// Returns the oldest items of a lane that wait under a rule and have come after another, at most `limit`.
+pub(super) async fn of_rule(
+    client: &Client,
+    lane: &str,
+    rule: &str,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Item>> {
+    let sql = format!(
+        "{ITEMS} WHERE lane = $1 AND rule = $2 AND state = 'waiting' AND id > $3 ORDER BY id LIMIT $4"
+    );
+    let rows =
+        client.query(&sql, &[&lane, &rule, &after, &limit]).await.map_err(|e| error::of(e, reading))?;
+    rows.iter().map(item).collect()
+}
+
+/// Returns what queues behind an item under a rule and a reason: later changes of its row, in order.
+pub(super) async fn behind(client: &Client, id: i64, rule: &str, reason: &str) -> Result<Vec<Item>> {
+    let sql = format!(
+        r#"{ITEMS} WHERE (lane, key) = (SELECT lane, key FROM hutong.hutong_quarantine WHERE id = $1)
+              AND rule = $2 AND reason = $3 AND state = 'waiting' ORDER BY "position", id"#
+    );
+    let rows = client.query(&sql, &[&id, &rule, &reason]).await.map_err(|e| error::of(e, reading))?;
     rows.iter().map(item).collect()
 }
 

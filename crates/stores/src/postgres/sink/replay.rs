@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hutong_core::{Error, ErrorKind, Result, Secret};
 
-use super::apply::{Apply, Mode, Way};
+use super::apply::{Apply, BEHIND, Mode, Way};
 use super::catalog;
 use super::commit::lock_of;
 use super::lane::Counts;
@@ -15,7 +15,7 @@ use super::pool::{Connection, Lease, Pool};
 use super::quarantine::{self, Item};
 use super::refusal::{CONFLICT, Fault};
 use super::table;
-use crate::fold;
+use crate::fold::{self, UNKNOWN_VALUE};
 use crate::keep;
 use crate::postgres::error;
 use crate::postgres::ident::TableName;
@@ -35,18 +35,44 @@ pub async fn replay(url: &Secret, id: i64) -> Result<()> {
     again(&mut lease, &item).await
 }
 
-/// Tries what waits for a change of another lane; returns whether something still waits for one.
-pub(super) async fn conflicts(lease: &mut Lease, lane: &str) -> Result<bool> {
-    let items = quarantine::of_rule(&lease.session, lane, CONFLICT, AT_A_TIME).await?;
-    let mut left = false;
+/// What a round of tries came to.
+pub(super) struct Round {
+    /// Whether something still waits for another lane.
+    pub(super) left: bool,
+    /// The item after which the next round begins, so that nobody starves behind those that nothing cures; 0: at the first.
+    pub(super) after: i64,
+}
+
+/// Tries what waits for a change of another lane: some items after `after`, each with what queues behind it.
+pub(super) async fn conflicts(lease: &mut Lease, lane: &str, after: i64) -> Result<Round> {
+    let items = quarantine::of_rule(&lease.session, lane, CONFLICT, after, AT_A_TIME).await?;
+    let mut left = after > 0;
     for item in &items {
         match again(lease, item).await {
-            Ok(()) => tracing::info!(lane, item = item.id, "replayed"),
+            Ok(()) => {
+                tracing::info!(lane, item = item.id, "replayed");
+                left |= !followers(lease, item).await?;
+            }
             Err(problem) if problem.kind == ErrorKind::Refused => left = true,
             Err(problem) => return Err(problem),
         }
     }
-    Ok(left || items.len() as i64 == AT_A_TIME)
+    match items.last().filter(|_| items.len() as i64 == AT_A_TIME) {
+        Some(last) => Ok(Round { left: true, after: last.id }),
+        None => Ok(Round { left, after: 0 }),
+    }
+}
+
+/// Replays the changes of its row that queued behind an item, in order (I4); returns whether all are through.
+async fn followers(lease: &mut Lease, item: &Item) -> Result<bool> {
+    for next in quarantine::behind(&lease.session, item.id, UNKNOWN_VALUE, BEHIND).await? {
+        match again(lease, &next).await {
+            Ok(()) => tracing::info!(lane = item.lane, item = next.id, "replayed"),
+            Err(problem) if problem.kind == ErrorKind::Refused => return Ok(false),
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(true)
 }
 
 async fn again(lease: &mut Lease, item: &Item) -> Result<()> {

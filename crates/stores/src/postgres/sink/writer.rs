@@ -14,7 +14,7 @@ use super::lane;
 use super::pool::{Lease, Pool};
 use super::quarantine::{self, Waiting};
 use super::refusal::CONFLICT;
-use super::replay;
+use super::replay::{self, Round};
 use super::schema;
 use super::table::{self, Plan};
 use crate::fold::{self, Folded};
@@ -63,8 +63,22 @@ pub struct Sink {
     refused: u64,
     /// Whether the lane has written nothing but a snapshot since it stood at its start.
     fresh: bool,
-    /// When what waits for another lane is tried again, and how long after that.
-    again: Option<(Instant, Duration)>,
+    again: Option<Again>,
+}
+
+/// When what waits for another lane is tried again.
+struct Again {
+    at: Instant,
+    /// How long after that it is tried once more.
+    wait: Duration,
+    /// The item after which it goes on; 0: at the first.
+    after: i64,
+}
+
+impl Again {
+    fn at(at: Instant) -> Self {
+        Self { at, wait: AGAIN, after: 0 }
+    }
 }
 
 /// What an owner of a lane knows.
@@ -158,9 +172,9 @@ impl hutong_core::Sink for Sink {
             lane::take_over(&mut lease.session, lane, &self.config.grant, &self.config.table).await?;
         let lane = lane.to_string();
         let waiting = quarantine::waiting(&lease.session, &lane).await?;
-        let conflicts = quarantine::of_rule(&lease.session, &lane, CONFLICT, 1).await?;
+        let conflicts = quarantine::of_rule(&lease.session, &lane, CONFLICT, 0, 1).await?;
         if !conflicts.is_empty() && self.again.is_none() {
-            self.again = Some((Instant::now(), AGAIN));
+            self.again = Some(Again::at(Instant::now()));
         }
         lease.clean = true;
         self.fresh = checkpoint.is_empty();
@@ -192,7 +206,7 @@ impl hutong_core::Sink for Sink {
             Done::Committed { refused, superseded } => {
                 if refused.iter().any(|item| item.rule == CONFLICT) {
                     // Patience is used up until a commit goes through without: else each batch would wait anew.
-                    self.again = Some((Instant::now() + AGAIN, AGAIN));
+                    self.again = Some(Again::at(Instant::now() + AGAIN));
                 } else {
                     self.given_way = 0;
                 }
@@ -233,17 +247,19 @@ impl Sink {
     ///
     /// The batch is durable already, so a failure here is only noted; the next commit tries again.
     async fn try_again(&mut self, lane: &str) {
-        let Some((at, wait)) = self.again.take_if(|(at, _)| *at <= Instant::now()) else { return };
+        let Some(again) = self.again.take_if(|again| again.at <= Instant::now()) else { return };
         let tried = async {
             let mut lease = self.lease().await?;
-            replay::conflicts(&mut lease, lane).await
+            replay::conflicts(&mut lease, lane, again.after).await
         };
-        let left = Box::pin(tried).await.unwrap_or_else(|problem| {
+        let round = Box::pin(tried).await.unwrap_or_else(|problem| {
             debug!(lane, error = %problem, "replay what waits for another lane");
-            true
+            Round { left: true, after: again.after }
         });
-        if left {
-            self.again = Some((at.max(Instant::now()) + wait, AGAIN_AT_MOST.min(wait * 2)));
+        if round.left {
+            // In the middle of them it goes on at the same pace.
+            let next = if round.after == 0 { AGAIN_AT_MOST.min(again.wait * 2) } else { again.wait };
+            self.again = Some(Again { at: Instant::now() + again.wait, wait: next, after: round.after });
         }
     }
 }
