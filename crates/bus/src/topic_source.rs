@@ -133,16 +133,17 @@ impl TopicSource {
             return Ok(None);
         }
         let Some(watch) = &mut self.watch else { return Ok(None) };
-        let Some(last) = watch.last().await? else {
-            // The capture has made the topic and not yet committed: look again from its end of then.
+        let base = match watch.last().await? {
+            Some(last) => last.base(&self.config.topic, self.config.partition).map(|base| (base, last)),
+            None => None,
+        };
+        let Some((base, last)) = base else {
+            // The capture has made the topic and not yet committed into it: look again from its end of then.
             self.watch = None;
             return Ok(None);
         };
-        let base = last.base(&self.config.topic, self.config.partition);
-        if base.is_some() {
-            self.see(&last)?;
-        }
-        Ok(base)
+        self.see(&last)?;
+        Ok(Some(base))
     }
 
     /// Finds the capture's last word on the topic, for a lane that has begun to read it.

@@ -194,3 +194,24 @@ async fn truncates_of(office: &Office, sink: &mut crate::TopicSink, contract: hu
     change.contract = Arc::new(contract);
     sink.commit(&batch(0, 1, vec![change], 0)).await.unwrap();
 }
+
+#[tokio::test]
+async fn i3_a_replica_that_waits_for_a_base_sees_it_when_it_comes() {
+    let office = Office::new();
+    // The capture runs for another stream, and has made the topic of this one without having written into it.
+    let mut sink = office.sink_into("gongan.person_card.v1", None);
+    sink.open(&lane()).await.unwrap();
+    sink.commit(&batch(0, 1, vec![], 1)).await.unwrap();
+    let spec = TopicSpec { name: TOPIC.into(), partitions: PARTITIONS, compacted: false };
+    office.log.ensure(&spec).await.unwrap();
+    let mut checkpoint = Checkpoint::default();
+    let mut source = office.source(0);
+    source.open(&checkpoint).await.unwrap();
+    assert!(drain(&mut source, &mut checkpoint).await.unwrap().is_empty());
+
+    let (mut sink, _) = opened(&office).await;
+    truncates(&office, &mut sink, 1..3).await;
+
+    let batch = tokio::time::timeout(std::time::Duration::from_secs(20), source.next()).await;
+    assert_eq!(batch.expect("the base is seen").unwrap().unwrap().changes.len(), 2);
+}
