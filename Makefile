@@ -8,7 +8,7 @@ SHELL := /bin/sh
 # Where rustup puts cargo, for shells that have not been told yet.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-# Arguments of `hutong demo`: make demo ARGS="--seconds 20"
+# Arguments of `hutong demo` and of the benchmark: make demo ARGS="--seconds 20"
 ARGS ?=
 
 # Integration tests share the machine with a broker, a registry and databases. On two cores, more than
@@ -35,6 +35,11 @@ build: setup-build ## build the program: target/release/hutong
 test: lint servers $(VENV) ## all checks and all tests, over real servers
 	cargo build --locked --package hutong
 	cargo test --workspace --locked -- --test-threads=$(TEST_THREADS)
+
+.PHONY: bench
+bench: setup-test servers ## measure beside the limits, over real servers; ARGS="--people 100000 snapshot" for less
+	cargo build --release --locked --package hutong
+	cargo bench --locked --package hutong-tests --bench bench -- $(ARGS)
 
 .PHONY: lint
 lint: setup-test ## format, clippy and documentation, without a warning

@@ -1,0 +1,155 @@
+//! Decoding and permitting alone: bytes of the topic into permitted changes, on one core.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hutong_bus::log::Incoming;
+use hutong_bus::{Decoder, HttpRegistry, Outcome, RegistryConfig, SchemaRegistry};
+use hutong_core::grant::{Grant, Permit};
+use hutong_core::{Secret, Step, Verdict};
+use serde::Deserialize;
+
+use crate::limit::Record;
+use crate::population::COLUMNS;
+
+/// How much of a framed record is not Avro: a zero and the schema's id.
+const HEAD: usize = 5;
+/// Records that are decoded over and over, so that they stand in the cache for each of the three.
+const RECORDS: usize = 20_000;
+/// How often.
+const ROUNDS: usize = 20;
+
+/// Records a second.
+pub(crate) struct Rates {
+    pub(crate) decode: f64,
+    pub(crate) decode_permit: f64,
+    pub(crate) apache_avro: f64,
+    pub(crate) serde_avro_fast: f64,
+}
+
+/// An envelope as `serde_avro_fast` is at its best: texts borrowed from the record.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "it is decoded, and nobody reads it")]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    before: Option<Row<'a>>,
+    #[serde(borrow)]
+    after: Option<Row<'a>>,
+    #[serde(borrow)]
+    source: Source<'a>,
+    op: &'a str,
+    ts_us: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "it is decoded, and nobody reads it")]
+struct Source<'a> {
+    connector: &'a str,
+    name: &'a str,
+    db: &'a str,
+    schema: &'a str,
+    table: &'a str,
+    ts_us: Option<i64>,
+    position: &'a str,
+    before: &'a str,
+    last: bool,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "it is decoded, and nobody reads it")]
+struct Row<'a> {
+    gmsfhm: &'a str,
+    xm: Option<&'a str>,
+    cym: Option<&'a str>,
+    xbdm: Option<&'a str>,
+    mzdm: Option<&'a str>,
+    csrq: Option<i32>,
+    hjdz_xzqh: Option<&'a str>,
+    hjdz: Option<&'a str>,
+    jzdz_xzqh: Option<&'a str>,
+    jzdz: Option<&'a str>,
+    hh: Option<&'a str>,
+    yhzgx: Option<&'a str>,
+    hyzk: Option<&'a str>,
+    whcd: Option<&'a str>,
+    lxdh: Option<&'a str>,
+    zp_ref: Option<&'a str>,
+    pcs_dm: Option<&'a str>,
+    rkzt: Option<&'a str>,
+    swrq: Option<i32>,
+    gxsj: Option<&'a str>,
+    jzmj: Option<rust_decimal::Decimal>,
+}
+
+/// Measures all of them on the same bytes.
+pub(crate) async fn measure(registry: &str, contract: &str, records: &[Record]) -> Rates {
+    let contract = Arc::new(hutong_core::contract::parse(contract).unwrap());
+    let registry: Arc<dyn SchemaRegistry> =
+        Arc::new(HttpRegistry::new(RegistryConfig::new(registry.to_owned())).unwrap());
+    let records: Vec<Incoming> = records
+        .iter()
+        .take(RECORDS)
+        .map(|record| Incoming {
+            offset: record.offset,
+            written_us: 0,
+            key: Some(record.key.clone()),
+            value: Some(record.value.clone()),
+            headers: Vec::new(),
+        })
+        .collect();
+    let mut decoder = Decoder::new(Arc::clone(&registry), Arc::clone(&contract));
+    decoder.learn(&records).await.unwrap();
+    let mut permit = Permit::new(Arc::clone(&contract), &grant()).unwrap();
+    let decode = rate(&records, |record| match decoder.decode(record) {
+        Outcome::Change(change) => drop(black_box(change)),
+        other => panic!("{other:?}"),
+    });
+    let decode_permit = rate(&records, |record| match decoder.decode(record) {
+        Outcome::Change(change) => match permit.apply(*change) {
+            Verdict::Pass(change) => drop(black_box(change)),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    });
+
+    let id = u32::from_be_bytes(records[0].value.as_deref().unwrap()[1..HEAD].try_into().unwrap());
+    let text = registry.by_id(id).await.unwrap().unwrap();
+    let body = |record: &Incoming| record.value.clone().unwrap().slice(HEAD..);
+    let schema = apache_avro::Schema::parse_str(&text).unwrap();
+    let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
+    let few = &records[..RECORDS / 10];
+    let apache_avro = rate(few, |record| {
+        let body = body(record);
+        black_box(reader.read_value(&mut &body[..]).unwrap());
+    });
+    let schema: serde_avro_fast::Schema = text.parse().unwrap();
+    let serde_avro_fast = rate(&records, |record| {
+        let body = body(record);
+        let envelope: Envelope<'_> = serde_avro_fast::from_datum_slice(&body, &schema).unwrap();
+        black_box(&envelope);
+    });
+    Rates { decode, decode_permit, apache_avro, serde_avro_fast }
+}
+
+/// Every column in clear, of the people who are not cancelled or are: a filter that is computed and lets all through.
+fn grant() -> Grant {
+    Grant {
+        subscription: "bench".into(),
+        stream: "population_base".into(),
+        columns: COLUMNS.map(str::to_owned).to_vec(),
+        rows: Some("rkzt IN ('正常', '注销')".into()),
+        masks: Default::default(),
+        until: None,
+        key: Secret::new(String::new()),
+    }
+}
+
+fn rate(records: &[Incoming], mut each: impl FnMut(&Incoming)) -> f64 {
+    records.iter().for_each(&mut each);
+    let started = Instant::now();
+    for _ in 0..ROUNDS {
+        records.iter().for_each(&mut each);
+    }
+    (records.len() * ROUNDS) as f64 / started.elapsed().as_secs_f64()
+}

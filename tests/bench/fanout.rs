@@ -1,0 +1,59 @@
+//! One stream to many subscriptions in one process: what each further one costs, all of them at the head.
+
+use std::path::Path;
+use std::time::Duration;
+
+use hutong_testkit::launch::connect;
+use tokio::time::Instant;
+
+use crate::program::{Program, Used};
+
+/// Changes a second, and for how long.
+const RATE: u64 = 1_000;
+const SECONDS: u64 = 15;
+
+/// Runs the first `count` street offices while the register changes, and returns what their process used meanwhile.
+pub(crate) async fn measure(folder: &Path, source: &str, count: usize, people: u64, round: u64) -> Used {
+    let names: Vec<String> = (1..=count).map(|n| format!("replicate.street{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut capture = Program::start(folder, &["capture.gongan"]);
+    let mut streets = Program::start(folder, &names);
+    capture.runs().await;
+    streets.runs().await;
+    at_the_head(&streets).await;
+    let before = streets.used();
+    let client = connect(source).await.unwrap();
+    let update =
+        client.prepare("UPDATE population_base SET hh = $2 WHERE gmsfhm = citizen($1)").await.unwrap();
+    let start = Instant::now();
+    // Ten at a time: one transaction each 10 ms.
+    for tick in 0..SECONDS * 100 {
+        tokio::time::sleep_until(start + Duration::from_millis(10) * tick as u32).await;
+        client.batch_execute("BEGIN").await.unwrap();
+        for n in 0..RATE / 100 {
+            let number = ((tick * (RATE / 100) + n) * 7919 % people + 1) as i32;
+            client
+                .execute(&update, &[&number, &format!("F{round}{:07}", tick * (RATE / 100) + n)])
+                .await
+                .unwrap();
+        }
+        client.batch_execute("COMMIT").await.unwrap();
+    }
+    at_the_head(&streets).await;
+    let after = streets.used();
+    capture.stop().await;
+    streets.stop().await;
+    Used { cpu: after.cpu - before.cpu, memory: after.memory }
+}
+
+/// Waits until no lane is behind.
+async fn at_the_head(streets: &Program) {
+    let until = Instant::now() + Duration::from_secs(300);
+    let mut in_a_row = 0;
+    while in_a_row < 3 {
+        let behind = streets.metric("hutong_lag_seconds", &[]).await;
+        in_a_row = if behind == 0.0 { in_a_row + 1 } else { 0 };
+        assert!(Instant::now() < until, "the street offices are {behind} lane seconds behind");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
