@@ -5,15 +5,16 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::change::{Change, Op, Rejected};
+use crate::change::{Before, Change, Op, Rejected};
 use crate::contract::{Check, Contract, Field, Type};
 use crate::port::{Step, Verdict};
 use crate::value::{Decimal, Value};
 
 /// The step `check`: rejects rows that do not satisfy their contract, by the rule `check`.
 ///
-/// Looks at new rows only, and at nothing that is unknown. The rejected change is whole: the quarantine of a capture
-/// stays with the stream's owner.
+/// Rejects by the new row only, and looks at nothing that is unknown. The rejected change is whole: the quarantine of
+/// a capture stays with the stream's owner. Of an old row that breaks a rule, and so was never published, it lets the
+/// key through alone.
 #[derive(Debug, Default)]
 pub struct Quality {
     plans: Vec<Plan>,
@@ -58,39 +59,44 @@ impl Quality {
     }
 }
 
+impl Plan {
+    /// Returns the fields of a row whose values break a rule, each with that rule.
+    fn broken<'a>(&'a self, row: &'a [Value]) -> impl Iterator<Item = (&'a Field, &'a Rule)> {
+        self.fields.iter().zip(row).zip(&self.contract.fields).flat_map(|((rules, value), field)| {
+            rules.iter().filter(|rule| !rule.holds(value)).map(move |rule| (field, rule))
+        })
+    }
+}
+
 impl Step for Quality {
     fn name(&self) -> &'static str {
         "check"
     }
 
-    fn apply(&mut self, change: Change) -> Verdict {
-        let (Op::Read | Op::Insert | Op::Update, Some(row)) = (change.op, &change.after) else {
-            return Verdict::Pass(change);
-        };
+    fn apply(&mut self, mut change: Change) -> Verdict {
         let plan = self.plan(&change.contract);
-        let broken: Vec<String> = plan
-            .fields
-            .iter()
-            .zip(row)
-            .zip(&change.contract.fields)
-            .flat_map(|((rules, value), field)| {
-                rules
-                    .iter()
-                    .filter(|rule| !rule.holds(value))
-                    .map(|rule| format!("{} {}", field.name, rule.says()))
-            })
-            .collect();
-        if broken.is_empty() {
-            return Verdict::Pass(change);
+        if let (Op::Read | Op::Insert | Op::Update, Some(row)) = (change.op, &change.after) {
+            let broken: Vec<String> =
+                plan.broken(row).map(|(field, rule)| format!("{} {}", field.name, rule.says())).collect();
+            if !broken.is_empty() {
+                return Verdict::Reject(Rejected {
+                    rule: "check",
+                    reason: broken.join("; "),
+                    position: change.position,
+                    stream: change.contract.stream.clone(),
+                    change: Some(Box::new(change)),
+                    record: None,
+                });
+            }
         }
-        Verdict::Reject(Rejected {
-            rule: "check",
-            reason: broken.join("; "),
-            position: change.position,
-            stream: change.contract.stream.clone(),
-            change: Some(Box::new(change)),
-            record: None,
-        })
+        // I3: an old row that breaks a rule was never published. Whoever compares it with the new one would take
+        // what a replica holds for what it never got, so only its key goes on.
+        if let Before::Full(row) = &change.before
+            && plan.broken(row).next().is_some()
+        {
+            change.before = Before::Key(change.contract.key_row(&change.contract.key_of(row)));
+        }
+        Verdict::Pass(change)
     }
 }
 
@@ -204,8 +210,10 @@ pub fn credit_code(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::{Before, Origin};
+    use crate::change::Origin;
+    use crate::grant::{Grant, Permit};
     use crate::position::Position;
+    use crate::secret::Secret;
 
     #[test]
     fn tells_citizen_numbers_by_date_and_check() {
@@ -313,5 +321,49 @@ mod tests {
         }
         assert!(matches!(quality.apply(change(Op::Delete, None)), Verdict::Pass(_)));
         assert_eq!(quality.plans.len(), 1);
+    }
+    #[test]
+    fn i3_an_old_row_that_was_never_published_is_not_taken_for_what_a_replica_holds() {
+        let row = |kind: &str, xm: &str| {
+            let mut row = vec![Value::Null; 6];
+            row[0] = Value::text("990101199003070015");
+            row[1] = Value::text(xm);
+            row[2] = Value::text(kind);
+            row
+        };
+        let grant = Grant {
+            subscription: "x".into(),
+            stream: "s".into(),
+            columns: vec!["id".into(), "xm".into()],
+            rows: Some("kind = '1'".into()),
+            masks: Default::default(),
+            until: None,
+            key: Secret::new("k"),
+        };
+        // The old row breaks `kind` or the length of `xm`, so no replica ever held it.
+        let rows = [
+            (Op::Update, row("2", "欧阳修"), Some(row("1", "欧阳修")), "upsert"),
+            (Op::Update, row("1", "欧阳修文"), Some(row("1", "欧阳修")), "upsert"),
+            (Op::Update, row("2", "欧阳修"), Some(row("0", "欧阳修")), "delete"),
+            (Op::Delete, row("2", "欧阳修"), None, "delete"),
+            // What was published is compared with as before.
+            (Op::Update, row("1", "欧阳修"), Some(row("1", "欧阳修")), "outside_grant"),
+            (Op::Update, row("0", "欧阳修"), Some(row("0", "欧阳")), "filtered"),
+            (Op::Delete, row("0", "欧阳修"), None, "filtered"),
+        ];
+        for (op, before, after, expected) in rows {
+            let mut change = change(op, after);
+            let (mut quality, mut permit) =
+                (Quality::new(), Permit::new(Arc::clone(&change.contract), &grant).unwrap());
+            change.before = Before::Full(before.clone());
+            let Verdict::Pass(checked) = quality.apply(change) else { panic!("{op:?} {before:?}") };
+            let outcome = match permit.apply(checked) {
+                Verdict::Pass(change) if change.after.is_some() => "upsert",
+                Verdict::Pass(_) => "delete",
+                Verdict::Drop { reason } => reason,
+                Verdict::Reject(rejected) => panic!("{rejected:?}"),
+            };
+            assert_eq!(outcome, expected, "{op:?} {before:?}");
+        }
     }
 }
