@@ -209,11 +209,14 @@ const KEYS: &str = "SELECT array_agg(a.attname::text ORDER BY k.n), i.indisprima
       AND i.indexprs IS NULL AND k.n <= i.indnkeyatts \
     GROUP BY i.indexrelid, i.indisprimary ORDER BY i.indisprimary DESC, i.indexrelid";
 
-// The leaves decide, since an UPDATE of a partition is refused or logged by the partition's own identity.
-const IDENTITIES: &str = "SELECT DISTINCT c.relreplident = 'f', \
+// The leaves decide, since an UPDATE of a partition is refused or logged by the partition's own identity. They are
+// walked here, and not by `pg_partition_tree`, which waits for a lock on each.
+const IDENTITIES: &str = "WITH RECURSIVE tree AS (SELECT $1::oid AS relid UNION ALL \
+        SELECT i.inhrelid FROM tree JOIN pg_partitioned_table p ON p.partrelid = tree.relid \
+          JOIN pg_inherits i ON i.inhparent = tree.relid) \
+    SELECT DISTINCT c.relreplident = 'f', \
       CASE c.relreplident WHEN 'd' THEN cols.primary_key WHEN 'i' THEN cols.chosen END \
-    FROM (SELECT $1::oid AS relid WHERE NOT EXISTS (SELECT FROM pg_partitioned_table WHERE partrelid = $1) \
-          UNION ALL SELECT relid FROM pg_partition_tree($1::oid::regclass) WHERE isleaf AND relid <> $1) t \
+    FROM (SELECT relid FROM tree WHERE NOT EXISTS (SELECT FROM pg_partitioned_table WHERE partrelid = relid)) t \
       JOIN pg_class c ON c.oid = t.relid \
       CROSS JOIN LATERAL (SELECT \
         (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_index i JOIN pg_attribute a \

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use hutong_core::{Contract, Error, ErrorKind, Result, Row};
 use serde::{Deserialize, Serialize};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use bytes::Bytes;
@@ -120,7 +119,7 @@ pub(crate) async fn read(
         format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {name} IN ACCESS SHARE MODE");
     client.batch_execute(&begin).await.map_err(|e| match error::kind(&e) {
         ErrorKind::SchemaConflict => Refused::Unfit(error::text(&e)),
-        _ if e.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Refused::Busy,
+        _ if error::is_locked(&e) => Refused::Busy,
         _ => Refused::Failed(error::of(e, doing)),
     })?;
     let row = client

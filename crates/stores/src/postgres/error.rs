@@ -4,7 +4,7 @@
 
 use hutong_core::{Error, ErrorKind};
 use pgwire_replication::PgWireError;
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, SqlState};
 
 /// Wraps an error of the SQL driver; `doing` is verb and object.
 pub fn of(error: tokio_postgres::Error, doing: impl FnOnce() -> String) -> Error {
@@ -43,6 +43,11 @@ pub fn kind(error: &tokio_postgres::Error) -> ErrorKind {
             _ => ErrorKind::Unavailable,
         },
     }
+}
+
+/// States whether somebody else held a lock for longer than the session waits.
+pub(crate) fn is_locked(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
 /// Returns the error's text without what may be a row's value.

@@ -142,6 +142,11 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
         true => Some(draw_xid(&control).await?),
         false => None,
     };
+    // From here on the stream stands still while this session waits.
+    control
+        .batch_execute("SET lock_timeout = '250ms'")
+        .await
+        .map_err(|e| error::of(e, || "prepare a session".to_owned()))?;
     Ok(Reader::new(Start {
         config,
         slot,

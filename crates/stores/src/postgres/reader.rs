@@ -240,7 +240,7 @@ impl Reader {
     /// Puts a batch where the next turn of the loop finds it, with what is missing in it.
     fn hand_out(&mut self, batch: Batch) {
         let missing = self.assembly.missing(self.at);
-        self.due = Some(Due { batch, missing });
+        self.due = Some(Due::new(batch, missing));
     }
 
     /// Fills the missing values of the batch that is due; `false`: it must wait for a commit to be seen.

@@ -1,14 +1,18 @@
 //! Reads unchanged large values again, by key, which the stream did not tell.
 //!
-//! The row may be newer by now. That is no harm: the change that made it newer is still to come and tells
-//! the value itself. Nor may it be older than the value that did not change: a commit is streamed before others
+//! The row may be newer by now. A value is taken only from a row that is like the change in everything that the
+//! stream did tell: what a later change wrote beside other values, which nobody may be permitted to see, does not
+//! go out with these. Nor may it be older than the value that did not change: a commit is streamed before others
 //! see it (for long, while a synchronous standby does not answer), so the rows are read only in a snapshot that
-//! sees the change's transaction. A row that is gone leaves the value unknown.
+//! sees the change's transaction. A row that is another one, gone, or locked for long leaves the value unknown: the
+//! change that made it so is still to come, and tells the value itself.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hutong_core::{Batch, Contract, Position, Result, Row, Value};
+use tokio::time::Instant;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::catalog::{self, Live, Types};
@@ -21,6 +25,8 @@ use super::visibility::Visibility;
 
 /// How many rows one query asks for.
 const ROWS: usize = 200;
+/// How long a batch waits for a table that somebody has locked: every table waits with it.
+const LOCKED: Duration = Duration::from_secs(3);
 
 /// A change with a value that nobody told.
 #[derive(Debug)]
@@ -37,10 +43,27 @@ pub(crate) struct Missing {
 pub(crate) struct Due {
     pub(crate) batch: Batch,
     pub(crate) missing: Vec<Missing>,
+    /// Until when it waits for locked tables; `None` before it met one.
+    locked_until: Option<Instant>,
 }
 
-/// Fills what is missing of one table; `false`: one of its transactions is not seen yet, so it is to be called
-/// again. So it may be when it was dropped halfway.
+impl Due {
+    pub(crate) fn new(batch: Batch, missing: Vec<Missing>) -> Self {
+        Self { batch, missing, locked_until: None }
+    }
+}
+
+/// What a query for rows has found.
+enum Found {
+    Rows(HashMap<Vec<Cell>, Row>),
+    /// The snapshot that they were read in does not see every transaction.
+    Unseen,
+    /// Somebody holds a lock on the table.
+    Locked,
+}
+
+/// Fills what is missing of one table; `false`: one of its transactions is not seen yet, or the table is locked, so
+/// it is to be called again. So it may be when it was dropped halfway.
 pub(crate) async fn fill(
     client: &Client,
     types: &mut Types,
@@ -56,7 +79,18 @@ pub(crate) async fn fill(
     let missing: Vec<_> = due.missing.iter().filter(|missing| missing.table == table).collect();
     let mut found: HashMap<Position, Row> = HashMap::new();
     for some in missing.chunks(ROWS) {
-        let Some(rows) = rows(client, contract, &live, &plan, some).await? else { return Ok(false) };
+        let rows = match rows(client, contract, &live, &plan, some).await? {
+            Found::Rows(rows) => rows,
+            Found::Unseen => return Ok(false),
+            Found::Locked => {
+                let until = *due.locked_until.get_or_insert_with(|| Instant::now() + LOCKED);
+                if Instant::now() < until {
+                    return Ok(false);
+                }
+                tracing::warn!(table = %name.plain(), "locked for long: unchanged large values stay unknown");
+                break;
+            }
+        };
         for missing in some {
             if let Some(row) = rows.get(&missing.key) {
                 found.insert(missing.position, row.clone());
@@ -64,21 +98,23 @@ pub(crate) async fn fill(
         }
     }
     for change in &mut due.batch.changes {
-        if let (Some(row), Some(after)) = (found.get(&change.position), &mut change.after) {
+        if let (Some(row), Some(after)) = (found.get(&change.position), &mut change.after)
+            && is_like(after, row)
+        {
             image::fill(after, row);
         }
     }
     Ok(true)
 }
 
-/// Reads rows by key; `None`: the snapshot that they are read in does not see every transaction.
+/// Reads rows by key.
 async fn rows(
     client: &Client,
     contract: &Contract,
     live: &Live,
     plan: &Plan,
     missing: &[&Missing],
-) -> Result<Option<HashMap<Vec<Cell>, Row>>> {
+) -> Result<Found> {
     let list = |fields: &mut dyn Iterator<Item = &hutong_core::Field>| {
         fields.map(|field| quote(field.column())).collect::<Vec<_>>().join(", ")
     };
@@ -102,16 +138,17 @@ async fn rows(
          (SELECT {columns}, true FROM {} WHERE ({key}) IN ({values})) r ON true",
         live.only()
     );
-    let answer = client
-        .simple_query(&sql)
-        .await
-        .map_err(|e| error::of(e, || format!("read unchanged values of {} again", live.name.plain())))?;
+    let answer = match client.simple_query(&sql).await {
+        Err(e) if error::is_locked(&e) => return Ok(Found::Locked),
+        answer => answer
+            .map_err(|e| error::of(e, || format!("read unchanged values of {} again", live.name.plain())))?,
+    };
     let mut rows = HashMap::new();
     for message in answer {
         let SimpleQueryMessage::Row(row) = message else { continue };
         let visibility = Visibility::parse(row.get(0).unwrap_or_default())?;
         if !missing.iter().all(|missing| visibility.sees(missing.xid)) {
-            return Ok(None);
+            return Ok(Found::Unseen);
         }
         if row.get(row.len() - 1).is_none() {
             break;
@@ -126,7 +163,12 @@ async fn rows(
             rows.insert(plan.key_text(contract, &cells), row);
         }
     }
-    Ok(Some(rows))
+    Ok(Found::Rows(rows))
+}
+
+/// States whether two images of a row agree in everything that the first one tells (I5).
+fn is_like(told: &[Value], row: &[Value]) -> bool {
+    told.len() == row.len() && told.iter().zip(row).all(|(told, row)| told.is_unknown() || told == row)
 }
 
 /// States whether a row has a value that nobody told.
