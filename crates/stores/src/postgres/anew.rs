@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hutong_core::{Checkpoint, Error, ErrorKind, Result};
 
 use super::ident::TableName;
-use super::open::{era, suspended_note};
+use super::open::{NOT_CAPTURED, era, suspended_note};
 use super::source::Table;
 
 /// Returns the notes of a capture whose position a person gives up; `reason` is why.
@@ -18,6 +18,12 @@ pub fn anew(from: &Checkpoint, tables: &[Table], reason: &str) -> Result<BTreeMa
         Error::new(ErrorKind::Broken, "begin another era", format!("{} is the last", u16::MAX))
     })?;
     let mut notes = BTreeMap::from([("era".to_owned(), era.to_string())]);
+    // What is downstream of a table that the configuration no longer names stays there until it is named again.
+    for name in from.notes.keys() {
+        if let Some(table) = name.strip_prefix("snapshot.").or(name.strip_prefix("suspended.")) {
+            notes.insert(suspended_note(table), NOT_CAPTURED.to_owned());
+        }
+    }
     for table in tables {
         let name = TableName::parse(&table.name)?;
         notes.insert(suspended_note(&name.plain()), format!("reset: {reason}"));
@@ -43,5 +49,16 @@ mod tests {
             assert_eq!(anew(&from, &[], "").unwrap()["era"], era);
         }
         assert_eq!(anew(&at(u16::MAX), &[], "").unwrap_err().kind, ErrorKind::Broken);
+    }
+
+    #[test]
+    fn i3_a_table_that_left_is_still_read_anew_when_it_comes_back() {
+        let mut from = Checkpoint::default();
+        from.notes.insert("snapshot.public.left".into(), "{}".into());
+        from.notes.insert("suspended.public.gone".into(), "not captured".into());
+        let notes = anew(&from, &[], "").unwrap();
+        for table in ["left", "gone"] {
+            assert_eq!(notes[&format!("suspended.public.{table}")], "not captured");
+        }
     }
 }

@@ -15,6 +15,9 @@ use super::reader::{Reader, Start};
 use super::source::SourceConfig;
 use super::{error, fit, slot, stream};
 
+/// The note of a suspended table that the configuration no longer names.
+pub(crate) const NOT_CAPTURED: &str = "not captured";
+
 /// Returns the note of a table's snapshot.
 pub(crate) fn snapshot_note(table: &str) -> String {
     format!("snapshot.{table}")
@@ -129,11 +132,15 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     notes.insert("system".into(), Some(system.system_id));
     notes.insert("timeline".into(), Some(system.timeline.to_string()));
     notes.insert("era".into(), Some(era.to_string()));
-    // A table that is no longer captured takes its notes with it: taken up again, it needs a new snapshot.
+    // A table that is no longer captured keeps a note of it: its rows are still downstream, so when it is taken up
+    // again they go before the new snapshot, for some may be deleted by then (I3).
     for name in from.notes.keys() {
-        let table = name.strip_prefix("snapshot.").or(name.strip_prefix("suspended."));
-        if table.is_some_and(|table| tables.iter().all(|t| t.name.plain() != table)) {
-            notes.insert(name.clone(), None);
+        let Some(table) = name.strip_prefix("snapshot.").or(name.strip_prefix("suspended.")) else {
+            continue;
+        };
+        if tables.iter().all(|t| t.name.plain() != table) {
+            notes.insert(snapshot_note(table), None);
+            notes.insert(suspended_note(table), Some(NOT_CAPTURED.to_owned()));
         }
     }
     notes.retain(|name, text| from.note(name) != text.as_deref());

@@ -231,7 +231,7 @@ async fn i7_a_large_transaction_is_split_and_goes_on_in_its_middle() {
 #[tokio::test]
 async fn a_table_that_joins_later_has_its_own_snapshot() {
     let sql = format!(
-        "{}; CREATE TABLE other (id int PRIMARY KEY, name text); INSERT INTO other VALUES (1, 'o')",
+        "{}; CREATE TABLE other (id int PRIMARY KEY, name text); INSERT INTO other VALUES (1, 'o'), (2, 'q')",
         thousand()
     );
     let mut c = Capture::new(&sql, &[("people", people("people"))]).await;
@@ -243,19 +243,22 @@ async fn a_table_that_joins_later_has_its_own_snapshot() {
     c.config.tables.push(table.clone());
     c.open_new().await;
     c.snapshot_done().await;
-    assert_eq!(c.letters(), "r", "the first table is not read again");
-    assert_eq!(c.rows("other"), [person(1, "o")]);
+    assert_eq!(c.letters(), "rr", "the first table is not read again");
+    assert_eq!(c.rows("other"), [person(1, "o"), person(2, "q")]);
 
     // It leaves, changes, and comes back.
     c.config.tables.pop();
     c.open_new().await;
-    c.sql("UPDATE other SET name = 'p'; INSERT INTO people VALUES (0, 'x')").await;
+    c.sql("DELETE FROM other WHERE id = 2; UPDATE other SET name = 'p'; INSERT INTO people VALUES (0, 'x')")
+        .await;
     c.catch_up().await;
-    assert_eq!(c.rows("other"), [person(1, "o")]);
+    assert_eq!(c.rows("other"), [person(1, "o"), person(2, "q")]);
+    c.crash().await;
+    c.catch_up().await;
     c.config.tables.push(table);
     c.open_new().await;
     c.snapshot_done().await;
-    assert_eq!(c.rows("other"), [person(1, "p")]);
+    assert_eq!(c.rows("other"), [person(1, "p")], "what was deleted meanwhile is gone");
 }
 
 #[tokio::test]
