@@ -171,25 +171,31 @@ async fn i3_another_generation_waits_for_a_reset_and_its_replicas_are_equal_afte
     let run = installation.run();
     register.equal().await;
     run.stop().await;
-    register.client.batch_execute(UNSEEN).await.unwrap();
     let file = installation.path("hutong.toml");
     let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(file, text.replace("partitions = 2", "partitions = 3\ngeneration = 2")).unwrap();
+    // More lanes, and then fewer: the rows of a lane that is no more go as well.
+    for (partitions, generation, unseen, seen) in
+        [(3, 2, UNSEEN, "id % 2 = 0"), (1, 3, "DELETE FROM entry WHERE id % 4 = 1", "id % 4 = 3")]
+    {
+        register.client.batch_execute(unseen).await.unwrap();
+        let changed = format!("partitions = {partitions}\ngeneration = {generation}");
+        std::fs::write(&file, text.replace("partitions = 2", &changed)).unwrap();
 
-    let run = installation.run();
-    let lane = halted(installation, &format!("capture.{owner}.0")).await;
-    assert!(
-        lane["hint"].as_str().unwrap().contains(&format!("hutong source reset {owner} --reason")),
-        "{lane}"
-    );
-    run.stop().await;
-    installation.ask(&["source", "reset", &owner, "--reason", "分区数改变"]).expect(0);
+        let run = installation.run();
+        let lane = halted(installation, &format!("capture.{owner}.0")).await;
+        assert!(
+            lane["hint"].as_str().unwrap().contains(&format!("hutong source reset {owner} --reason")),
+            "{lane}"
+        );
+        run.stop().await;
+        installation.ask(&["source", "reset", &owner, "--reason", "分区数改变"]).expect(0);
 
-    let run = installation.run();
-    register.equal().await;
-    register.client.batch_execute("DELETE FROM entry WHERE id % 2 = 0").await.unwrap();
-    register.equal().await;
-    run.stop().await;
+        let run = installation.run();
+        register.equal().await;
+        register.client.batch_execute(&format!("DELETE FROM entry WHERE {seen}")).await.unwrap();
+        register.equal().await;
+        run.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -38,6 +38,11 @@ impl PipelineId {
     pub fn new(kind: Kind, name: impl Into<String>) -> Self {
         Self { kind, name: name.into() }
     }
+
+    /// Returns the partition of a lane of this pipeline by the lane's name; `None` for a lane of another.
+    pub fn partition(&self, lane: &str) -> Option<u32> {
+        lane.strip_prefix(&self.to_string())?.strip_prefix('.')?.parse().ok()
+    }
 }
 
 impl fmt::Display for PipelineId {

@@ -42,12 +42,17 @@ impl Office {
     }
 
     fn sink(&self, partition: u32, grant: &str) -> sqlite::Sink {
-        sqlite::Sink::new(SinkConfig {
+        sqlite::Sink::new(self.config(partition, grant))
+    }
+
+    fn config(&self, partition: u32, grant: &str) -> SinkConfig {
+        SinkConfig {
             store: Arc::clone(&self.store),
             lane: lane(partition),
             table: "people".into(),
             grant: grant.into(),
-        })
+            partitions: None,
+        }
     }
 
     /// Opens a lane with a prepared table.
@@ -182,6 +187,31 @@ async fn a_newer_owner_shuts_the_earlier_one_out() {
     assert!(office.rows().is_empty());
     new.commit(&[(Op::Insert, row(1, "new", None))]).await.unwrap();
     assert_eq!(office.rows(), [stands(1, "new", None)]);
+}
+
+#[tokio::test]
+async fn i5_lanes_that_a_pipeline_no_longer_has_go_with_everything_of_theirs() {
+    for setup in ["", "CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT, 备注 TEXT)"] {
+        let office = Office::new(setup);
+        let (mut first, mut third) = (office.open(0).await, office.open(2).await);
+        first.commit(&[(Op::Read, row(1, "a", None))]).await.unwrap();
+        let mut unknown = row(9, "i", None);
+        unknown[2] = Value::Unknown;
+        let changes = [(Op::Read, row(2, "b", None)), (Op::Read, row(3, "c", None)), (Op::Update, unknown)];
+        third.commit(&changes).await.unwrap();
+        // What another lane has written since is that lane's.
+        first.commit(&[(Op::Read, row(3, "C", None))]).await.unwrap();
+
+        let mut fewer = sqlite::Sink::new(SinkConfig { partitions: Some(2), ..office.config(0, "g") });
+        assert!(!fewer.open(&lane(0)).await.unwrap().is_empty());
+
+        assert_eq!(office.rows(), [stands(1, "a", None), stands(3, "C", None)], "{setup}");
+        assert!(office.items().is_empty());
+        let lanes: Vec<_> = sqlite::lanes(&office.path()).unwrap().into_iter().map(|l| l.lane).collect();
+        assert_eq!(lanes, ["replicate.office.0"]);
+        let error = third.commit(&[(Op::Delete, row(2, "", None))]).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
+    }
 }
 
 #[tokio::test]

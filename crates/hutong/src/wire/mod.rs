@@ -132,7 +132,8 @@ impl Wire {
         // another grant, it fills the replica anew.
         let grant = format!("{} {} {}", subscription.grant()?.digest(), stream.topic(), stream.partitions);
         let store = self.store(&subscription.store)?;
-        let sink = store.sink(id.clone(), &subscription.table, grant, self.quarantine_limit)?;
+        let sink =
+            store.sink(id.clone(), &subscription.table, grant, stream.partitions, self.quarantine_limit)?;
         let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
         Ok(Lane {
             source: Box::new(source),

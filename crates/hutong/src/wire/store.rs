@@ -60,23 +60,25 @@ impl Department {
         })
     }
 
-    /// Makes the sink of one lane.
+    /// Makes the sink of one of the `partitions` lanes of a pipeline.
     pub fn sink(
         &self,
         lane: LaneId,
         table: &str,
         grant: String,
+        partitions: u32,
         quarantine_limit: u64,
     ) -> Result<Box<dyn Sink>> {
         Ok(match self {
             Self::Postgres { pool, .. } => {
                 let mut config = postgres::sink::SinkConfig::shared(pool.clone(), table, grant)?;
                 config.quarantine_limit = quarantine_limit;
+                config.partitions = Some(partitions);
                 Box::new(postgres::sink::Sink::new(config))
             }
             Self::Sqlite { store, .. } => {
-                let config =
-                    sqlite::SinkConfig { store: Arc::clone(store), lane, table: table.to_owned(), grant };
+                let (store, table) = (Arc::clone(store), table.to_owned());
+                let config = sqlite::SinkConfig { store, lane, table, grant, partitions: Some(partitions) };
                 Box::new(sqlite::Sink::new(config))
             }
         })

@@ -114,12 +114,14 @@ pub(super) fn create(connection: &Connection) -> Result<()> {
 
 /// Takes a lane over: returns its new epoch and where it stands.
 ///
-/// I5: under another grant, or into another table, its rows and its quarantine go and it starts anew.
+/// I5: under another grant, or into another table, its rows and its quarantine go and it starts anew. With lane 0
+/// go the lanes that the pipeline no longer has.
 pub(super) fn open(
     connection: &Connection,
     lane: &LaneId,
     table: &str,
     grant: &str,
+    partitions: Option<u32>,
 ) -> Result<(i64, Checkpoint)> {
     let name = lane.to_string();
     let doing = || format!("open lane {name}");
@@ -143,7 +145,28 @@ pub(super) fn open(
                VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (lane) DO UPDATE SET checkpoint = excluded.checkpoint, \
                epoch = excluded.epoch, \"grant\" = excluded.\"grant\", table_name = excluded.table_name";
     connection.execute(sql, params![name, text(&checkpoint), epoch, grant, table, now_us()]).doing(doing)?;
+    if let Some(partitions) = partitions.filter(|_| lane.partition == 0) {
+        retire(connection, lane, partitions).doing(doing)?;
+    }
     Ok((epoch, checkpoint))
+}
+
+/// Removes the lanes of a pipeline that its partitions no longer have, with their rows and their quarantine:
+/// nobody opens such a lane again, so its rows would stay for good.
+fn retire(connection: &Connection, lane: &LaneId, partitions: u32) -> rusqlite::Result<()> {
+    let lanes: Vec<(String, String)> = connection
+        .prepare("SELECT lane, table_name FROM hutong_lane")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let gone =
+        lanes.iter().filter(|(name, _)| lane.pipeline.partition(name).is_some_and(|p| p >= partitions));
+    for (name, table) in gone {
+        apply::remove_rows(connection, name, table)?;
+        connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [name])?;
+        connection.execute("DELETE FROM hutong_lane WHERE lane = ?1", [name])?;
+        tracing::info!(lane = name, "removed: its topic has no such partition");
+    }
+    Ok(())
 }
 
 /// Writes where the lane stands now. I2: in the transaction of its rows, and as its last statement.

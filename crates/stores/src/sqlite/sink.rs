@@ -26,6 +26,8 @@ pub struct SinkConfig {
     pub table: String,
     /// The digest of the grant; under another one than before the lane starts anew (I5).
     pub grant: String,
+    /// How many lanes the pipeline has; those beyond are removed when lane 0 opens. `None`: nobody has said.
+    pub partitions: Option<u32>,
 }
 
 /// A table of a SQLite store as the sink of one lane.
@@ -55,8 +57,10 @@ impl hutong_core::Sink for Sink {
     async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
         self.stand = None;
         self.config.lane = lane.clone();
-        let SinkConfig { store, lane, table, grant } = self.config.clone();
-        let work = move |connection: &Connection| lane::open(connection, &lane, &table, &grant).map(Some);
+        let SinkConfig { store, lane, table, grant, partitions } = self.config.clone();
+        let work = move |connection: &Connection| {
+            lane::open(connection, &lane, &table, &grant, partitions).map(Some)
+        };
         let (epoch, checkpoint) = store.write(work).await?;
         self.stand = Some(Stand { epoch, checkpoint: checkpoint.clone() });
         Ok(checkpoint)

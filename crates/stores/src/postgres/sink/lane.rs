@@ -94,12 +94,14 @@ impl Fixed {
 /// Takes the lane over: raises its epoch, so that no earlier owner can commit, and returns epoch and checkpoint.
 ///
 /// I5: under another grant than the stored one the lane starts anew: its rows and what is quarantined go, in
-/// the same transaction, so that nothing stays that the new grant does not cover.
+/// the same transaction, so that nothing stays that the new grant does not cover. With lane 0 go the lanes that
+/// the pipeline no longer has.
 pub(super) async fn take_over(
     client: &mut Client,
     lane: &LaneId,
     grant: &str,
     table: &TableName,
+    partitions: Option<u32>,
 ) -> Result<(i64, Checkpoint)> {
     let failed = |e| error::of(e, || format!("take over {lane}"));
     let name = lane.to_string();
@@ -133,10 +135,37 @@ pub(super) async fn take_over(
         .map_err(failed)?;
         tracing::info!(lane = %lane, "starts anew under another grant");
     }
+    if let Some(partitions) = partitions.filter(|_| lane.partition == 0) {
+        retire(tx.client(), lane, partitions).await?;
+    }
     tx.commit()
         .await
         .map_err(|e| Error::new(ErrorKind::Unknown, format!("take over {lane}"), error::text(&e)))?;
     Ok((epoch, checkpoint))
+}
+
+/// Removes the lanes of a pipeline that its partitions no longer have, with their rows and their quarantine:
+/// nobody opens such a lane again, so its rows would stay for good.
+async fn retire(client: &Client, lane: &LaneId, partitions: u32) -> Result<()> {
+    let failed = |e| error::of(e, || format!("remove the lanes of {} beyond {partitions}", lane.pipeline));
+    let sql = "SELECT lane FROM hutong.hutong_lane WHERE starts_with(lane, $1 || '.')";
+    let rows = client.query(sql, &[&lane.pipeline.to_string()]).await.map_err(failed)?;
+    let gone: Vec<String> = rows
+        .iter()
+        .map(|row| row.get(0))
+        .filter(|name: &String| lane.pipeline.partition(name).is_some_and(|p| p >= partitions))
+        .collect();
+    for name in gone {
+        client.batch_execute(UNHURRIED).await.map_err(failed)?;
+        // First, so that an owner in the middle of a commit is shut out or has its rows where they are seen.
+        let sql = "DELETE FROM hutong.hutong_lane WHERE lane = $1 RETURNING table_name";
+        let Some(row) = client.query_opt(sql, &[&name]).await.map_err(failed)? else { continue };
+        clear(client, &TableName::parse(row.get(0))?, &name).await?;
+        let sql = "DELETE FROM hutong.hutong_quarantine WHERE lane = $1";
+        client.execute(sql, &[&name]).await.map_err(failed)?;
+        tracing::info!(lane = name, "removed: its topic has no such partition");
+    }
+    Ok(())
 }
 
 /// Removes the rows of a lane from a table, and no others.

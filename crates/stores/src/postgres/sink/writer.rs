@@ -39,6 +39,8 @@ pub struct SinkConfig {
     pub grant: String,
     /// How many rows the store may refuse since the sink was made before the lane halts.
     pub quarantine_limit: u64,
+    /// How many lanes the pipeline has; those beyond are removed when lane 0 opens. `None`: nobody has said.
+    pub partitions: Option<u32>,
 }
 
 impl SinkConfig {
@@ -49,7 +51,8 @@ impl SinkConfig {
 
     /// Makes the configuration of a sink that shares the connections of its store.
     pub fn shared(pool: Pool, table: &str, grant: impl Into<String>) -> Result<Self> {
-        Ok(Self { pool, table: TableName::parse(table)?, grant: grant.into(), quarantine_limit: 1_000 })
+        let (table, grant) = (TableName::parse(table)?, grant.into());
+        Ok(Self { pool, table, grant, quarantine_limit: 1_000, partitions: None })
     }
 }
 
@@ -168,8 +171,9 @@ impl hutong_core::Sink for Sink {
         let mut lease = self.config.pool.lease().await?;
         lease.clean = false;
         schema::create(&mut lease.session).await?;
+        let SinkConfig { grant, table, partitions, .. } = &self.config;
         let (epoch, checkpoint) =
-            lane::take_over(&mut lease.session, lane, &self.config.grant, &self.config.table).await?;
+            lane::take_over(&mut lease.session, lane, grant, table, *partitions).await?;
         let lane = lane.to_string();
         let waiting = quarantine::waiting(&lease.session, &lane).await?;
         let conflicts = quarantine::of_rule(&lease.session, &lane, CONFLICT, 0, 1).await?;
