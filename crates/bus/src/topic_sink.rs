@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hutong_core::{
-    Batch, Change, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Rejected, Result, Sink,
+    Batch, Before, Change, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Rejected, Result, Sink,
 };
 use sha2::{Digest, Sha256};
 
@@ -207,8 +207,25 @@ impl TopicSink {
         Ok(())
     }
 
-    /// Encodes a change into its partitions' records.
+    /// Encodes a change, if it must be without its old image: then it is the image that cannot be written, or makes
+    /// the record too large. I3: the new row fits, and a delete needs the key alone.
     fn encode(&mut self, change: &Change, now_us: i64, out: &mut Vec<Outgoing>) -> Result<()> {
+        let refused = match (self.encode_whole(change, now_us, out), &change.before) {
+            (Err(error), Before::Full(_)) if error.kind == ErrorKind::Refused => error,
+            (done, _) => return done,
+        };
+        let mut known = change.clone();
+        if let Before::Full(row) = &change.before {
+            known.before = Before::Key(change.contract.key_row(&change.contract.key_of(row)));
+        }
+        self.encode_whole(&known, now_us, out)?;
+        let (stream, reason) = (&change.contract.stream, refused.why());
+        tracing::debug!(stream, reason, "the old image is left out of a change, but for its key");
+        Ok(())
+    }
+
+    /// Encodes a change into its partitions' records.
+    fn encode_whole(&mut self, change: &Change, now_us: i64, out: &mut Vec<Outgoing>) -> Result<()> {
         let from = out.len();
         let prepared = self
             .prepared

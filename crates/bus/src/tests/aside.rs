@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hutong_core::{Contract, Op, Rejected, Row, Sink, Value};
+use hutong_core::{Before, Contract, Op, Rejected, Row, Sink, Value};
 
 use super::office::{Office, PARTITIONS, TOPIC, batch, opened, records};
 use crate::decoder::Decoder;
@@ -105,6 +105,43 @@ async fn i3_a_row_that_no_topic_takes_is_set_aside_and_the_capture_goes_on() {
     assert!(kept.reason.contains("bytes"), "{}", kept.reason);
     assert_eq!(kept.key.as_deref(), Some(r#"{"id":9}"#));
     assert!(record.value.unwrap().len() < 1 << 10);
+}
+
+#[tokio::test]
+async fn i3_an_old_image_that_cannot_be_written_is_left_out_and_the_change_goes_on() {
+    let office = office();
+    let (mut sink, _) = opened(&office).await;
+    let old = |id, name: &str, small: &str| {
+        Before::Full(vec![Value::Integer(id), Value::text(name.to_owned()), Value::text(small.to_owned())])
+    };
+    let large = "x".repeat(9 << 20);
+    let mut mended = person(&office, 1, Value::text("甲"), Value::text("乙"));
+    (mended.op, mended.before) = (Op::Update, old(1, "甲", "三个字"));
+    // Each of the two rows fits, both together do not.
+    let mut grown = person(&office, 2, Value::text(large.clone()), Value::Null);
+    (grown.op, grown.before) = (Op::Update, old(2, &large, "乙"));
+    let mut gone = office.change(1, Op::Delete, 3, "");
+    gone.before = old(3, "甲", "三个字");
+    let mut exact = office.change(1, Op::Delete, 4, "");
+    exact.before = old(4, "甲", "乙");
+    let changes = vec![mended, grown, gone, exact];
+    let expected: Vec<_> = changes.iter().map(|c| (c.op, c.after.clone(), c.key())).collect();
+
+    assert_eq!(sink.commit(&batch(0, 1, changes, 1)).await.unwrap(), 0);
+
+    let mut decoder = Decoder::new(Arc::clone(&office.registry), Arc::clone(&office.contract));
+    let mut found = Vec::new();
+    for p in 0..PARTITIONS {
+        for record in records(&office, TOPIC, p).await {
+            let change = decoder.decode_one(&record).await.unwrap().unwrap();
+            found.push((change.key(), change.before.word(), change.op, change.after));
+        }
+    }
+    let words = ["key", "key", "key", "full"];
+    for ((op, after, key), word) in expected.into_iter().zip(words) {
+        assert!(found.contains(&(key.clone(), word, op, after)), "{key:?}");
+    }
+    assert_eq!(found.len(), 4);
 }
 
 #[tokio::test]
