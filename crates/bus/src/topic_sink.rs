@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hutong_core::{
-    Batch, Before, Change, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Rejected, Result, Sink,
+    Batch, Before, Change, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Refused, Rejected, Result,
+    Sink,
 };
 use sha2::{Digest, Sha256};
 
@@ -387,7 +388,7 @@ impl Sink for TopicSink {
         self.make_room(&stream, contract.clone().shared()).await
     }
 
-    async fn commit(&mut self, batch: &Batch) -> Result<u64> {
+    async fn commit(&mut self, batch: &Batch) -> Result<Refused> {
         // I2: a step that does not continue what is committed is found here, before anything is written.
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.advance(&batch.delta)?;
@@ -423,7 +424,7 @@ impl Sink for TopicSink {
         self.as_of_us = complete_to_us;
         self.pending.clear();
         self.checkpoint = watermark.checkpoint;
-        Ok(refused)
+        Ok(Refused { lasting: refused, curable: 0 })
     }
 
     async fn close(&mut self) -> Result<()> {

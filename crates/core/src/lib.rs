@@ -37,7 +37,7 @@ pub use filter::{Filter, Truth};
 pub use grant::{Grant, Permit};
 pub use lane::{Kind, LaneId, PipelineId};
 pub use mask::Mask;
-pub use port::{Batch, Behind, Sink, Source, Step, Verdict};
+pub use port::{Batch, Behind, Refused, Sink, Source, Step, Verdict};
 pub use position::Position;
 pub use problem::{Problem, nearest};
 pub use quality::Quality;

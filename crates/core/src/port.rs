@@ -25,6 +25,22 @@ pub struct Batch {
     pub behind: Behind,
 }
 
+/// How many changes of a batch the store refused, and the sink has set aside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Those that a person must look at: they count against the lane's limit.
+    pub lasting: u64,
+    /// Those that a change of another lane may cure: the sink tries them again by itself, and keeps their number low.
+    pub curable: u64,
+}
+
+impl Refused {
+    /// Returns how many there are.
+    pub fn count(self) -> u64 {
+        self.lasting + self.curable
+    }
+}
+
 /// How far behind its origin a source is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Behind {
@@ -72,11 +88,12 @@ pub trait Sink: Send {
     async fn prepare(&mut self, contract: &Contract) -> Result<()>;
 
     /// Writes changes, rejects and checkpoint in one transaction (I2). Returns how many of the changes the
-    /// store refused and the sink set aside itself, in the same transaction (I3).
+    /// store refused and the sink set aside itself, in the same transaction (I3). `Err(Unavailable)` also when it
+    /// gives way to another lane, whose change may cure what the store refuses.
     ///
     /// After `Err` the outcome is unknown: call `open` and read the checkpoint. `Err(Fenced)`: somebody else
     /// has taken the lane.
-    async fn commit(&mut self, batch: &Batch) -> Result<u64>;
+    async fn commit(&mut self, batch: &Batch) -> Result<Refused>;
 
     /// Frees what it holds.
     async fn close(&mut self) -> Result<()> {

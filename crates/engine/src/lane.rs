@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hutong_core::{
-    Batch, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Result, Sink, Source, Step, Verdict,
+    Batch, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink, Source, Step,
+    Verdict,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -162,11 +163,12 @@ impl Lane {
             let started = Instant::now();
             let (refused, read) = self.commit_while_reading(&batch).await?;
             early = read;
-            *quarantined = would_be + refused;
+            // What another lane may cure is no flood: the sink keeps it low and tries it again.
+            *quarantined = would_be + refused.lasting;
             checkpoint.advance(&batch.delta)?;
             backoff.reset();
             // I3: counted before anything else can fail.
-            self.note(&batch, refused, newest_us, checkpoint, started.elapsed());
+            self.note(&batch, refused.count(), newest_us, checkpoint, started.elapsed());
             // I1: only now may the origin forget.
             self.source.ack(checkpoint).await?;
         }
@@ -199,7 +201,10 @@ impl Lane {
     }
 
     /// Commits, and reads the next batch meanwhile. Dropping `next` is safe: it is cancel safe.
-    async fn commit_while_reading(&mut self, batch: &Batch) -> Result<(u64, Option<Result<Option<Batch>>>)> {
+    async fn commit_while_reading(
+        &mut self,
+        batch: &Batch,
+    ) -> Result<(Refused, Option<Result<Option<Batch>>>)> {
         let commit = self.sink.commit(batch);
         tokio::pin!(commit);
         let mut early = None;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use hutong_core::{Change, ErrorKind, Kind, LaneId, PipelineId, Position, Rejected, Step, Verdict};
+use hutong_core::{Change, ErrorKind, Kind, LaneId, PipelineId, Position, Refused, Rejected, Step, Verdict};
 use hutong_engine::status::now_us;
 use hutong_engine::{Board, Lane, Metrics, Settings, State};
 use hutong_testkit::memory::{Fault, Shared, change, contract};
@@ -121,6 +121,21 @@ fn a_flood_of_rejects_halts_before_it_is_written() {
     assert!(error.to_string().contains("10 changes were quarantined, the limit is 9"), "{error}");
     assert_eq!(world.lock().rejected, 0);
     assert_eq!(board.status(now_us())[0].state, State::Halted);
+}
+
+#[test]
+fn what_another_lane_may_cure_is_counted_and_is_no_flood() {
+    for (refused, limit, halts) in
+        [(Refused { lasting: 0, curable: 2 }, 1, false), (Refused { lasting: 2, curable: 0 }, 3, true)]
+    {
+        let (world, board) = (filled(9, 3), Board::new());
+        world.lock().faults = vec![Fault::SetAside(refused); 3].into();
+        let done = in_paused_time(lane(&world, &board, Vec::new(), limit).run(CancellationToken::new()));
+        assert_eq!(done.is_err(), halts, "{refused:?}");
+        let status = board.status(now_us()).remove(0);
+        let batches = if halts { 2 } else { 3 };
+        assert_eq!((status.committed, status.quarantined), (batches, 2 * batches), "{refused:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use hutong_core::{
     Batch, Before, Behind, Change, Checkpoint, Contract, Delta, Error, ErrorKind, LaneId, Op, Origin, Place,
-    Position, Result, Row, Sink, Source, Value,
+    Position, Refused, Result, Row, Sink, Source, Value,
 };
 
 /// The partition that the memory source speaks of.
@@ -54,6 +54,8 @@ pub enum Fault {
     FailAfterWrite,
     /// Another owner has taken the lane.
     Fence,
+    /// Commits, and says that the store refused so many changes.
+    SetAside(Refused),
 }
 
 /// What source and sink share with the test that watches them.
@@ -165,7 +167,7 @@ impl Sink for MemorySink {
         Ok(())
     }
 
-    async fn commit(&mut self, batch: &Batch) -> Result<u64> {
+    async fn commit(&mut self, batch: &Batch) -> Result<Refused> {
         tokio::task::yield_now().await;
         let mut world = self.world.lock();
         let fault = world.faults.pop_front().unwrap_or(Fault::None);
@@ -173,7 +175,7 @@ impl Sink for MemorySink {
         match fault {
             Fault::Refuse | Fault::RefuseOpen => return refused(ErrorKind::Unavailable, "refused"),
             Fault::Fence => return refused(ErrorKind::Fenced, "another owner"),
-            Fault::None | Fault::FailAfterWrite => {}
+            Fault::None | Fault::FailAfterWrite | Fault::SetAside(_) => {}
         }
         if self.epoch != world.opened {
             return refused(ErrorKind::Fenced, "an older epoch");
@@ -191,6 +193,6 @@ impl Sink for MemorySink {
         if fault == Fault::FailAfterWrite {
             return refused(ErrorKind::Unknown, "the answer was lost");
         }
-        Ok(0)
+        Ok(if let Fault::SetAside(refused) = fault { refused } else { Refused::default() })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Result};
+use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Refused, Result};
 use rusqlite::{Connection, params};
 
 use super::apply::{Applied, Apply};
@@ -77,7 +77,7 @@ impl hutong_core::Sink for Sink {
         Ok(())
     }
 
-    async fn commit(&mut self, batch: &Batch) -> Result<u64> {
+    async fn commit(&mut self, batch: &Batch) -> Result<Refused> {
         let name = self.config.lane.to_string();
         let Some(stand) = self.stand.take() else {
             return Err(Error::new(ErrorKind::Broken, format!("commit lane {name}"), "the lane is not open"));
@@ -109,7 +109,7 @@ impl hutong_core::Sink for Sink {
         let given = batch.rejected.len() as u64;
         let quarantined = self.config.store.write(move |connection| round.run(connection)).await?;
         self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
-        Ok(quarantined.saturating_sub(given))
+        Ok(Refused { lasting: quarantined.saturating_sub(given), curable: 0 })
     }
 
     async fn close(&mut self) -> Result<()> {

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use super::binary::Rows;
 use super::lane::Counts;
-use super::refusal::{Fault, Refusal, STORE};
+use super::refusal::{CONFLICT, Fault, Refusal, STORE};
 use super::stage::Stage;
 use super::table::Plan;
 use crate::fold::{End, Folded, Key, Keyed, Part, UNKNOWN_VALUE, fold, reject};
@@ -47,12 +47,28 @@ pub(super) struct Apply<'a> {
     pub(super) queued: &'a HashSet<Key>,
     /// What was set aside.
     pub(super) refused: Vec<Rejected>,
+    /// How many of it another lane may cure.
+    pub(super) conflicts: u64,
     /// What was done.
     pub(super) counts: Counts,
-    /// How many changes may be set aside before the lane halts: a flood is not an exception.
-    pub(super) limit: u64,
+    /// How many changes may be set aside.
+    pub(super) limit: Limit,
     /// The number of the next staged run.
     pub(super) run: i32,
+}
+
+/// How many changes a commit may set aside: a flood is not an exception.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    /// Past so many that only a person can cure, the lane halts.
+    pub(super) lasting: u64,
+    /// Past so many that another lane may cure, the batch gives way until it has.
+    pub(super) curable: u64,
+}
+
+impl Limit {
+    /// No limit.
+    pub(super) const NONE: Self = Self { lasting: u64::MAX, curable: u64::MAX };
 }
 
 /// Where the rows of a part go.
@@ -246,12 +262,23 @@ impl<'a> Apply<'a> {
 
     /// Keeps what goes to the quarantine; `Err(Stop)` past the limit, and then nothing is committed.
     pub(super) fn set_aside(&mut self, items: impl IntoIterator<Item = Rejected>) -> Result<(), Fault> {
+        let from = self.refused.len();
         self.refused.extend(items);
-        if self.refused.len() as u64 <= self.limit {
+        self.conflicts += self.refused[from..].iter().filter(|item| item.rule == CONFLICT).count() as u64;
+        if self.conflicts > self.limit.curable {
+            let why = "more changes wait for another lane than the limit allows; the batch gives way to it";
+            return Err(Fault::Stop(
+                Error::new(ErrorKind::Unavailable, format!("commit a batch of {}", self.lane), why).hint(
+                    "if no other lane frees what the rows need, hutong quarantine list shows why each waits",
+                ),
+            ));
+        }
+        if self.refused.len() as u64 - self.conflicts <= self.limit.lasting {
             return Ok(());
         }
         // Without the store's words: this error is logged, and a trigger may quote a row.
-        let rule = self.refused.last().map_or(STORE, |item| item.rule);
+        let lasting = self.refused.iter().rfind(|item| item.rule != CONFLICT);
+        let rule = lasting.map_or(STORE, |item| item.rule);
         let why =
             format!("more changes are set aside than the limit allows, the last one by the rule {rule}");
         Err(Fault::Stop(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hutong_core::{Batch, Checkpoint, Error, ErrorKind, Op, Position, Rejected, Result};
 
-use super::apply::{Apply, BEHIND, Mode, Way};
+use super::apply::{Apply, BEHIND, Limit, Mode, Way};
 use super::lane::{self, Counts};
 use super::pool::{Connection, HURRIED, Lease, UNHURRIED};
 use super::quarantine::{self, Waiting};
@@ -28,7 +28,7 @@ pub(super) struct Context<'a> {
     pub(super) to: &'a Checkpoint,
     pub(super) waiting: &'a Waiting,
     /// How many changes may still be set aside.
-    pub(super) limit: u64,
+    pub(super) limit: Limit,
 }
 
 /// How a commit ended.
@@ -115,6 +115,7 @@ async fn transact(
         changes: &batch.changes,
         queued: &effect.queued,
         refused: Vec::new(),
+        conflicts: 0,
         counts: Counts { changes: batch.changes.len() as i64, ..Counts::default() },
         limit: context.limit,
         run: 0,

@@ -185,6 +185,14 @@ pub(super) async fn find(client: &Client, id: i64) -> Result<Option<Item>> {
     row.as_ref().map(item).transpose()
 }
 
+/// Returns how many items of a lane wait under a rule.
+pub(super) async fn count(client: &Client, lane: &str, rule: &str) -> Result<u64> {
+    let sql =
+        "SELECT count(*) FROM hutong.hutong_quarantine WHERE lane = $1 AND rule = $2 AND state = 'waiting'";
+    let row = client.query_one(sql, &[&lane, &rule]).await.map_err(|e| error::of(e, reading))?;
+    Ok(row.get::<_, i64>(0).unsigned_abs())
+}
+
 /// Returns the oldest items of a lane that wait under a rule and have come after another, at most `limit`.
 pub(super) async fn of_rule(
     client: &Client,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hutong_core::{Error, ErrorKind, Result, Secret};
 
-use super::apply::{Apply, BEHIND, Mode, Way};
+use super::apply::{Apply, BEHIND, Limit, Mode, Way};
 use super::catalog;
 use super::commit::lock_of;
 use super::lane::Counts;
@@ -135,8 +135,9 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
         changes: &changes,
         queued: &queued,
         refused: Vec::new(),
+        conflicts: 0,
         counts: Counts::default(),
-        limit: u64::MAX,
+        limit: Limit::NONE,
         run: 0,
     };
     let ways: Vec<Way> =

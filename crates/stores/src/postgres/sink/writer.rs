@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Result, Secret};
+use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Refused, Result, Secret};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::apply::Mode;
+use super::apply::{Limit, Mode};
 use super::commit::{self, Context, Done};
 use super::lane;
 use super::pool::{Lease, Pool};
@@ -37,7 +37,8 @@ pub struct SinkConfig {
     pub table: TableName,
     /// The digest of the grant. Under another one than the stored, the lane starts anew (I5).
     pub grant: String,
-    /// How many rows the store may refuse since the sink was made before the lane halts.
+    /// How many rows the store may refuse since the sink was made before the lane halts. As many may wait at a
+    /// time for a change of another lane; with more the lane gives way and waits itself.
     pub quarantine_limit: u64,
     /// How many lanes the pipeline has; those beyond are removed when lane 0 opens. `None`: nobody has said.
     pub partitions: Option<u32>,
@@ -121,7 +122,8 @@ impl Sink {
 
     async fn write(&mut self, open: &Open, to: &Checkpoint, batch: &Batch) -> Result<Done> {
         let mut lease = self.lease().await?;
-        let context = Context {
+        let lasting = self.config.quarantine_limit.saturating_sub(self.refused);
+        let mut context = Context {
             lane: &open.lane,
             table: &self.config.table,
             grant: &self.config.grant,
@@ -129,7 +131,7 @@ impl Sink {
             from: &open.checkpoint,
             to,
             waiting: &open.waiting,
-            limit: self.config.quarantine_limit.saturating_sub(self.refused),
+            limit: Limit { lasting, curable: self.config.quarantine_limit },
         };
         if batch.changes.is_empty() && batch.rejected.is_empty() {
             commit::step(&mut lease, &context).await?;
@@ -150,6 +152,9 @@ impl Sink {
         if let committed @ Done::Committed { .. } = Box::pin(swift).await? {
             return Ok(committed);
         }
+        // Those that wait already leave so much less room; what was replayed leaves its room again.
+        let waiting = quarantine::count(&lease.session, &open.lane, CONFLICT).await?;
+        context.limit.curable = context.limit.curable.saturating_sub(waiting);
         let patient = self.given_way < PATIENCE;
         let careful = commit::run(&mut lease, &context, batch, &folded, &plans, Mode::Careful { patient });
         match Box::pin(careful).await? {
@@ -198,7 +203,7 @@ impl hutong_core::Sink for Sink {
         Ok(())
     }
 
-    async fn commit(&mut self, batch: &Batch) -> Result<u64> {
+    async fn commit(&mut self, batch: &Batch) -> Result<Refused> {
         // Taken out: after an error the outcome is unknown, and only `open` says where the lane stands.
         let Some(mut open) = self.open.take() else {
             return Err(Error::new(ErrorKind::Broken, "commit a batch", "the sink is not open"));
@@ -206,15 +211,22 @@ impl hutong_core::Sink for Sink {
         let mut to = open.checkpoint.clone();
         // I2: what is committed already is refused before anything is written.
         to.advance(&batch.delta)?;
-        match Box::pin(self.write(&open, &to, batch)).await? {
+        let written = Box::pin(self.write(&open, &to, batch)).await;
+        if self.given_way >= PATIENCE && matches!(&written, Err(e) if e.kind == ErrorKind::Unavailable) {
+            // No commit goes through that would try again what waits, and only that makes room.
+            self.try_again(&open.lane).await;
+        }
+        match written? {
             Done::Committed { refused, superseded } => {
-                if refused.iter().any(|item| item.rule == CONFLICT) {
+                let curable = refused.iter().filter(|item| item.rule == CONFLICT).count() as u64;
+                let refusals = Refused { lasting: refused.len() as u64 - curable, curable };
+                if curable > 0 {
                     // Patience is used up until a commit goes through without: else each batch would wait anew.
                     self.again = Some(Again::at(Instant::now() + AGAIN));
                 } else {
                     self.given_way = 0;
                 }
-                self.refused += refused.len() as u64;
+                self.refused += refusals.lasting;
                 for key in superseded {
                     open.waiting.remove(&key);
                 }
@@ -229,7 +241,7 @@ impl hutong_core::Sink for Sink {
                 open.checkpoint = to;
                 self.try_again(&open.lane).await;
                 self.open = Some(open);
-                Ok(refused.len() as u64)
+                Ok(refusals)
             }
             // Even alone and without patience: only a constraint that speaks up at COMMIT could do that.
             Done::Refused { .. } => Err(Error::new(
