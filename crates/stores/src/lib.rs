@@ -2,6 +2,7 @@
 //!
 //! One folder a system. Knows nothing of topics, registries or the engine.
 
+mod again;
 mod finding;
 pub mod fold;
 pub mod keep;

@@ -6,18 +6,26 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hutong_core::{Change, Op, Position, Rejected, Value};
-use rusqlite::types::Value as Stored;
-use rusqlite::{Connection, params, params_from_iter};
+use hutong_core::{Change, Op, Rejected, Value};
+use rusqlite::Connection;
 
-use super::connect::quoted;
-use super::error::{self, Refusal};
-use super::target::{LANE, OFFSET, Target};
-use super::{quarantine, values};
-use crate::fold::{self, End, Folded, Keyed, Part, UNKNOWN_VALUE};
+use super::replay::BEHIND;
+use super::row::{self, Fault, remove_rows};
+use super::target::Target;
+use super::{error, quarantine};
+use crate::fold::{self, End, Folded, Keyed, Part};
 use crate::keep;
 
-const UNDONE: &str = "a trigger of the table rolled the transaction back";
+/// The rule under which a change is rejected that the store refuses.
+pub(super) const STORE: &str = "store";
+
+/// The rule under which a change is rejected that a change of another lane may cure: the lane tries it again.
+pub(super) const CONFLICT: &str = "conflict";
+
+/// How often the rows that others of the batch may cure are gone through. What is left then is tried again later.
+const PASSES: usize = 64;
+
+pub(super) const UNDONE: &str = "a trigger of the table rolled the transaction back";
 
 /// What a batch did.
 #[derive(Debug, Default)]
@@ -28,6 +36,8 @@ pub(super) struct Applied {
     pub(super) deleted: u64,
     /// Changes set aside.
     pub(super) quarantined: u64,
+    /// Those of them that a change of another lane may cure.
+    pub(super) curable: u64,
     /// Whether anything of the lane waits in the quarantine.
     waiting: bool,
 }
@@ -48,25 +58,21 @@ pub(super) struct Apply {
     pub(super) poison: HashMap<usize, String>,
 }
 
-/// Why one row was not written.
-enum Fault {
-    /// The store refused it.
-    Refused(Refusal),
-    /// A rule of Hutong's refused it.
-    Rule(&'static str, String),
-    /// The transaction is gone.
-    RolledBack,
-    /// Anything else: an outage, which is never the row's fault (I3).
-    Failed(rusqlite::Error),
+/// A key whose last state another row of the batch may cure.
+struct Pending<'a> {
+    part: &'a Part,
+    keyed: &'a Keyed,
+    /// Its changes that are neither applied nor set aside, once they are taken one by one.
+    left: Option<Vec<usize>>,
 }
 
-impl From<rusqlite::Error> for Fault {
-    fn from(error: rusqlite::Error) -> Self {
-        match error::refusal(&error) {
-            Some(refusal) => Self::Refused(refusal),
-            None => Self::Failed(error),
-        }
-    }
+/// What became of a key in one pass.
+enum Went {
+    Through,
+    Further,
+    Nowhere,
+    /// The transaction is gone, by this change.
+    Undone(usize),
 }
 
 impl Applied {
@@ -78,6 +84,7 @@ impl Applied {
     ) -> rusqlite::Result<()> {
         quarantine::insert(connection, lane, rejected)?;
         self.quarantined += 1;
+        self.curable += u64::from(rejected.rule == CONFLICT);
         self.waiting = true;
         Ok(())
     }
@@ -98,7 +105,7 @@ impl Apply {
             self.poison.insert(at, UNDONE.into());
             return Ok(None);
         }
-        let mut again: Vec<(&Part, &Keyed)> = Vec::new();
+        let mut pending: Vec<Pending<'_>> = Vec::new();
         let mut poisoned = None;
         'parts: for part in &self.folded.parts {
             for keyed in &part.keys {
@@ -111,11 +118,13 @@ impl Apply {
                     Fault::RolledBack => {}
                     // Another row of the batch may cure it.
                     Fault::Refused(refusal) if refusal.curable => {
-                        again.push((part, keyed));
+                        pending.push(Pending { part, keyed, left: None });
                         continue;
                     }
                     Fault::Refused(_) | Fault::Rule(..) => {
-                        if self.one_by_one(connection, part, keyed, &mut applied, &mut poisoned)? {
+                        let changes: Vec<usize> = part.of_key(&self.changes, &keyed.key).collect();
+                        poisoned = self.one_by_one(connection, part, &changes, &mut applied)?;
+                        if poisoned.is_none() {
                             continue;
                         }
                     }
@@ -125,12 +134,7 @@ impl Apply {
             }
         }
         if poisoned.is_none() {
-            for (part, keyed) in again {
-                if !self.one_by_one(connection, part, keyed, &mut applied, &mut poisoned)? {
-                    poisoned.get_or_insert(keyed.last);
-                    break;
-                }
-            }
+            poisoned = self.settle(connection, pending, &mut applied)?;
         }
         if let Some(at) = poisoned {
             self.poison.insert(at, UNDONE.into());
@@ -166,7 +170,7 @@ impl Apply {
                 refusal.reason
             }
         };
-        applied.set_aside(connection, &self.lane, &fold::reject(change, "store", reason))?;
+        applied.set_aside(connection, &self.lane, &fold::reject(change, STORE, reason))?;
         Ok(true)
     }
 
@@ -182,39 +186,146 @@ impl Apply {
         self.write_row(connection, part, keyed.last, keyed.end, row, applied)
     }
 
-    /// Applies the changes of one key in order, so that a good one before a bad one is not lost.
+    /// Writes what another row of the batch cures, and sets the rest aside; returns the change that ended the
+    /// transaction.
     ///
-    /// Returns whether the transaction still stands; if not, `poisoned` is the change that ended it.
+    /// Values that move on from row to row come loose at one end of their chain, so each pass takes the other
+    /// direction. Only where no last state can be written does each key go on by its own changes: a value that
+    /// was put aside for a moment frees another, and the key does not stop there.
+    fn settle(
+        &self,
+        connection: &Connection,
+        mut pending: Vec<Pending<'_>>,
+        applied: &mut Applied,
+    ) -> rusqlite::Result<Option<usize>> {
+        let mut stepwise = false;
+        for _ in 0..PASSES {
+            let mut moved = false;
+            for mut one in std::mem::take(&mut pending).into_iter().rev() {
+                let went = match stepwise {
+                    true => self.step(connection, &mut one, applied)?,
+                    false => self.last_state(connection, &one, applied)?,
+                };
+                match went {
+                    Went::Through => moved = true,
+                    Went::Further => {
+                        moved = true;
+                        pending.push(one);
+                    }
+                    Went::Nowhere => pending.push(one),
+                    Went::Undone(at) => return Ok(Some(at)),
+                }
+            }
+            if pending.is_empty() || (stepwise && !moved) {
+                break;
+            }
+            stepwise = !moved;
+        }
+        for one in pending {
+            let left = one.left.unwrap_or_else(|| one.part.of_key(&self.changes, &one.keyed.key).collect());
+            let undone = self.one_by_one(connection, one.part, &left, applied)?;
+            if undone.is_some() {
+                return Ok(undone);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tries what a key has come to.
+    fn last_state(
+        &self,
+        connection: &Connection,
+        one: &Pending<'_>,
+        applied: &mut Applied,
+    ) -> rusqlite::Result<Went> {
+        match self.write(connection, one.part, one.keyed, applied) {
+            Ok(()) => Ok(Went::Through),
+            Err(Fault::Refused(_) | Fault::Rule(..)) => Ok(Went::Nowhere),
+            Err(Fault::RolledBack) => Ok(Went::Undone(one.keyed.last)),
+            Err(Fault::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Applies the changes of a key up to one that another row may cure.
+    fn step(
+        &self,
+        connection: &Connection,
+        one: &mut Pending<'_>,
+        applied: &mut Applied,
+    ) -> rusqlite::Result<Went> {
+        let (part, keyed) = (one.part, one.keyed);
+        let left = one.left.get_or_insert_with(|| part.of_key(&self.changes, &keyed.key).collect());
+        let mut done = 0;
+        for at in left.iter().copied() {
+            match self.alone(connection, part, at, applied) {
+                Err(Fault::Refused(refusal)) if refusal.curable => break,
+                written => {
+                    if let Some(undone) = self.written_or_set_aside(connection, at, written, applied)? {
+                        return Ok(Went::Undone(undone));
+                    }
+                }
+            }
+            done += 1;
+        }
+        left.drain(..done);
+        Ok(match (left.is_empty(), done) {
+            (true, _) => Went::Through,
+            (false, 0) => Went::Nowhere,
+            (false, _) => Went::Further,
+        })
+    }
+
+    /// Applies changes of one key in order, so that a good one before a bad one is not lost.
+    ///
+    /// Returns the change that ended the transaction.
     fn one_by_one(
         &self,
         connection: &Connection,
         part: &Part,
-        keyed: &Keyed,
+        changes: &[usize],
         applied: &mut Applied,
-        poisoned: &mut Option<usize>,
-    ) -> rusqlite::Result<bool> {
-        for at in part.of_key(&self.changes, &keyed.key) {
-            let change = &self.changes[at];
-            let (end, row) = match (change.op, &change.after) {
-                (Op::Delete, _) => (End::Delete, change.before.row()),
-                (_, Some(row)) if row.iter().any(Value::is_unknown) => (End::Patch, Some(row)),
-                (_, row) => (End::Put, row.as_ref()),
-            };
-            // `fold` has rejected a change without a row already.
-            let Some(row) = row else { continue };
-            let (rule, reason) = match self.write_row(connection, part, at, end, row, applied) {
-                Ok(()) => continue,
-                Err(Fault::Refused(refusal)) => ("store", refusal.reason),
-                Err(Fault::Rule(rule, reason)) => (rule, reason),
-                Err(Fault::Failed(error)) => return Err(error),
-                Err(Fault::RolledBack) => {
-                    *poisoned = Some(at);
-                    return Ok(false);
-                }
-            };
-            applied.set_aside(connection, &self.lane, &fold::reject(change, rule, reason))?;
+    ) -> rusqlite::Result<Option<usize>> {
+        for at in changes.iter().copied() {
+            let written = self.alone(connection, part, at, applied);
+            let undone = self.written_or_set_aside(connection, at, written, applied)?;
+            if undone.is_some() {
+                return Ok(undone);
+            }
         }
-        Ok(true)
+        Ok(None)
+    }
+
+    /// Applies one change.
+    fn alone(
+        &self,
+        connection: &Connection,
+        part: &Part,
+        at: usize,
+        applied: &mut Applied,
+    ) -> Result<(), Fault> {
+        let change = &self.changes[at];
+        // `fold` has rejected a change without a row already.
+        let Some(row) = change.after.as_ref().or(change.before.row()) else { return Ok(()) };
+        self.write_row(connection, part, at, row::end_of(change.op, row), row, applied)
+    }
+
+    /// Sets a change aside that was refused; returns it when it ended the transaction.
+    fn written_or_set_aside(
+        &self,
+        connection: &Connection,
+        at: usize,
+        written: Result<(), Fault>,
+        applied: &mut Applied,
+    ) -> rusqlite::Result<Option<usize>> {
+        let (rule, reason) = match written {
+            Ok(()) => return Ok(None),
+            Err(Fault::Refused(refusal)) => (if refusal.curable { CONFLICT } else { STORE }, refusal.reason),
+            Err(Fault::Rule(rule, reason)) => (rule, reason),
+            Err(Fault::Failed(error)) => return Err(error),
+            Err(Fault::RolledBack) => return Ok(Some(at)),
+        };
+        applied.set_aside(connection, &self.lane, &fold::reject(&self.changes[at], rule, reason))?;
+        Ok(None)
     }
 
     fn write_row(
@@ -227,34 +338,19 @@ impl Apply {
         applied: &mut Applied,
     ) -> Result<(), Fault> {
         if let Some(reason) = self.poison.get(&at) {
-            return Err(Fault::Rule("store", reason.clone()));
+            return Err(Fault::Rule(STORE, reason.clone()));
         }
         let Some(target) = self.targets.iter().find(|t| *t.contract == *part.contract) else {
-            return Err(Fault::Rule("store", "no table was prepared for its contract".into()));
+            return Err(Fault::Rule(STORE, "no table was prepared for its contract".into()));
         };
         let position = self.changes[at].position;
         let key = if applied.waiting { keep::key_text(&part.contract, row) } else { None };
         if let (End::Patch, Some(key)) = (end, &key)
             && quarantine::waits_for(connection, &self.lane, key, position)?
         {
-            return Err(Fault::Rule("behind", "an earlier change of its row waits in the quarantine".into()));
+            return Err(Fault::Rule(BEHIND, "an earlier change of its row waits in the quarantine".into()));
         }
-        let done = match end {
-            End::Put => put(connection, target, &self.lane, position, row),
-            End::Patch => patch(connection, target, &self.lane, position, row),
-            End::Delete => delete(connection, target, row),
-        };
-        if connection.is_autocommit() {
-            return Err(match done {
-                // A rollback that no trigger asked for is an outage.
-                Err(Fault::Failed(error)) => Fault::Failed(error),
-                _ => Fault::RolledBack,
-            });
-        }
-        done?;
-        if !target.own {
-            note_lane(connection, target, &self.lane, position, row, end)?;
-        }
+        row::write(connection, target, &self.lane, position, end, row)?;
         if let (End::Put | End::Delete, Some(key)) = (end, &key) {
             quarantine::supersede(connection, &self.lane, key, position)?;
         }
@@ -264,183 +360,4 @@ impl Apply {
         }
         Ok(())
     }
-}
-
-/// Writes one row by itself, for a replay from the quarantine; `Err` says why it is still refused.
-pub(super) fn replay(
-    connection: &Connection,
-    target: &Target,
-    lane: &str,
-    position: Position,
-    op: Op,
-    row: &[Value],
-) -> rusqlite::Result<Result<(), String>> {
-    let end = match op {
-        Op::Delete => End::Delete,
-        _ if row.iter().any(Value::is_unknown) => End::Patch,
-        _ => End::Put,
-    };
-    let done = match end {
-        End::Put => put(connection, target, lane, position, row),
-        End::Patch => patch(connection, target, lane, position, row),
-        End::Delete => delete(connection, target, row),
-    };
-    match done {
-        Ok(()) => {}
-        Err(Fault::Refused(refusal)) => return Ok(Err(refusal.reason)),
-        Err(Fault::Rule(_, reason)) => return Ok(Err(reason)),
-        Err(Fault::RolledBack) => {
-            return Ok(Err(UNDONE.into()));
-        }
-        Err(Fault::Failed(error)) => return Err(error),
-    }
-    if !target.own {
-        note_lane(connection, target, lane, position, row, end)?;
-    }
-    Ok(Ok(()))
-}
-
-/// Removes the rows of a lane from a table; nothing when there is no such table.
-pub(super) fn remove_rows(connection: &Connection, lane: &str, table: &str) -> rusqlite::Result<()> {
-    let columns = "SELECT name FROM pragma_table_info(?1)";
-    let columns: Vec<String> = connection
-        .prepare(columns)?
-        .query_map([table], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    if columns.iter().any(|c| c == LANE) {
-        connection.execute(&format!("DELETE FROM {} WHERE {LANE} = ?1", quoted(table)), [lane])?;
-        return Ok(());
-    }
-    let sql = "SELECT key FROM hutong_row WHERE table_name = ?1 AND lane = ?2";
-    let keys: Vec<String> = connection
-        .prepare(sql)?
-        .query_map([table, lane], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    if !columns.is_empty() {
-        for key in keys {
-            let Ok(parts) = serde_json::from_str::<Vec<(String, super::cursor::Place)>>(&key) else {
-                continue;
-            };
-            let condition =
-                parts.iter().map(|(c, _)| format!("{} = ?", quoted(c))).collect::<Vec<_>>().join(" AND ");
-            let bound: Vec<Stored> = parts.iter().map(|(_, place)| place.stored()).collect();
-            let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
-            connection.prepare_cached(&sql)?.execute(params_from_iter(bound))?;
-        }
-    }
-    connection.execute("DELETE FROM hutong_row WHERE table_name = ?1 AND lane = ?2", [table, lane])?;
-    Ok(())
-}
-
-/// Returns a row's key as `hutong_row` keeps it: columns and stored values, so that no contract is needed to
-/// find the row again.
-fn row_key(target: &Target, row: &[Value]) -> String {
-    let parts = target.contract.key.iter().map(|at| {
-        let field = &target.contract.fields[*at];
-        let value = row.get(*at).unwrap_or(&Value::Unknown);
-        let place = values::write(&field.ty, value).ok().and_then(|s| super::cursor::Place::of((&s).into()));
-        (field.column().to_owned(), place)
-    });
-    serde_json::to_string(&parts.collect::<Vec<_>>()).expect("texts and numbers print")
-}
-
-fn put(
-    connection: &Connection,
-    target: &Target,
-    lane: &str,
-    position: Position,
-    row: &[Value],
-) -> Result<(), Fault> {
-    let mut bound = Vec::with_capacity(row.len() + 2);
-    for (field, value) in target.contract.fields.iter().zip(row) {
-        bound.push(stored(field, value)?);
-    }
-    if target.own {
-        bound.extend([Stored::Text(lane.to_owned()), offset(position)]);
-    }
-    connection.prepare_cached(&target.upsert)?.execute(params_from_iter(bound))?;
-    Ok(())
-}
-
-fn patch(
-    connection: &Connection,
-    target: &Target,
-    lane: &str,
-    position: Position,
-    row: &[Value],
-) -> Result<(), Fault> {
-    let (mut set, mut bound) = (Vec::new(), Vec::new());
-    for (at, (field, value)) in target.contract.fields.iter().zip(row).enumerate() {
-        if !value.is_unknown() && !target.contract.is_key(at) {
-            set.push(format!("{} = ?", quoted(field.column())));
-            bound.push(stored(field, value)?);
-        }
-    }
-    if target.own {
-        set.extend([format!("{LANE} = ?"), format!("{OFFSET} = ?")]);
-        bound.extend([Stored::Text(lane.to_owned()), offset(position)]);
-    }
-    let sql = if set.is_empty() {
-        // There is nothing to set, but the row must be there all the same.
-        format!(
-            "UPDATE {0} SET {1} = {1} WHERE {2}",
-            quoted(&target.table),
-            key_column(target),
-            target.by_key
-        )
-    } else {
-        format!("UPDATE {} SET {} WHERE {}", quoted(&target.table), set.join(", "), target.by_key)
-    };
-    bound.extend(key(target, row)?);
-    match connection.prepare_cached(&sql)?.execute(params_from_iter(bound))? {
-        0 => Err(Fault::Rule(UNKNOWN_VALUE, "a value is not told and the row is not there".into())),
-        _ => Ok(()),
-    }
-}
-
-fn delete(connection: &Connection, target: &Target, row: &[Value]) -> Result<(), Fault> {
-    connection.prepare_cached(&target.delete)?.execute(params_from_iter(key(target, row)?))?;
-    Ok(())
-}
-
-fn key(target: &Target, row: &[Value]) -> Result<Vec<Stored>, Fault> {
-    let part = |at: &usize| stored(&target.contract.fields[*at], row.get(*at).unwrap_or(&Value::Unknown));
-    target.contract.key.iter().map(part).collect()
-}
-
-fn key_column(target: &Target) -> String {
-    target.contract.key_fields().next().map(|f| quoted(f.column())).unwrap_or_default()
-}
-
-/// I6: what SQLite cannot hold exactly is refused, by name.
-fn stored(field: &hutong_core::Field, value: &Value) -> Result<Stored, Fault> {
-    values::write(&field.ty, value)
-        .map_err(|why| Fault::Rule("not_carried", format!("column {}: {why}", field.column())))
-}
-
-fn offset(position: Position) -> Stored {
-    match position.as_offset().and_then(|o| i64::try_from(o).ok()) {
-        Some(offset) => Stored::Integer(offset),
-        None => Stored::Text(position.to_string()),
-    }
-}
-
-fn note_lane(
-    connection: &Connection,
-    target: &Target,
-    lane: &str,
-    position: Position,
-    row: &[Value],
-    end: End,
-) -> rusqlite::Result<()> {
-    let key = row_key(target, row);
-    if end == End::Delete {
-        let sql = "DELETE FROM hutong_row WHERE table_name = ?1 AND key = ?2";
-        connection.prepare_cached(sql)?.execute([&target.table, &key])?;
-    } else {
-        let sql = "INSERT INTO hutong_row (table_name, key, lane, \"offset\") VALUES (?1, ?2, ?3, ?4) \
-                   ON CONFLICT (table_name, key) DO UPDATE SET lane = excluded.lane, \"offset\" = excluded.\"offset\"";
-        connection.prepare_cached(sql)?.execute(params![target.table, key, lane, offset(position)])?;
-    }
-    Ok(())
 }

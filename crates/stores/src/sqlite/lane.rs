@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::Context;
 use super::install::now_us;
-use super::{apply, connect};
+use super::{connect, row};
 
 const TABLES: &str = r#"
 CREATE TABLE IF NOT EXISTS hutong_lane (
@@ -136,7 +136,7 @@ pub(super) fn open(
             (read_checkpoint(&text)?, epoch + 1)
         }
         Some((_, epoch, _, old_table)) => {
-            apply::remove_rows(connection, &name, &old_table).doing(doing)?;
+            row::remove_rows(connection, &name, &old_table).doing(doing)?;
             connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [&name]).doing(doing)?;
             (Checkpoint::default(), epoch + 1)
         }
@@ -161,7 +161,7 @@ fn retire(connection: &Connection, lane: &LaneId, partitions: u32) -> rusqlite::
     let gone =
         lanes.iter().filter(|(name, _)| lane.pipeline.partition(name).is_some_and(|p| p >= partitions));
     for (name, table) in gone {
-        apply::remove_rows(connection, name, table)?;
+        row::remove_rows(connection, name, table)?;
         connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [name])?;
         connection.execute("DELETE FROM hutong_lane WHERE lane = ?1", [name])?;
         tracing::info!(lane = name, "removed: its topic has no such partition");

@@ -19,6 +19,8 @@ mod prune;
 pub mod quarantine;
 mod reader;
 mod reload;
+mod replay;
+mod row;
 mod sink;
 mod source;
 mod store;

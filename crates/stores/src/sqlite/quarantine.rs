@@ -6,13 +6,14 @@
 
 use std::path::Path;
 
-use hutong_core::{Error, ErrorKind, Position, Rejected, Result};
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use hutong_core::{Position, Rejected, Result};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value as Json;
 
 use super::error::Context;
 use super::install::now_us;
-use super::{apply, connect, lane, target};
+pub use super::replay::replay;
+use super::{connect, lane};
 use crate::keep;
 
 /// An item of a quarantine.
@@ -77,46 +78,6 @@ pub fn discard(path: &Path, id: i64) -> Result<bool> {
     settle(&connection, id, "discarded").doing(doing)
 }
 
-/// Applies a waiting item to its lane's table and settles it, in one transaction.
-///
-/// `Err(Refused)` says why the item cannot be applied; it waits on.
-pub fn replay(path: &Path, id: i64) -> Result<()> {
-    let mut connection = connect::existing(path)?;
-    let doing = || format!("replay item {id} of the quarantine");
-    let refuse = |why: String| Error::new(ErrorKind::Refused, doing(), why);
-    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
-    if !lane::written(&tx).doing(doing)? {
-        return Err(refuse("there is no such item".into()));
-    }
-    let item = find(&tx, id).doing(doing)?.ok_or_else(|| refuse("there is no such item".into()))?;
-    if item.state != "waiting" {
-        return Err(refuse(format!("it is {}", item.state)));
-    }
-    let earlier: Option<i64> = tx
-        .query_row(
-            "SELECT min(id) FROM hutong_quarantine WHERE lane = ?1 AND key = ?2 AND state = 'waiting' AND id < ?3",
-            params![item.lane, item.key, id],
-            |row| row.get(0),
-        )
-        .doing(doing)?;
-    if let Some(earlier) = earlier {
-        return Err(refuse(format!("item {earlier} of the same row waits before it")));
-    }
-    let Some(change) = &item.change else {
-        return Err(refuse("its record did not decode, so there is nothing to apply".into()));
-    };
-    let change = keep::read_change(change)?;
-    let row = change.after.as_ref().or(change.before.row());
-    let row = row.ok_or_else(|| refuse("it does not carry its row".into()))?;
-    let table: String = tx
-        .query_row("SELECT table_name FROM hutong_lane WHERE lane = ?1", [&item.lane], |row| row.get(0))
-        .doing(doing)?;
-    let target = target::prepare(&tx, &table, &change.contract)?;
-    apply::replay(&tx, &target, &item.lane, change.position, change.op, row).doing(doing)?.map_err(refuse)?;
-    settle(&tx, id, "replayed").doing(doing)?;
-    tx.commit().doing(doing)
-}
-
 /// Puts an item in, in the transaction of its batch (I3).
 pub(super) fn insert(connection: &Connection, lane: &str, rejected: &Rejected) -> rusqlite::Result<()> {
     let change = rejected.change.as_deref();
@@ -136,6 +97,30 @@ pub(super) fn insert(connection: &Connection, lane: &str, rejected: &Rejected) -
         now_us(),
     ])?;
     Ok(())
+}
+
+/// Returns the oldest items of a lane that wait under a rule and have come after another, at most `limit`.
+pub(super) fn of_rule(
+    connection: &Connection,
+    lane: &str,
+    rule: &str,
+    after: i64,
+    limit: i64,
+) -> rusqlite::Result<Vec<Item>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM hutong_quarantine WHERE lane = ?1 AND rule = ?2 AND state = 'waiting' AND id > ?3 \
+         ORDER BY id LIMIT ?4"
+    );
+    connection.prepare_cached(&sql)?.query_map(params![lane, rule, after, limit], read)?.collect()
+}
+
+/// Returns what queues behind an item under a rule: later changes of its row, in order.
+pub(super) fn behind(connection: &Connection, item: &Item, rule: &str) -> rusqlite::Result<Vec<Item>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM hutong_quarantine WHERE lane = ?1 AND key = ?2 AND rule = ?3 AND state = 'waiting' \
+         ORDER BY position, id"
+    );
+    connection.prepare_cached(&sql)?.query_map(params![item.lane, item.key, rule], read)?.collect()
 }
 
 /// States whether anything of a lane waits.
@@ -177,12 +162,14 @@ pub(super) fn supersede_all(connection: &Connection, lane: &str, by: Position) -
     Ok(())
 }
 
-fn settle(connection: &Connection, id: i64, state: &str) -> rusqlite::Result<bool> {
+/// Ends the wait of an item; `false` when it does not wait.
+pub(super) fn settle(connection: &Connection, id: i64, state: &str) -> rusqlite::Result<bool> {
     let sql = "UPDATE hutong_quarantine SET state = ?2, settled_us = ?3 WHERE id = ?1 AND state = 'waiting'";
     Ok(connection.execute(sql, params![id, state, now_us()])? > 0)
 }
 
-fn find(connection: &Connection, id: i64) -> rusqlite::Result<Option<Item>> {
+/// Finds one item.
+pub(super) fn find(connection: &Connection, id: i64) -> rusqlite::Result<Option<Item>> {
     let sql = format!("SELECT {COLUMNS} FROM hutong_quarantine WHERE id = ?1");
     connection.query_row(&sql, [id], read).optional()
 }

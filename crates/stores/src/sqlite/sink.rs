@@ -1,18 +1,20 @@
 //! A table of a SQLite store as the sink of one lane.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Refused, Result};
 use rusqlite::{Connection, params};
+use tracing::debug;
 
 use super::apply::{Applied, Apply};
 use super::error::Context;
 use super::install::now_us;
-use super::lane;
 use super::store::Store;
 use super::target::{self, Target};
+use super::{lane, replay};
+use crate::again::{Again, Round};
 use crate::fold;
 
 /// What a sink writes, and under which grant.
@@ -38,6 +40,7 @@ pub struct Sink {
     config: SinkConfig,
     stand: Option<Stand>,
     targets: Vec<Arc<Target>>,
+    again: Option<Again>,
 }
 
 struct Stand {
@@ -48,7 +51,7 @@ struct Stand {
 impl Sink {
     /// Makes a sink. Touches nothing until it is opened.
     pub fn new(config: SinkConfig) -> Self {
-        Self { config, stand: None, targets: Vec::new() }
+        Self { config, stand: None, targets: Vec::new(), again: None }
     }
 }
 
@@ -63,6 +66,8 @@ impl hutong_core::Sink for Sink {
         };
         let (epoch, checkpoint) = store.write(work).await?;
         self.stand = Some(Stand { epoch, checkpoint: checkpoint.clone() });
+        // The first commit finds out whether anything waits for another lane.
+        self.again.get_or_insert_with(Again::now);
         Ok(checkpoint)
     }
 
@@ -92,7 +97,7 @@ impl hutong_core::Sink for Sink {
             let why = format!("a contract of stream {} was not prepared", part.contract.stream);
             return Err(Error::new(ErrorKind::Broken, format!("commit lane {name}"), why));
         }
-        let mut round = Round {
+        let mut commit = Commit {
             apply: Apply {
                 lane: name,
                 changes,
@@ -107,9 +112,14 @@ impl hutong_core::Sink for Sink {
             checkpoint: checkpoint.clone(),
         };
         let given = batch.rejected.len() as u64;
-        let quarantined = self.config.store.write(move |connection| round.run(connection)).await?;
+        let applied = self.config.store.write(move |connection| commit.run(connection)).await?;
         self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
-        Ok(Refused { lasting: quarantined.saturating_sub(given), curable: 0 })
+        let lasting = applied.quarantined.saturating_sub(given).saturating_sub(applied.curable);
+        if applied.curable > 0 {
+            self.again = Some(Again::soon());
+        }
+        self.try_again().await;
+        Ok(Refused { lasting, curable: applied.curable })
     }
 
     async fn close(&mut self) -> Result<()> {
@@ -118,8 +128,25 @@ impl hutong_core::Sink for Sink {
     }
 }
 
+impl Sink {
+    /// Replays what waits for another lane, when its time has come.
+    ///
+    /// The batch is durable already, so a failure here is only noted; the next commit tries again.
+    async fn try_again(&mut self) {
+        let Some(again) = self.again.take_if(|again| again.due()) else { return };
+        let (lane, after) = (self.config.lane.to_string(), again.after);
+        let mut undone = HashSet::new();
+        let work = move |connection: &Connection| replay::conflicts(connection, &lane, after, &mut undone);
+        let round = self.config.store.write(work).await.unwrap_or_else(|problem| {
+            debug!(lane = %self.config.lane, error = %problem, "replay what waits for another lane");
+            Round { left: true, after }
+        });
+        self.again = again.next(&round);
+    }
+}
+
 /// One batch with everything that its transaction writes.
-struct Round {
+struct Commit {
     apply: Apply,
     delta: String,
     grant: String,
@@ -127,16 +154,15 @@ struct Round {
     checkpoint: Checkpoint,
 }
 
-impl Round {
+impl Commit {
     /// I2: rows, quarantine, receipt and checkpoint are one savepoint of one transaction.
-    /// Returns how many items went to the quarantine, those of the batch included.
-    fn run(&mut self, connection: &Connection) -> Result<Option<u64>> {
+    fn run(&mut self, connection: &Connection) -> Result<Option<Applied>> {
         let lane = self.apply.lane.clone();
         let doing = || format!("write the rows of lane {lane}");
         let Some(applied) = self.apply.run(connection).doing(doing)? else { return Ok(None) };
         self.receipt(connection, &applied).doing(doing)?;
         lane::advance(connection, &lane, self.epoch, &self.checkpoint)?;
-        Ok(Some(applied.quarantined))
+        Ok(Some(applied))
     }
 
     fn receipt(&self, connection: &Connection, applied: &Applied) -> rusqlite::Result<()> {

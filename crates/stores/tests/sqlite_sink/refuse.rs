@@ -32,3 +32,69 @@ async fn i3_a_trigger_that_undoes_a_truncate_sets_it_aside_too() {
     assert_eq!(office.rows(), [stands(1, "a", None), stands(2, "b", None), stands(3, "c", None)]);
     assert_eq!(office.items(), [("store".into(), "waiting".into())]);
 }
+
+const UNIQUE: &str = "CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT UNIQUE, \"备注\" TEXT);";
+
+#[tokio::test]
+async fn unique_values_that_move_within_a_batch_arrive() {
+    let office = Office::new(UNIQUE);
+    let mut lane = office.open(0).await;
+    let named = |id: i64, by: i64| row(id, &format!("{:03}", id + by), None);
+    lane.commit(&(1..=99).map(|id| (Op::Insert, named(id, 0))).collect::<Vec<_>>()).await.unwrap();
+
+    // Two change places by way of a third value, which neither of them keeps.
+    let swap = [(Op::Update, row(1, "tmp", None)), (Op::Update, named(2, -1)), (Op::Update, named(1, 1))];
+    lane.commit(&swap).await.unwrap();
+    assert_eq!(office.rows()[..2], [stands(1, "002", None), stands(2, "001", None)]);
+
+    // A chain of which each link waits for the next, from either end.
+    for by in [1, 0] {
+        let chain: Vec<_> = (3..=99).map(|id| (Op::Update, named(id, by))).collect();
+        lane.commit(&chain).await.unwrap();
+        let expected: Vec<_> = (3..=99).map(|id| stands(id, &format!("{:03}", id + by), None)).collect();
+        assert_eq!(office.rows()[2..], expected);
+    }
+    assert!(office.items().is_empty(), "{:?}", office.items());
+}
+
+#[tokio::test]
+async fn i4_what_another_lane_cures_is_tried_again_with_what_queues_behind_it() {
+    let office = Office::new(UNIQUE);
+    let (mut one, mut two) = (office.open(1).await, office.open(2).await);
+    one.commit(&[(Op::Insert, row(1, "a", None)), (Op::Insert, row(3, "c", None))]).await.unwrap();
+    two.commit(&[(Op::Insert, row(2, "a", Some("n"))), (Op::Insert, row(4, "c", None))]).await.unwrap();
+    let partial = vec![Value::Integer(2), Value::Unknown, Value::text("m")];
+    two.commit(&[(Op::Update, partial)]).await.unwrap();
+    let waits = |rule: &str| (rule.to_owned(), "waiting".to_owned());
+    assert_eq!(office.items(), [waits("conflict"), waits("conflict"), waits("behind")]);
+
+    one.commit(&[(Op::Delete, row(1, "", None))]).await.unwrap();
+
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let expected = [stands(2, "a", Some("m")), stands(3, "c", None)];
+    while office.rows() != expected {
+        assert!(std::time::Instant::now() < deadline, "{:?} {:?}", office.rows(), office.items());
+        two.commit(&[(Op::Delete, row(99, "", None))]).await.unwrap();
+    }
+    let states: Vec<_> = office.items().into_iter().map(|(_, state)| state).collect();
+    assert_eq!(states, ["replayed", "waiting", "replayed"]);
+}
+
+#[tokio::test]
+async fn a_trigger_that_undoes_a_replay_costs_no_other_item_and_no_commit() {
+    let undo =
+        "CREATE TRIGGER undo BEFORE INSERT ON people WHEN NEW.id = 2 AND (SELECT count(*) FROM people) = 0
+                BEGIN SELECT RAISE(ROLLBACK, 'all'); END";
+    let office = Office::new(&format!("{UNIQUE} {undo}"));
+    let (mut one, mut two) = (office.open(1).await, office.open(2).await);
+    one.commit(&[(Op::Insert, row(1, "a", None))]).await.unwrap();
+    two.commit(&[(Op::Insert, row(2, "a", None)), (Op::Insert, row(3, "a", None))]).await.unwrap();
+    assert_eq!(office.items().len(), 2);
+    one.commit(&[(Op::Delete, row(1, "", None))]).await.unwrap();
+
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while office.rows() != [stands(3, "a", None)] {
+        assert!(std::time::Instant::now() < deadline, "{:?} {:?}", office.rows(), office.items());
+        two.commit(&[(Op::Delete, row(99, "", None))]).await.unwrap();
+    }
+}

@@ -15,6 +15,7 @@ use super::pool::{Connection, Lease, Pool};
 use super::quarantine::{self, Item};
 use super::refusal::{CONFLICT, Fault};
 use super::table;
+use crate::again::Round;
 use crate::fold::{self, UNKNOWN_VALUE};
 use crate::keep;
 use crate::postgres::error;
@@ -33,14 +34,6 @@ pub async fn replay(url: &Secret, id: i64) -> Result<()> {
         Error::new(ErrorKind::Refused, format!("replay item {id}"), "there is no such item")
     })?;
     again(&mut lease, &item).await
-}
-
-/// What a round of tries came to.
-pub(super) struct Round {
-    /// Whether something still waits for another lane.
-    pub(super) left: bool,
-    /// The item after which the next round begins, so that nobody starves behind those that nothing cures; 0: at the first.
-    pub(super) after: i64,
 }
 
 /// Tries what waits for a change of another lane: some items after `after`, each with what queues behind it.

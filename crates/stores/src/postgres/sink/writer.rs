@@ -1,11 +1,9 @@
 //! The sink of one lane of a replicate into PostgreSQL.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Refused, Result, Secret};
-use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::apply::{Limit, Mode};
@@ -14,19 +12,15 @@ use super::lane;
 use super::pool::{Lease, Pool};
 use super::quarantine::{self, Waiting};
 use super::refusal::CONFLICT;
-use super::replay::{self, Round};
+use super::replay;
 use super::schema;
 use super::table::{self, Plan};
+use crate::again::{Again, Round};
 use crate::fold::{self, Folded};
 use crate::postgres::ident::TableName;
 
 /// How often a refusal that another lane may cure is tried again before it is set aside.
 const PATIENCE: u32 = 5;
-
-/// After so long what waits for another lane is tried again, and then after twice as long each time.
-const AGAIN: Duration = Duration::from_secs(1);
-/// The longest time between two tries.
-const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 
 /// What a lane writes into, and under which grant.
 #[derive(Clone)]
@@ -68,21 +62,6 @@ pub struct Sink {
     /// Whether the lane has written nothing but a snapshot since it stood at its start.
     fresh: bool,
     again: Option<Again>,
-}
-
-/// When what waits for another lane is tried again.
-struct Again {
-    at: Instant,
-    /// How long after that it is tried once more.
-    wait: Duration,
-    /// The item after which it goes on; 0: at the first.
-    after: i64,
-}
-
-impl Again {
-    fn at(at: Instant) -> Self {
-        Self { at, wait: AGAIN, after: 0 }
-    }
 }
 
 /// What an owner of a lane knows.
@@ -183,7 +162,7 @@ impl hutong_core::Sink for Sink {
         let waiting = quarantine::waiting(&lease.session, &lane).await?;
         let conflicts = quarantine::of_rule(&lease.session, &lane, CONFLICT, 0, 1).await?;
         if !conflicts.is_empty() && self.again.is_none() {
-            self.again = Some(Again::at(Instant::now()));
+            self.again = Some(Again::now());
         }
         lease.clean = true;
         self.fresh = checkpoint.is_empty();
@@ -222,7 +201,7 @@ impl hutong_core::Sink for Sink {
                 let refusals = Refused { lasting: refused.len() as u64 - curable, curable };
                 if curable > 0 {
                     // Patience is used up until a commit goes through without: else each batch would wait anew.
-                    self.again = Some(Again::at(Instant::now() + AGAIN));
+                    self.again = Some(Again::soon());
                 } else {
                     self.given_way = 0;
                 }
@@ -263,7 +242,7 @@ impl Sink {
     ///
     /// The batch is durable already, so a failure here is only noted; the next commit tries again.
     async fn try_again(&mut self, lane: &str) {
-        let Some(again) = self.again.take_if(|again| again.at <= Instant::now()) else { return };
+        let Some(again) = self.again.take_if(|again| again.due()) else { return };
         let tried = async {
             let mut lease = self.lease().await?;
             replay::conflicts(&mut lease, lane, again.after).await
@@ -272,10 +251,6 @@ impl Sink {
             debug!(lane, error = %problem, "replay what waits for another lane");
             Round { left: true, after: again.after }
         });
-        if round.left {
-            // In the middle of them it goes on at the same pace.
-            let next = if round.after == 0 { AGAIN_AT_MOST.min(again.wait * 2) } else { again.wait };
-            self.again = Some(Again { at: Instant::now() + again.wait, wait: next, after: round.after });
-        }
+        self.again = again.next(&round);
     }
 }

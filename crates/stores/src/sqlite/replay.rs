@@ -1,0 +1,133 @@
+//! Applies a quarantined change again: when a person has mended what refused it, or another lane may have.
+//!
+//! Knows one item and the row that it writes; the transaction around it is the caller's or its own.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use hutong_core::{Error, ErrorKind, Result};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::apply::{CONFLICT, UNDONE};
+use super::error::Context;
+use super::quarantine::{self, Item};
+use super::row::{self, Fault};
+use super::{connect, lane, target};
+use crate::again::Round;
+use crate::keep;
+
+/// The rule under which a partial change waits behind another of its row.
+pub(super) const BEHIND: &str = "behind";
+
+/// How many items a lane tries again at a time.
+const AT_A_TIME: i64 = 100;
+
+/// Applies a waiting item to its lane's table and settles it, in one transaction.
+///
+/// `Err(Refused)` says why the item cannot be applied; it waits on.
+pub fn replay(path: &Path, id: i64) -> Result<()> {
+    let mut connection = connect::existing(path)?;
+    let doing = || doing(id);
+    let refuse = |why: &str| Error::new(ErrorKind::Refused, doing(), why);
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).doing(doing)?;
+    if !lane::written(&tx).doing(doing)? {
+        return Err(refuse("there is no such item"));
+    }
+    let item = quarantine::find(&tx, id).doing(doing)?.ok_or_else(|| refuse("there is no such item"))?;
+    apply(&tx, &item)?;
+    tx.commit().doing(doing)
+}
+
+/// Tries what waits for a change of another lane, in the transaction that is open: some items after `after`, each
+/// with what queues behind it.
+///
+/// `None` when a trigger has rolled the transaction back: run it again; `undone` names the items to leave alone.
+pub(super) fn conflicts(
+    connection: &Connection,
+    lane: &str,
+    after: i64,
+    undone: &mut HashSet<i64>,
+) -> Result<Option<Round>> {
+    let doing = || format!("replay what waits for another lane in {lane}");
+    let items = quarantine::of_rule(connection, lane, CONFLICT, after, AT_A_TIME).doing(doing)?;
+    let mut left = after > 0;
+    'items: for item in &items {
+        for (at, item) in std::iter::once(item.clone())
+            .chain(quarantine::behind(connection, item, BEHIND).doing(doing)?)
+            .enumerate()
+        {
+            if undone.contains(&item.id) {
+                left = true;
+                continue 'items;
+            }
+            connection.execute_batch("SAVEPOINT item").doing(doing)?;
+            let applied = apply(connection, &item);
+            if connection.is_autocommit() {
+                undone.insert(item.id);
+                return Ok(None);
+            }
+            match applied {
+                Ok(()) => {
+                    connection.execute_batch("RELEASE item").doing(doing)?;
+                    tracing::info!(lane, item = item.id, "replayed");
+                }
+                Err(problem) if problem.kind == ErrorKind::Refused => {
+                    connection.execute_batch("ROLLBACK TO item; RELEASE item").doing(doing)?;
+                    // What queues behind another item than this one waits for that.
+                    left |= at == 0;
+                    continue 'items;
+                }
+                Err(problem) => return Err(problem),
+            }
+        }
+    }
+    Ok(Some(match items.last().filter(|_| items.len() as i64 == AT_A_TIME) {
+        Some(last) => Round { left: true, after: last.id },
+        None => Round { left, after: 0 },
+    }))
+}
+
+/// Applies a waiting item and settles it; after `Err` the caller takes back what it has done.
+fn apply(connection: &Connection, item: &Item) -> Result<()> {
+    let id = item.id;
+    let doing = || doing(id);
+    let refuse = |why: String| Error::new(ErrorKind::Refused, doing(), why);
+    if item.state != "waiting" {
+        return Err(refuse(format!("it is {}", item.state)));
+    }
+    let earlier: Option<i64> = connection
+        .query_row(
+            "SELECT min(id) FROM hutong_quarantine WHERE lane = ?1 AND key = ?2 AND state = 'waiting' AND id < ?3",
+            params![item.lane, item.key, id],
+            |row| row.get(0),
+        )
+        .doing(doing)?;
+    if let Some(earlier) = earlier {
+        return Err(refuse(format!("item {earlier} of the same row waits before it")));
+    }
+    let Some(change) = &item.change else {
+        return Err(refuse("its record did not decode, so there is nothing to apply".into()));
+    };
+    let change = keep::read_change(change)?;
+    let row = change.after.as_ref().or(change.before.row());
+    let row = row.ok_or_else(|| refuse("it does not carry its row".into()))?;
+    let sql = "SELECT table_name FROM hutong_lane WHERE lane = ?1";
+    let table: Option<String> =
+        connection.query_row(sql, [&item.lane], |row| row.get(0)).optional().doing(doing)?;
+    let table = table.ok_or_else(|| refuse(format!("the lane {} is not known here", item.lane)))?;
+    let target = target::prepare(connection, &table, &change.contract)?;
+    let end = row::end_of(change.op, row);
+    match row::write(connection, &target, &item.lane, change.position, end, row) {
+        Ok(()) => {}
+        Err(Fault::Refused(refusal)) => return Err(refuse(refusal.reason)),
+        Err(Fault::Rule(_, reason)) => return Err(refuse(reason)),
+        Err(Fault::RolledBack) => return Err(refuse(UNDONE.into())),
+        Err(Fault::Failed(error)) => return Err(error).doing(doing),
+    }
+    quarantine::settle(connection, id, "replayed").doing(doing)?;
+    Ok(())
+}
+
+fn doing(id: i64) -> String {
+    format!("replay item {id} of the quarantine")
+}

@@ -1,0 +1,216 @@
+//! One row into a table, and the rows of a lane out of it.
+//!
+//! Knows one transaction that is open and the SQL of a target; nothing of batches.
+
+use hutong_core::{Op, Position, Value};
+use rusqlite::types::Value as Stored;
+use rusqlite::{Connection, params, params_from_iter};
+
+use super::connect::quoted;
+use super::error::{self, Refusal};
+use super::target::{LANE, OFFSET, Target};
+use super::values;
+use crate::fold::{End, UNKNOWN_VALUE};
+
+/// Why one row was not written.
+pub(super) enum Fault {
+    /// The store refused it.
+    Refused(Refusal),
+    /// A rule of Hutong's refused it.
+    Rule(&'static str, String),
+    /// The transaction is gone.
+    RolledBack,
+    /// Anything else: an outage, which is never the row's fault (I3).
+    Failed(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        match error::refusal(&error) {
+            Some(refusal) => Self::Refused(refusal),
+            None => Self::Failed(error),
+        }
+    }
+}
+
+/// Returns what one change does by itself.
+pub(super) fn end_of(op: Op, row: &[Value]) -> End {
+    match op {
+        Op::Delete => End::Delete,
+        _ if row.iter().any(Value::is_unknown) => End::Patch,
+        _ => End::Put,
+    }
+}
+
+/// Writes one row, and of a department's own table also which lane it comes from.
+pub(super) fn write(
+    connection: &Connection,
+    target: &Target,
+    lane: &str,
+    position: Position,
+    end: End,
+    row: &[Value],
+) -> Result<(), Fault> {
+    let done = match end {
+        End::Put => put(connection, target, lane, position, row),
+        End::Patch => patch(connection, target, lane, position, row),
+        End::Delete => delete(connection, target, row),
+    };
+    if connection.is_autocommit() {
+        return Err(match done {
+            // A rollback that no trigger asked for is an outage.
+            Err(Fault::Failed(error)) => Fault::Failed(error),
+            _ => Fault::RolledBack,
+        });
+    }
+    done?;
+    if !target.own {
+        note_lane(connection, target, lane, position, row, end)?;
+    }
+    Ok(())
+}
+
+/// Removes the rows of a lane from a table; nothing when there is no such table.
+pub(super) fn remove_rows(connection: &Connection, lane: &str, table: &str) -> rusqlite::Result<()> {
+    let columns = "SELECT name FROM pragma_table_info(?1)";
+    let columns: Vec<String> = connection
+        .prepare(columns)?
+        .query_map([table], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    if columns.iter().any(|c| c == LANE) {
+        connection.execute(&format!("DELETE FROM {} WHERE {LANE} = ?1", quoted(table)), [lane])?;
+        return Ok(());
+    }
+    let sql = "SELECT key FROM hutong_row WHERE table_name = ?1 AND lane = ?2";
+    let keys: Vec<String> = connection
+        .prepare(sql)?
+        .query_map([table, lane], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    if !columns.is_empty() {
+        for key in keys {
+            let Ok(parts) = serde_json::from_str::<Vec<(String, super::cursor::Place)>>(&key) else {
+                continue;
+            };
+            let condition =
+                parts.iter().map(|(c, _)| format!("{} = ?", quoted(c))).collect::<Vec<_>>().join(" AND ");
+            let bound: Vec<Stored> = parts.iter().map(|(_, place)| place.stored()).collect();
+            let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
+            connection.prepare_cached(&sql)?.execute(params_from_iter(bound))?;
+        }
+    }
+    connection.execute("DELETE FROM hutong_row WHERE table_name = ?1 AND lane = ?2", [table, lane])?;
+    Ok(())
+}
+
+/// Returns a row's key as `hutong_row` keeps it: columns and stored values, so that no contract is needed to
+/// find the row again.
+fn row_key(target: &Target, row: &[Value]) -> String {
+    let parts = target.contract.key.iter().map(|at| {
+        let field = &target.contract.fields[*at];
+        let value = row.get(*at).unwrap_or(&Value::Unknown);
+        let place = values::write(&field.ty, value).ok().and_then(|s| super::cursor::Place::of((&s).into()));
+        (field.column().to_owned(), place)
+    });
+    serde_json::to_string(&parts.collect::<Vec<_>>()).expect("texts and numbers print")
+}
+
+fn put(
+    connection: &Connection,
+    target: &Target,
+    lane: &str,
+    position: Position,
+    row: &[Value],
+) -> Result<(), Fault> {
+    let mut bound = Vec::with_capacity(row.len() + 2);
+    for (field, value) in target.contract.fields.iter().zip(row) {
+        bound.push(stored(field, value)?);
+    }
+    if target.own {
+        bound.extend([Stored::Text(lane.to_owned()), offset(position)]);
+    }
+    connection.prepare_cached(&target.upsert)?.execute(params_from_iter(bound))?;
+    Ok(())
+}
+
+fn patch(
+    connection: &Connection,
+    target: &Target,
+    lane: &str,
+    position: Position,
+    row: &[Value],
+) -> Result<(), Fault> {
+    let (mut set, mut bound) = (Vec::new(), Vec::new());
+    for (at, (field, value)) in target.contract.fields.iter().zip(row).enumerate() {
+        if !value.is_unknown() && !target.contract.is_key(at) {
+            set.push(format!("{} = ?", quoted(field.column())));
+            bound.push(stored(field, value)?);
+        }
+    }
+    if target.own {
+        set.extend([format!("{LANE} = ?"), format!("{OFFSET} = ?")]);
+        bound.extend([Stored::Text(lane.to_owned()), offset(position)]);
+    }
+    let sql = if set.is_empty() {
+        // There is nothing to set, but the row must be there all the same.
+        format!(
+            "UPDATE {0} SET {1} = {1} WHERE {2}",
+            quoted(&target.table),
+            key_column(target),
+            target.by_key
+        )
+    } else {
+        format!("UPDATE {} SET {} WHERE {}", quoted(&target.table), set.join(", "), target.by_key)
+    };
+    bound.extend(key(target, row)?);
+    match connection.prepare_cached(&sql)?.execute(params_from_iter(bound))? {
+        0 => Err(Fault::Rule(UNKNOWN_VALUE, "a value is not told and the row is not there".into())),
+        _ => Ok(()),
+    }
+}
+
+fn delete(connection: &Connection, target: &Target, row: &[Value]) -> Result<(), Fault> {
+    connection.prepare_cached(&target.delete)?.execute(params_from_iter(key(target, row)?))?;
+    Ok(())
+}
+
+fn key(target: &Target, row: &[Value]) -> Result<Vec<Stored>, Fault> {
+    let part = |at: &usize| stored(&target.contract.fields[*at], row.get(*at).unwrap_or(&Value::Unknown));
+    target.contract.key.iter().map(part).collect()
+}
+
+fn key_column(target: &Target) -> String {
+    target.contract.key_fields().next().map(|f| quoted(f.column())).unwrap_or_default()
+}
+
+/// I6: what SQLite cannot hold exactly is refused, by name.
+fn stored(field: &hutong_core::Field, value: &Value) -> Result<Stored, Fault> {
+    values::write(&field.ty, value)
+        .map_err(|why| Fault::Rule("not_carried", format!("column {}: {why}", field.column())))
+}
+
+fn offset(position: Position) -> Stored {
+    match position.as_offset().and_then(|o| i64::try_from(o).ok()) {
+        Some(offset) => Stored::Integer(offset),
+        None => Stored::Text(position.to_string()),
+    }
+}
+
+fn note_lane(
+    connection: &Connection,
+    target: &Target,
+    lane: &str,
+    position: Position,
+    row: &[Value],
+    end: End,
+) -> rusqlite::Result<()> {
+    let key = row_key(target, row);
+    if end == End::Delete {
+        let sql = "DELETE FROM hutong_row WHERE table_name = ?1 AND key = ?2";
+        connection.prepare_cached(sql)?.execute([&target.table, &key])?;
+    } else {
+        let sql = "INSERT INTO hutong_row (table_name, key, lane, \"offset\") VALUES (?1, ?2, ?3, ?4) \
+                   ON CONFLICT (table_name, key) DO UPDATE SET lane = excluded.lane, \"offset\" = excluded.\"offset\"";
+        connection.prepare_cached(sql)?.execute(params![target.table, key, lane, offset(position)])?;
+    }
+    Ok(())
+}
