@@ -44,8 +44,13 @@ impl Reader {
     pub(super) fn settle(&mut self, found: Option<(usize, Result<Plan, String>)>) {
         let Some(relation) = self.relation.take() else { return };
         let table = found.map(|(table, plan)| {
+            let captured = &mut self.tables[table];
             match plan {
-                Ok(plan) => self.tables[table].plan = Some(plan),
+                Ok(plan) => (captured.plan, captured.unfit) = (Some(plan), None),
+                // It may look otherwise where the new snapshot begins; another relation message says so then.
+                Err(why) if self.reloads.contains_key(&table) => {
+                    (captured.plan, captured.unfit) = (None, Some(why));
+                }
                 Err(why) => self.suspend(table, why),
             }
             table
@@ -67,8 +72,9 @@ impl Reader {
 
     /// Suspends a table: its changes are dropped and counted from here on, until the capture is opened again.
     pub(super) fn suspend(&mut self, table: usize, why: String) {
+        let reloads = self.reloads.remove(&table).is_some();
         let captured = &mut self.tables[table];
-        if captured.suspended.is_none() {
+        if captured.suspended.is_none() || reloads {
             tracing::warn!(capture = %self.config.capture, table = %captured.name.plain(), reason = %why, "table suspended");
             self.assembly.note(suspended_note(&captured.name.plain()), Some(why.clone()));
             captured.suspended = Some(why);
@@ -76,26 +82,6 @@ impl Reader {
         if let Some(snapshot) = &mut self.snapshot {
             snapshot.forget(table);
         }
-    }
-
-    /// Starts a table anew that had been suspended: everything before goes, and a snapshot follows.
-    pub(super) fn reload(&mut self, table: usize) {
-        let (era, lsn, index, part) = self.at.as_wal().unwrap_or((self.era, self.reached, 0, 0));
-        let next = part.saturating_add(1);
-        let position = move |_| Position::wal(era, lsn, index, next);
-        let captured = &self.tables[table];
-        let origin = Origin {
-            place: Arc::clone(&captured.place),
-            committed_us: now_us(),
-            xid: None,
-            lsn: None,
-            transaction: None,
-            last: false,
-        };
-        let plan = Plan::default();
-        let maker = Maker { contract: &captured.contract, plan: &plan, origin: &origin, position: &position };
-        let item = maker.truncate(0);
-        self.assembly.push(item);
     }
 
     /// Reads the next chunk when it is time, and writes its high watermark.
@@ -177,12 +163,6 @@ impl Reader {
         for row in waiting.chunk.rows.into_iter().flatten() {
             self.assembly.push_read(maker.read(row));
         }
-        let text = serde_json::to_string(&captured.progress).expect("progress is plain numbers and texts");
-        self.assembly.note(snapshot_note(&captured.name.plain()), Some(text));
+        self.assembly.note(snapshot_note(&captured.name.plain()), Some(captured.progress.text()));
     }
-}
-
-fn now_us() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
 }

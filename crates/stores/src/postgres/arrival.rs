@@ -49,6 +49,9 @@ impl Reader {
                 if transactional && let Some(open) = &mut self.open {
                     open.index += 1;
                 }
+                if prefix == slot::PREFIX {
+                    self.begin_anew(&content);
+                }
                 let passed = self.snapshot.as_mut().filter(|_| prefix == slot::PREFIX);
                 if let Some(waiting) = passed.and_then(|snapshot| snapshot.passed(&content)) {
                     self.let_in(waiting);
@@ -114,7 +117,14 @@ impl Reader {
             return Ok(());
         }
         let Some(plan) = &captured.plan else {
-            return Err(broken("a row message comes before its relation message"));
+            let Some(why) = captured.unfit.clone() else {
+                return Err(broken("a row message comes before its relation message"));
+            };
+            self.suspend(table, why);
+            if position(0) > self.skip {
+                self.assembly.drop("suspended");
+            }
+            return Ok(());
         };
         let origin = origin(captured, open);
         let maker = Maker { contract: &captured.contract, plan, origin: &origin, position: &position };

@@ -18,6 +18,8 @@ pub(crate) struct Captured {
     pub(crate) place: Arc<Place>,
     /// How its rows are read; `None` before its first relation message.
     pub(crate) plan: Option<Plan>,
+    /// Why its last relation message does not fit, of a table that is to be read anew: it may be an old one.
+    pub(crate) unfit: Option<String>,
     /// Why its changes are dropped.
     pub(crate) suspended: Option<String>,
     pub(crate) progress: Progress,

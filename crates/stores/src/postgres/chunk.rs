@@ -40,6 +40,13 @@ pub(crate) struct Progress {
     pub(crate) done: bool,
 }
 
+impl Progress {
+    /// Returns the text of the note.
+    pub(crate) fn text(&self) -> String {
+        serde_json::to_string(self).expect("progress is plain numbers and texts")
+    }
+}
+
 /// A chunk that waits for its high watermark.
 pub(crate) struct Chunk {
     pub(crate) visibility: Visibility,

@@ -110,6 +110,11 @@ pub(crate) struct Problem {
     pub(crate) hint: String,
 }
 
+/// Returns what is wrong in one line.
+pub(crate) fn told(problems: &[Problem]) -> String {
+    problems.iter().map(|p| p.what.as_str()).collect::<Vec<_>>().join("; ")
+}
+
 /// Returns why a table may not be captured: every reason, in the order of how much it matters.
 pub(crate) fn problems(contract: &Contract, live: &Live, server_version: u32) -> Vec<Problem> {
     let name = live.name.plain();

@@ -20,6 +20,7 @@ mod pgoutput;
 mod probe;
 mod reader;
 mod relay;
+mod reload;
 mod reread;
 pub mod sink;
 mod slot;

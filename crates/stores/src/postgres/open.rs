@@ -13,7 +13,7 @@ use super::chunk::Progress;
 use super::connect::{self, Session};
 use super::reader::{Reader, Start};
 use super::source::SourceConfig;
-use super::{error, fit, slot, stream};
+use super::{error, fit, reload, slot, stream};
 
 /// The note of a suspended table that the configuration no longer names.
 pub(crate) const NOT_CAPTURED: &str = "not captured";
@@ -50,7 +50,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     let mut tables = Vec::with_capacity(names.len());
     let mut notes = BTreeMap::new();
     let mut kept = Vec::new();
-    let mut reload = Vec::new();
+    let mut reloads = Vec::new();
     for (table, name) in config.tables.iter().zip(names) {
         let plain = name.plain();
         let live = catalog::live(&control, &mut types, &name).await?;
@@ -62,8 +62,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
                 if !live.identities.contains(&catalog::Identity::Nothing) {
                     kept.push(name.clone());
                 }
-                (!problems.is_empty())
-                    .then(|| problems.iter().map(|p| p.what.as_str()).collect::<Vec<_>>().join("; "))
+                (!problems.is_empty()).then(|| fit::told(&problems))
             }
         };
         let was_suspended = from.note(&suspended_note(&plain)).is_some();
@@ -80,10 +79,8 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
             }
             None if was_suspended => {
                 // It fits again. What was dropped meanwhile is made good by a new snapshot after a truncate.
-                notes.insert(suspended_note(&plain), None);
-                notes.insert(snapshot_note(&plain), None);
                 progress = Progress::default();
-                reload.push(tables.len());
+                reloads.push((tables.len(), "it was suspended".to_owned()));
             }
             None => {}
         }
@@ -99,6 +96,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
             name,
             oid: live.map(|live| live.oid),
             plan: None,
+            unfit: None,
             suspended,
             progress,
         });
@@ -146,7 +144,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     notes.retain(|name, text| from.note(name) != text.as_deref());
     // Drawn after the slot exists and the tables are published: see `snapshot.rs`.
     let barrier = match tables.iter().any(|table| table.suspended.is_none() && !table.progress.done) {
-        true => Some(draw_xid(&control).await?),
+        true => Some(reload::draw_xid(&control).await?),
         false => None,
     };
     // From here on the stream stands still while this session waits.
@@ -166,7 +164,8 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
         lsn: lsn.max(confirmed),
         notes,
         barrier,
-        reload,
+        reload: reloads,
+        version,
     }))
 }
 
@@ -179,14 +178,6 @@ async fn session_facts(control: &Session) -> Result<(String, String, u32)> {
         .await
         .map_err(|e| error::of(e, || "ask PostgreSQL who it is".to_owned()))?;
     Ok((row.get(0), row.get(1), row.get::<_, i32>(2) as u32))
-}
-
-async fn draw_xid(control: &Client) -> Result<u64> {
-    let row = control
-        .query_one("SELECT pg_current_xact_id()::text::int8", &[])
-        .await
-        .map_err(|e| error::of(e, || "draw a transaction number".to_owned()))?;
-    Ok(row.get::<_, i64>(0) as u64)
 }
 
 /// Returns the era of the positions to come.

@@ -15,6 +15,7 @@ use super::captured::{Captured, Open};
 use super::catalog::Types;
 use super::connect::Session;
 use super::pgoutput::Relation;
+use super::reload::Reload;
 use super::reread::{self, Due};
 use super::snapshot::Snapshot;
 use super::source::SourceConfig;
@@ -47,7 +48,8 @@ pub(crate) struct Start<'a> {
     pub(crate) lsn: u64,
     pub(crate) notes: BTreeMap<String, Option<String>>,
     pub(crate) barrier: Option<u64>,
-    pub(crate) reload: Vec<usize>,
+    pub(crate) reload: Vec<(usize, String)>,
+    pub(crate) version: u32,
 }
 
 /// The running capture.
@@ -82,6 +84,10 @@ pub(crate) struct Reader {
     pub(super) told_us: Option<i64>,
     pub(super) tick_at: Instant,
     pub(super) snapshot: Option<Snapshot>,
+    /// Tables that are to be read anew.
+    pub(super) reloads: BTreeMap<usize, Reload>,
+    /// The server's version.
+    pub(super) version: u32,
 }
 
 impl Reader {
@@ -109,12 +115,14 @@ impl Reader {
             told_us: None,
             tick_at: Instant::now(),
             snapshot: start.barrier.map(Snapshot::new),
+            reloads: BTreeMap::new(),
+            version: start.version,
         };
         for (name, text) in start.notes {
             reader.assembly.note(name, text);
         }
-        for table in start.reload {
-            reader.reload(table);
+        for (table, why) in start.reload {
+            reader.reload(table, &why);
         }
         reader
     }
@@ -149,6 +157,7 @@ impl Reader {
                     continue;
                 }
             }
+            self.write_reloads().await?;
             self.advance_snapshot().await?;
             let until = self.wake_at();
             let event = tokio::select! {

@@ -64,6 +64,12 @@ impl Snapshot {
         }
     }
 
+    /// Another table begins: transactions that ran before a number was drawn must have ended first.
+    pub(crate) fn wait_for(&mut self, barrier: u64) {
+        self.barrier = self.barrier.max(barrier);
+        (self.barrier_passed, self.barrier_told) = (false, false);
+    }
+
     /// Returns when the next chunk may be read; `None` while one waits for its watermark.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.waiting.is_none().then_some(self.again_at)

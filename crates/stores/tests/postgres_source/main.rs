@@ -4,6 +4,7 @@
 
 mod capture;
 mod changes;
+mod reload;
 mod reread;
 mod slot;
 mod snapshot;
