@@ -7,6 +7,10 @@ use clap::Parser;
 use hutong::cmd::{Arguments, execute};
 use tracing_subscriber::EnvFilter;
 
+/// Rows are many small pieces, made by one thread and dropped by another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     end_with_the_reader();
     let arguments = Arguments::parse();

@@ -133,7 +133,8 @@ impl Reader {
             snapshot.streamed(table, xid);
             if let Some(chunk) = snapshot.behind(table, xid) {
                 // The chunk's row is the version before this change, so it tells what did not change.
-                let old: Vec<_> = image.keys.iter().filter_map(|key| chunk.give_way(key)).collect();
+                let old: Vec<_> =
+                    image.keys.iter().filter_map(|key| chunk.give_way(&captured.contract, key)).collect();
                 for item in &mut image.items {
                     if let (Item::Change(change), Some(old)) = (item, old.first())
                         && let Some(after) = &mut change.after

@@ -2,25 +2,23 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use hutong_core::{Contract, Error, ErrorKind, Result, Row};
 use serde::{Deserialize, Serialize};
-use tokio_postgres::{Client, SimpleQueryMessage};
-
-use bytes::Bytes;
+use tokio_postgres::Client;
 
 use super::catalog::{self, Live, Types};
+use super::copied::{Copied, cells};
 use super::error;
 use super::fit::{Plan, Uncarried};
 use super::ident::{TableName, literal, quote};
 use super::pgoutput::Cell;
 use super::visibility::Visibility;
 
-/// How many rows the first FETCH of a chunk asks for, and how many any of them at most.
-const FETCH: (usize, usize) = (8, 500);
-/// How much a FETCH is to bring, as far as the rows before it tell.
-const FETCH_BYTES: usize = 1 << 20;
+/// How many rows a chunk asks for at first, to learn how wide they are.
+const FIRST: usize = 100;
 /// A chunk ends early when it holds this much.
-const CHUNK_BYTES: usize = 16 << 20;
+const CHUNK_BYTES: usize = 8 << 20;
 
 /// How far the snapshot of one table has come: the note `snapshot.<schema>.<table>` of a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +51,10 @@ pub(crate) struct Chunk {
     pub(crate) read_us: i64,
     /// Rows in key order; `None` when a streamed change has taken its place.
     pub(crate) rows: Vec<Option<Result<Row, Uncarried>>>,
-    /// Row number by key.
-    pub(crate) keys: HashMap<Vec<Cell>, usize>,
+    /// The rows as they came.
+    lines: Vec<Bytes>,
+    /// Row number by key; made when the first change asks for it, which most chunks never see.
+    keys: Option<HashMap<Vec<Cell>, usize>>,
     /// How far the table has come with it.
     pub(crate) progress: Progress,
     pub(crate) plan: Plan,
@@ -62,8 +62,12 @@ pub(crate) struct Chunk {
 
 impl Chunk {
     /// Takes the row of a key out: a newer change has been streamed.
-    pub(crate) fn give_way(&mut self, key: &Vec<Cell>) -> Option<Row> {
-        let row = *self.keys.get(key)?;
+    pub(crate) fn give_way(&mut self, contract: &Contract, key: &Vec<Cell>) -> Option<Row> {
+        let keys = self.keys.get_or_insert_with(|| {
+            let key = |(number, line)| (self.plan.key_text(contract, &cells(line)), number);
+            self.lines.iter().enumerate().map(|(number, line)| key((number, line))).collect()
+        });
+        let row = *keys.get(key)?;
         self.rows.get_mut(row)?.take()?.ok()
     }
 
@@ -150,44 +154,35 @@ pub(crate) async fn read(
     let present = contract.fields.iter().filter_map(|field| live.column(field.column()));
     let plan = Plan::new(contract, present.map(|c| (c.name.as_str(), &c.ty))).map_err(Refused::Unfit)?;
 
-    let declare =
-        format!("DECLARE hutong NO SCROLL CURSOR FOR {}", select(contract, &live, &order, progress, limit));
-    client.batch_execute(&declare).await.map_err(|e| error::of(e, doing))?;
     let mut chunk = Chunk {
         visibility,
         read_us,
         rows: Vec::new(),
-        keys: HashMap::new(),
+        lines: Vec::new(),
+        keys: None,
         progress: progress.clone(),
         plan,
     };
-    let mut last = Vec::new();
+    let mut last = progress.last.clone();
     let mut bytes = 0;
     let mut exhausted = false;
     while chunk.rows.len() < limit && bytes < CHUNK_BYTES && !exhausted {
         let asked = asked(chunk.rows.len(), bytes).min(limit - chunk.rows.len());
-        // The simple protocol answers in the text form of the stream.
-        let answer = client
-            .simple_query(&format!("FETCH {asked} FROM hutong"))
-            .await
-            .map_err(|e| error::of(e, doing))?;
         let before = chunk.rows.len();
-        for message in answer {
-            let SimpleQueryMessage::Row(row) = message else { continue };
-            let cells: Vec<Cell> = (0..row.len())
-                .map(|i| match row.get(i) {
-                    Some(text) => {
-                        bytes += text.len();
-                        Cell::Text(Bytes::copy_from_slice(text.as_bytes()))
-                    }
-                    None => Cell::Null,
-                })
-                .collect();
-            chunk.keys.insert(chunk.plan.key_text(contract, &cells), chunk.rows.len());
-            chunk.rows.push(Some(chunk.plan.row(contract, &cells)));
-            last = cells;
+        let query = select(contract, &live, &order, &last, asked);
+        let mut copied = Copied::start(client, &query).await.map_err(|e| error::of(e, doing))?;
+        // Rows may be much wider than those before them: what then follows is asked for again.
+        while bytes < 2 * CHUNK_BYTES
+            && let Some(line) = copied.line().await.map_err(|e| error::of(e, doing))?
+        {
+            bytes += line.len();
+            chunk.rows.push(Some(chunk.plan.row(contract, &cells(&line))));
+            chunk.lines.push(line);
         }
-        exhausted = chunk.rows.len() - before < asked;
+        exhausted = chunk.rows.len() - before < asked && bytes < 2 * CHUNK_BYTES;
+        if let Some(line) = chunk.lines.last() {
+            last = key_texts(&cells(line), &order);
+        }
     }
     client.batch_execute("COMMIT").await.map_err(|e| error::of(e, doing))?;
     *open = false;
@@ -200,21 +195,23 @@ pub(crate) async fn read(
     if exhausted {
         progress.last.clear();
     } else {
-        progress.last = order
-            .iter()
-            .map(|field| match last.get(*field) {
-                Some(Cell::Text(text)) => String::from_utf8_lossy(text).into_owned(),
-                _ => String::new(),
-            })
-            .collect();
+        progress.last = last;
     }
     Ok(chunk)
 }
 
 /// Returns how many rows to ask for next, when so many have brought so much: they are in memory all at once.
 fn asked(rows: usize, bytes: usize) -> usize {
-    let (first, most) = FETCH;
-    if rows == 0 { first } else { (FETCH_BYTES * rows / bytes.max(1)).clamp(1, most) }
+    if rows == 0 { FIRST } else { (CHUNK_BYTES.saturating_sub(bytes) * rows / bytes.max(1)).max(1) }
+}
+
+/// Returns the key of a row as the server's texts, in the order of the key's index.
+fn key_texts(cells: &[Cell], order: &[usize]) -> Vec<String> {
+    let text = |field: &usize| match cells.get(*field) {
+        Some(Cell::Text(text)) => String::from_utf8_lossy(text).into_owned(),
+        _ => String::new(),
+    };
+    order.iter().map(text).collect()
 }
 
 /// Returns the fields of the key in the order of the key's index, by which rows are read.
@@ -226,15 +223,15 @@ fn key_order(contract: &Contract, live: &Live) -> Result<Vec<usize>, String> {
     key.columns.iter().map(|column| field(column).ok_or_else(|| "its key is gone".to_owned())).collect()
 }
 
-fn select(contract: &Contract, live: &Live, order: &[usize], progress: &Progress, limit: usize) -> String {
+fn select(contract: &Contract, live: &Live, order: &[usize], last: &[String], limit: usize) -> String {
     let list = |fields: &mut dyn Iterator<Item = usize>| {
         fields.map(|f| quote(contract.fields[f].column())).collect::<Vec<_>>().join(", ")
     };
     let columns = list(&mut (0..contract.fields.len()));
     let key = list(&mut order.iter().copied());
     let mut condition = String::new();
-    if progress.last.len() == order.len() {
-        let bounds = order.iter().zip(&progress.last).map(|(field, text)| {
+    if last.len() == order.len() {
+        let bounds = order.iter().zip(last).map(|(field, text)| {
             let ty = live.column(contract.fields[*field].column()).map_or("text", |c| c.sql_type.as_str());
             format!("{}::{ty}", literal(text))
         });
@@ -248,11 +245,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wide_rows_are_fetched_a_few_at_a_time() {
-        assert_eq!(asked(0, 0), 8);
-        assert_eq!(asked(8, 800), 500);
-        assert_eq!(asked(8, 0), 500);
-        assert_eq!(asked(8, 8 * 100_000), 10);
-        assert_eq!(asked(8, 8 << 22), 1);
+    fn wide_rows_are_read_a_few_at_a_time() {
+        assert_eq!(asked(0, 0), 100);
+        assert_eq!(asked(100, 100 * 400), CHUNK_BYTES / 400 - 100);
+        assert_eq!(asked(100, 0), 100 * CHUNK_BYTES);
+        assert_eq!(asked(100, 2 << 20), 300);
+        assert_eq!(asked(1, 9 << 20), 1);
     }
 }

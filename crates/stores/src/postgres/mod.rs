@@ -10,6 +10,7 @@ mod catalog;
 mod chunk;
 mod column;
 pub mod connect;
+mod copied;
 mod draft;
 pub mod error;
 mod fit;
