@@ -89,6 +89,26 @@ impl Delta {
         self.notes.insert(name.into(), Some(text.into()));
     }
 
+    /// Makes one step of two that follow each other.
+    ///
+    /// I2, I4: `Err` when the second does not begin where the first ends, and then the step is left as it was.
+    pub fn append(&mut self, next: Self) -> Result<()> {
+        for (partition, (from, _)) in &next.ranges {
+            if let Some((_, to)) = self.ranges.get(partition).filter(|(_, to)| to != from) {
+                return Err(Error::new(
+                    ErrorKind::Broken,
+                    format!("join two steps of partition {partition}"),
+                    format!("the first ends at {to}, the second begins at {from}"),
+                ));
+            }
+        }
+        for (partition, (from, to)) in next.ranges {
+            self.ranges.entry(partition).or_insert((from, to)).1 = to;
+        }
+        self.notes.extend(next.notes);
+        Ok(())
+    }
+
     /// States whether the step moves nothing and notes nothing.
     pub fn is_empty(&self) -> bool {
         self.notes.is_empty() && self.ranges.values().all(|(from, to)| from == to)
@@ -111,6 +131,19 @@ mod tests {
                 here.advance(&Delta::range("p", Position::offset(from), Position::offset(to))).unwrap_err();
             assert!(error.to_string().contains(says), "{error}");
             assert_eq!(here, start);
+        }
+    }
+
+    #[test]
+    fn i2_steps_join_only_where_they_meet() {
+        let step = |from, to| Delta::range("p", Position::offset(from), Position::offset(to));
+        let mut joined = step(1, 4);
+        joined.append(step(4, 9)).unwrap();
+        assert_eq!(joined, step(1, 9));
+        for (from, to) in [(8, 10), (10, 12)] {
+            let error = joined.append(step(from, to)).unwrap_err();
+            assert!(error.to_string().contains("begins at"), "{error}");
+            assert_eq!(joined, step(1, 9));
         }
     }
 

@@ -41,6 +41,25 @@ impl Refused {
     }
 }
 
+impl Batch {
+    /// States whether it writes nothing but how far the lane is: no change, no reject, no note.
+    pub fn is_silent(&self) -> bool {
+        self.changes.is_empty() && self.rejected.is_empty() && self.delta.notes.is_empty()
+    }
+
+    /// Makes one batch of two that follow each other. `Err` when they do not; then it must not be committed.
+    pub fn append(&mut self, next: Self) -> Result<()> {
+        self.delta.append(next.delta)?;
+        self.changes.extend(next.changes);
+        self.rejected.extend(next.rejected);
+        for (rule, count) in next.dropped {
+            *self.dropped.entry(rule).or_default() += count;
+        }
+        self.behind = next.behind;
+        Ok(())
+    }
+}
+
 /// How far behind its origin a source is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Behind {

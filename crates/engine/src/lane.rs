@@ -49,6 +49,32 @@ pub struct Lane {
     pub metrics: Metrics,
 }
 
+/// How long a step that writes no rows waits for one that does. A lane that is granted few of many rows so commits
+/// few times; after a crash it only reads again what it has dropped before.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// What a lane has read, decided about, and not yet committed.
+struct Held {
+    batch: Batch,
+    newest_us: Option<i64>,
+    /// When it is committed although it writes nothing.
+    until: tokio::time::Instant,
+}
+
+impl Held {
+    fn is_due(&self) -> bool {
+        !self.batch.is_silent() || tokio::time::Instant::now() >= self.until
+    }
+}
+
+/// What happens next.
+enum Turn {
+    Asked,
+    Read(Result<Option<Batch>>),
+    /// What is held has waited long enough.
+    Due,
+}
+
 /// How a session of a lane ended without an error.
 enum End {
     Asked,
@@ -131,24 +157,34 @@ impl Lane {
         info!(lane = %self.id, "opened");
         let mut prepared: Vec<Arc<Contract>> = Vec::new();
         let mut early: Option<Result<Option<Batch>>> = None;
+        let mut held: Option<Held> = None;
         loop {
-            let read = match early.take() {
-                Some(read) => read,
-                None => match until(token, self.source.next()).await {
-                    Ok(None) => return Ok(End::Asked),
-                    Ok(Some(read)) => Ok(read),
-                    Err(problem) => Err(problem),
-                },
+            let turn = match early.take() {
+                Some(read) => Turn::Read(read),
+                None => self.turn(token, held.as_ref().map(|held| held.until)).await,
             };
-            let Some(batch) = read? else { return Ok(End::Exhausted) };
+            let end = match turn {
+                Turn::Read(read) => match read? {
+                    // Nothing of this batch is committed; the next owner reads it again.
+                    Some(_) if token.is_cancelled() => Some(End::Asked),
+                    Some(batch) => {
+                        self.gather(batch, &mut held)?;
+                        None
+                    }
+                    None => Some(End::Exhausted),
+                },
+                Turn::Asked => Some(End::Asked),
+                Turn::Due => None,
+            };
             self.permitted_now()?;
-            if token.is_cancelled() {
-                // Nothing of this batch is committed; the next owner reads it again.
-                return Ok(End::Asked);
-            }
+            let Some(Held { batch, newest_us, .. }) = held.take_if(|held| end.is_some() || held.is_due())
+            else {
+                match end {
+                    Some(end) => return Ok(end),
+                    None => continue,
+                }
+            };
             self.entry.reading(batch.changes.iter().map(|c| c.origin.committed_us).min());
-            let newest_us = batch.changes.iter().map(|c| c.origin.committed_us).max();
-            let batch = self.decide(batch);
             // Counted only when they are committed: a commit that is tried again is no flood.
             let would_be = *quarantined + batch.rejected.len() as u64;
             if would_be > self.settings.quarantine_limit {
@@ -171,7 +207,43 @@ impl Lane {
             self.note(&batch, refused.count(), newest_us, checkpoint, started.elapsed());
             // I1: only now may the origin forget.
             self.source.ack(checkpoint).await?;
+            if let Some(end) = end {
+                return Ok(end);
+            }
         }
+    }
+
+    /// Waits for what happens next. Dropping `next` is safe: it is cancel safe.
+    async fn turn(&mut self, token: &CancellationToken, due: Option<tokio::time::Instant>) -> Turn {
+        let silence = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = token.cancelled() => Turn::Asked,
+            read = self.source.next() => Turn::Read(read),
+            () = silence => Turn::Due,
+        }
+    }
+
+    /// Decides about a batch, and joins it to what is held.
+    fn gather(&mut self, batch: Batch, held: &mut Option<Held>) -> Result<()> {
+        let newest_us = batch.changes.iter().map(|c| c.origin.committed_us).max();
+        let decided = self.decide(batch);
+        match held {
+            None => {
+                let until = tokio::time::Instant::now() + SILENCE;
+                *held = Some(Held { batch: decided, newest_us, until });
+            }
+            Some(held) => {
+                held.batch.append(decided)?;
+                held.newest_us = held.newest_us.max(newest_us);
+            }
+        }
+        Ok(())
     }
 
     /// Applies the steps to each change. I3: each one passes, is counted under a rule, or is set aside.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hutong_core::{Change, ErrorKind, Kind, LaneId, PipelineId, Position, Refused, Rejected, Step, Verdict};
 use hutong_engine::status::now_us;
 use hutong_engine::{Board, Lane, Metrics, Settings, State};
-use hutong_testkit::memory::{Fault, Shared, change, contract};
+use hutong_testkit::memory::{Fault, PARTITION, Shared, change, contract};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -110,6 +110,41 @@ fn i3_every_change_is_committed_counted_or_set_aside() {
     assert_eq!((status.committed, status.quarantined, status.dropped["filtered"]), (10, 10, 10));
     assert_eq!(world.lock().rejected, 10);
     assert_eq!(status.state, State::Stopped);
+}
+
+struct AllButTheLast;
+
+impl Step for AllButTheLast {
+    fn name(&self) -> &'static str {
+        "all but the last"
+    }
+
+    fn apply(&mut self, change: Change) -> Verdict {
+        match change.position.as_offset() {
+            Some(98) => Verdict::Pass(change),
+            _ => Verdict::Drop { reason: "filtered" },
+        }
+    }
+}
+
+#[test]
+fn i2_i3_steps_that_write_no_rows_are_committed_with_the_next_that_does() {
+    for (count, commits) in [(99, 1), (98, 1)] {
+        let (world, board) = (filled(count, 4), Board::new());
+        // The first commit that is tried is the only one.
+        world.lock().faults = [Fault::FailAfterWrite].into();
+        let lane = lane(&world, &board, vec![Box::new(AllButTheLast)], 0);
+        in_paused_time(lane.run(CancellationToken::new())).unwrap();
+        let world = world.lock();
+        assert_eq!(
+            world.opened,
+            1 + commits,
+            "{count}: the answer of one commit was lost, and there was no other"
+        );
+        assert_eq!(world.checkpoint.position(PARTITION), Position::offset(count - 1));
+        assert_eq!(world.rows.len() as u64, count - 98);
+        assert!(world.log.is_empty(), "I1: what is durable was acked");
+    }
 }
 
 #[test]
