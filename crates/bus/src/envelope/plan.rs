@@ -161,13 +161,20 @@ impl Plan {
 
     /// Reads a row. Fields that the writer did not know are unknown.
     pub(super) fn row(&self, input: &mut Input<'_>) -> std::result::Result<Vec<Value>, Fault> {
-        let mut row = vec![Value::Unknown; self.contract.fields.len()];
+        let mut row = Vec::with_capacity(self.contract.fields.len());
         for column in &self.columns {
             match column {
-                Column::Into(at, slot) => row[*at] = slot.read(input)?,
+                // Mostly the writer has the contract's order.
+                Column::Into(at, slot) if *at == row.len() => row.push(slot.read(input)?),
+                Column::Into(at, slot) => {
+                    let value = slot.read(input)?;
+                    row.resize(row.len().max(at + 1), Value::Unknown);
+                    row[*at] = value;
+                }
                 Column::Skip(id) => self.shapes.skip(input, *id)?,
             }
         }
+        row.resize(self.contract.fields.len(), Value::Unknown);
         Ok(row)
     }
 }

@@ -66,7 +66,9 @@ impl Permit {
         }
         let clear = |key: &usize| columns.iter().any(|(at, mask)| at == key && mask.is_none());
         let hidden = (!contract.key.iter().all(clear)).then(|| contract.key.clone());
-        let projection = Projection { columns, hidden, key: Key::new(&grant.key) };
+        let whole = columns.len() == contract.fields.len()
+            && columns.iter().enumerate().all(|(i, (at, mask))| i == *at && mask.is_none());
+        let projection = Projection { columns, hidden, key: Key::new(&grant.key), whole };
         let projected = project(&contract, &projection).shared();
         Ok(Self { contract, projected, projection, filter, bridges: Bridges::default() })
     }
@@ -127,10 +129,10 @@ impl Permit {
                 || change.op == Op::Insert && change.before == Before::None;
             return if gone { FILTERED } else { self.delete(change, &after) };
         }
-        let projected = self.projection.row(&after);
+        let projected = self.projection.row(after);
         change.before = match (change.before, old) {
             (Before::Full(row), Some(Truth::True)) => {
-                let before = self.projection.row(&row);
+                let before = self.projection.row(row);
                 if change.op == Op::Update && before == projected {
                     return Verdict::Drop { reason: "outside_grant" };
                 }
@@ -165,7 +167,14 @@ impl Permit {
 
     /// Returns the projected row of which only the key is known.
     fn key(&self, row: &[Value]) -> Row {
-        let projected = self.projection.row(row);
+        // Only of the key something is told, so nothing else is copied.
+        let mut known = vec![Value::Unknown; row.len()];
+        for at in &self.contract.key {
+            if let (Some(known), Some(value)) = (known.get_mut(*at), row.get(*at)) {
+                known.clone_from(value);
+            }
+        }
+        let projected = self.projection.row(known);
         self.projected.key_row(&self.projected.key_of(&projected))
     }
 
@@ -216,13 +225,12 @@ impl Step for Permit {
                     drop(row);
                     FILTERED
                 }
-                Before::Full(row) if self.truth(&row) == Truth::True => {
-                    let before = Before::Full(self.projection.row(&row));
-                    match self.delete(change, &row) {
-                        Verdict::Pass(change) => Verdict::Pass(Change { before, ..change }),
-                        other => other,
+                Before::Full(row) if self.truth(&row) == Truth::True => match self.delete(change, &row) {
+                    Verdict::Pass(change) => {
+                        Verdict::Pass(Change { before: Before::Full(self.projection.row(row)), ..change })
                     }
-                }
+                    other => other,
+                },
                 Before::Key(row) | Before::Full(row) => self.delete(change, &row),
             },
             (Op::Read | Op::Insert | Op::Update, Some(after)) => self.upsert(change, after),

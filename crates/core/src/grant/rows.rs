@@ -88,20 +88,26 @@ pub(super) struct Projection {
     pub(super) hidden: Option<Vec<usize>>,
     /// The subscription's own key.
     pub(super) key: Key,
+    /// Whether every column is granted in clear, in the contract's order: the row is what the subscriber sees.
+    pub(super) whole: bool,
 }
 
 impl Projection {
     /// Returns the row that the subscriber sees. A hidden key of an unknown key is unknown.
-    pub(super) fn row(&self, row: &[Value]) -> Row {
+    pub(super) fn row(&self, mut row: Row) -> Row {
+        if self.whole && row.len() == self.columns.len() {
+            return row;
+        }
         let mut projected = Row::with_capacity(self.columns.len() + 1);
         if let Some(key) = &self.hidden {
-            projected.push(self.hide(key, row));
+            projected.push(self.hide(key, &row));
         }
+        // No column is granted twice, so each value is moved out.
         for (at, mask) in &self.columns {
-            let value = row.get(*at).unwrap_or(&Value::Unknown);
+            let value = row.get_mut(*at).map_or(Value::Unknown, std::mem::take);
             projected.push(match mask {
-                None => value.clone(),
-                Some(mask) => mask.apply(value, &self.key),
+                None => value,
+                Some(mask) => mask.apply(&value, &self.key),
             });
         }
         projected
