@@ -1,5 +1,7 @@
 //! How a cluster is reached: settings that every client shares, and one client for questions.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use hutong_core::{Result, Secret};
@@ -30,6 +32,8 @@ pub(super) struct Client {
     admin: AdminClient<DefaultClientContext>,
     // Read uncommitted: what it is asked for is the true end of a partition.
     asker: BaseConsumer,
+    /// One client a group, which reads nothing and tells lag tools how far its pipeline is.
+    tellers: Mutex<HashMap<String, Weak<BaseConsumer>>>,
 }
 
 impl Client {
@@ -43,7 +47,7 @@ impl Client {
             .set("group.id", format!("{}.asker", config.bus))
             .create()
             .map_err(|e| failed("make a Kafka client", e))?;
-        Ok(Self { config, admin, asker })
+        Ok(Self { config, admin, asker, tellers: Mutex::default() })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -74,14 +78,27 @@ impl Client {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "100")
+            .set("fetch.wait.max.ms", "500")
             .set("fetch.queue.backoff.ms", "10")
             // Bounded memory for each reader: what is prefetched counts.
-            .set("queued.max.messages.kbytes", "8192")
+            .set("queued.max.messages.kbytes", "4096")
             .set("queued.min.messages", "5000")
-            .set("fetch.message.max.bytes", "4194304")
+            .set("fetch.message.max.bytes", "2097152")
             .set("receive.message.max.bytes", "104857600");
         settings
+    }
+
+    /// Returns the client of a group that tells its offsets; the same while somebody holds it.
+    pub(super) fn teller(&self, group: &str) -> Result<Arc<BaseConsumer>> {
+        let mut tellers = self.tellers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(teller) = tellers.get(group).and_then(Weak::upgrade) {
+            return Ok(teller);
+        }
+        let teller: BaseConsumer =
+            self.reading(group).create().map_err(|e| failed(format!("make a client of group {group}"), e))?;
+        let teller = Arc::new(teller);
+        tellers.insert(group.to_owned(), Arc::downgrade(&teller));
+        Ok(teller)
     }
 
     /// Returns how many brokers the cluster has now.

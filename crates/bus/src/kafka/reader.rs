@@ -22,7 +22,7 @@ use crate::log::{Fetched, Incoming, Reader};
 /// Records that one hand-over holds at the most.
 const RECORD_LIMIT: usize = 5_000;
 /// Bytes that one hand-over holds at the most, but for its last record.
-const BYTE_LIMIT: usize = 4 << 20;
+const BYTE_LIMIT: usize = 2 << 20;
 /// How often group-lag tools are told.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -33,12 +33,12 @@ pub(super) struct Partition {
     partition: u32,
     group: Option<String>,
     running: Option<Running>,
+    teller: Option<Arc<BaseConsumer>>,
     noted: Option<Instant>,
 }
 
 /// The thread that reads, and what it hands over.
 struct Running {
-    consumer: Arc<BaseConsumer>,
     fetched: mpsc::Receiver<Result<Fetched>>,
     stop: Arc<AtomicBool>,
 }
@@ -51,7 +51,7 @@ impl Drop for Running {
 
 impl Partition {
     pub(super) fn new(client: Arc<Client>, topic: &str, partition: u32, group: Option<String>) -> Self {
-        Self { client, topic: topic.to_owned(), partition, group, running: None, noted: None }
+        Self { client, topic: topic.to_owned(), partition, group, running: None, teller: None, noted: None }
     }
 }
 
@@ -60,7 +60,7 @@ impl Reader for Partition {
     async fn seek(&mut self, offset: u64) -> Result<()> {
         self.running = None;
         let (client, topic, partition) = (Arc::clone(&self.client), self.topic.clone(), self.partition);
-        let group = self.group.clone().unwrap_or_else(|| format!("{}.reader", client.config().bus));
+        let group = format!("{}.reader", client.config().bus);
         let running = blocking(move || {
             let (low, high) = watermarks(&client, &topic, partition)?;
             if offset < low || offset > high {
@@ -78,11 +78,10 @@ impl Reader for Partition {
                 .add_partition_offset(&topic, partition as i32, Offset::Offset(offset as i64))
                 .map_err(|e| failed(doing(), e))?;
             consumer.assign(&place).map_err(|e| failed(doing(), e))?;
-            let consumer = Arc::new(consumer);
             let stop = Arc::new(AtomicBool::new(false));
-            let (sender, fetched) = mpsc::channel(2);
+            let (sender, fetched) = mpsc::channel(1);
             let drain = Drain {
-                consumer: Arc::clone(&consumer),
+                consumer,
                 stop: Arc::clone(&stop),
                 topic: topic.clone(),
                 partition: partition as i32,
@@ -93,7 +92,7 @@ impl Reader for Partition {
                 .name(format!("read {topic}/{partition}"))
                 .spawn(move || drain.run(&sender))
                 .or_kind(ErrorKind::Unavailable, || format!("start a thread to read {topic}/{partition}"))?;
-            Ok(Running { consumer, fetched, stop })
+            Ok(Running { fetched, stop })
         })
         .await?;
         self.running = Some(running);
@@ -113,26 +112,40 @@ impl Reader for Partition {
     }
 
     async fn note(&mut self, next: u64) -> Result<()> {
-        if self.group.is_none() || self.noted.is_some_and(|at| at.elapsed() < NOTE_INTERVAL) {
+        let Some(group) = &self.group else { return Ok(()) };
+        if self.noted.is_some_and(|at| at.elapsed() < NOTE_INTERVAL) {
             return Ok(());
         }
         self.noted = Some(Instant::now());
-        let Some(running) = &self.running else { return Ok(()) };
-        let mut list = TopicPartitionList::new();
-        let told = list
-            .add_partition_offset(&self.topic, self.partition as i32, Offset::Offset(next as i64))
-            .and_then(|()| running.consumer.commit(&list, CommitMode::Async));
         // Nobody reads it back: a tool that shows an old number is no reason to stop a lane.
-        if let Err(error) = told {
+        if let Err(error) = self.tell(&group.clone(), next) {
             tracing::debug!(%error, "tell the group offset");
         }
         Ok(())
     }
 }
 
+impl Partition {
+    fn tell(&mut self, group: &str, next: u64) -> Result<()> {
+        let doing = || format!("tell the offset of {}/{}", self.topic, self.partition);
+        let teller = match &self.teller {
+            Some(teller) => Arc::clone(teller),
+            None => self.client.teller(group)?,
+        };
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, self.partition as i32, Offset::Offset(next as i64))
+            .and_then(|()| teller.commit(&list, CommitMode::Async))
+            .map_err(|e| failed(doing(), e))?;
+        // Takes the answers to earlier ones out of the client's queue.
+        while teller.poll(Duration::ZERO).is_some() {}
+        self.teller = Some(teller);
+        Ok(())
+    }
+}
+
 /// The loop of the reading thread.
 struct Drain {
-    consumer: Arc<BaseConsumer>,
+    consumer: BaseConsumer,
     stop: Arc<AtomicBool>,
     topic: String,
     partition: i32,
@@ -165,10 +178,9 @@ impl Drain {
         let mut records = Vec::new();
         let mut bytes = 0;
         let mut reached_end = false;
-        let consumer = Arc::clone(&self.consumer);
         while records.len() < RECORD_LIMIT && bytes < BYTE_LIMIT {
             let wait = if records.is_empty() { Duration::from_millis(100) } else { Duration::ZERO };
-            match consumer.poll(wait) {
+            match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => {
                     let record = own(&message);
@@ -193,7 +205,7 @@ impl Drain {
             if asked.elapsed() > Duration::from_secs(1) {
                 *asked = Instant::now();
                 let (_, high) =
-                    consumer.fetch_watermarks(&self.topic, self.partition, TIMEOUT).map_err(|e| {
+                    self.consumer.fetch_watermarks(&self.topic, self.partition, TIMEOUT).map_err(|e| {
                         failed(format!("ask for the end of {}/{}", self.topic, self.partition), e)
                     })?;
                 self.end = u64::try_from(high).unwrap_or(0);

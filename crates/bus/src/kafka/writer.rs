@@ -98,7 +98,7 @@ impl Lane {
             .set("partitioner", "murmur2_random")
             .set("message.max.bytes", RECORD_LIMIT_BYTES.to_string())
             .set("batch.size", "1048576")
-            .set("queue.buffering.max.kbytes", "131072")
+            .set("queue.buffering.max.kbytes", "32768")
             .create_with_context(Reports::default())
             .map_err(|e| failed(format!("make the producer of {lane}"), e))
     }
