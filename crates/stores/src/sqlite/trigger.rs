@@ -7,9 +7,14 @@
 //! SQLite fires no delete trigger for a row that `OR REPLACE` removes. So a BEFORE trigger notes every row that
 //! collides with the new one in any unique index ("doomed"), and the AFTER trigger logs those of them that are
 //! indeed gone. With `OR IGNORE`, `OR FAIL` and `ON CONFLICT DO UPDATE` the AFTER trigger of that row never
-//! fires, and the next BEFORE trigger clears the notes; with `recursive_triggers` the delete trigger does fire
-//! and takes its note away. After an insert or update the row is read again from the table, so that triggers of
-//! the department that change it in between are in the log whatever the order in which SQLite fires them.
+//! fires; with `recursive_triggers` the delete trigger does fire and takes its note away. After an insert or
+//! update the row is read again from the table, so that triggers of the department that change it in between are
+//! in the log whatever the order in which SQLite fires them.
+//!
+//! Such a trigger may write the same table, and then a whole statement runs between the two halves of another.
+//! So a note always says what its row holds now (an update carries it along), a note without such a row means a
+//! replaced row whichever trigger finds it first, and no trigger clears the notes of others but the oldest.
+//! Where OR FAIL stops within such a trigger, the row that it leaves is not logged: no trigger of ours is asked.
 //!
 //! The text runs inside the department's own programs, so it keeps to SQL that every SQLite since 3.9 knows.
 
@@ -18,6 +23,10 @@ use super::table::{Indexed, Table};
 
 /// Milliseconds are all that SQLite's clock has. It is the time of the statement, not of the commit.
 const NOW: &str = "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000";
+
+/// How many notes of rows that are still there are kept. Those of the statements that are under way are among
+/// the newest; those that `OR IGNORE` left would slow down every later statement.
+const KEPT: usize = 16;
 
 /// The names of a capture's own tables, not yet quoted.
 #[derive(Debug, Clone)]
@@ -58,9 +67,13 @@ pub(super) fn all(names: &Names, table: &Table, columns: &[String], layout: i64)
     let text = Text { names, table, columns, layout };
     [
         ("insert_before", "BEFORE INSERT", text.note_doomed(false)),
-        ("insert", "AFTER INSERT", text.log_replaced() + &text.log_current('c', false)),
+        ("insert", "AFTER INSERT", text.log_replaced(false) + &text.log_current('c', false)),
         ("update_before", "BEFORE UPDATE", text.note_doomed(true)),
-        ("update", "AFTER UPDATE", text.log_replaced() + &text.log_current('u', true)),
+        (
+            "update",
+            "AFTER UPDATE",
+            text.log_replaced(true) + &text.carry_note() + &text.log_current('u', true),
+        ),
         ("delete", "AFTER DELETE", text.log_deleted()),
     ]
     .into_iter()
@@ -81,7 +94,8 @@ struct Text<'a> {
 }
 
 impl Text<'_> {
-    /// Notes the rows that collide with NEW; in an update all but the row itself.
+    /// Logs the noted rows that are gone, then notes the rows that collide with NEW; in an update all but the
+    /// row itself.
     fn note_doomed(&self, update: bool) -> String {
         let Self { table, layout, .. } = self;
         let doomed = quoted(&self.names.doomed);
@@ -95,34 +109,56 @@ impl Text<'_> {
             condition = format!("({condition}) AND NOT ({itself})");
         }
         format!(
-            "DELETE FROM {doomed} WHERE layout = {layout}; \
-             INSERT INTO {doomed} (layout, {}, {}) SELECT {layout}, {}, {} FROM {} AS t WHERE {condition};",
+            "{gone}DELETE FROM {doomed} WHERE layout = {layout} AND (rowid <= (SELECT max(rowid) FROM {doomed}) - {KEPT} \
+             OR EXISTS (SELECT 1 FROM {name} AS t WHERE {noted} AND ({condition}))); \
+             INSERT INTO {doomed} (layout, {}, {}) SELECT {layout}, {}, {} FROM {name} AS t WHERE {condition};",
             numbered("i", table.identity.len()),
             numbered("o", self.columns.len()),
             prefixed("t.", table.identity.iter().map(|i| i.column.as_str())),
-            prefixed("t.", self.columns.iter().map(String::as_str)),
-            quoted(&table.name),
+            self.columns_of("t."),
+            gone = self.log_noted(&self.gone()),
+            noted = self.noted("t."),
+            name = quoted(&table.name),
         )
     }
 
     /// Logs the noted rows that are gone, or whose identity is NEW's now, as deleted.
-    fn log_replaced(&self) -> String {
-        let Self { table, layout, .. } = self;
+    fn log_replaced(&self, update: bool) -> String {
+        let replaced = format!("(({}) OR {})", self.noted("NEW."), self.gone());
+        if !update {
+            return self.log_noted(&replaced);
+        }
+        // The row that was updated is not gone, it is another row now.
+        self.log_noted(&format!("NOT ({}) AND {replaced}", self.noted("OLD.")))
+    }
+
+    /// Logs the noted rows for which `condition` holds as deleted, and takes their notes away.
+    fn log_noted(&self, condition: &str) -> String {
+        let layout = self.layout;
         let width = numbered("o", self.columns.len());
-        let noted = |row: &str| {
-            let parts =
-                table.identity.iter().enumerate().map(|(i, id)| id.matches(row, "IS", &format!("d.i{i}")));
-            parts.collect::<Vec<_>>().join(" AND ")
-        };
+        let doomed = quoted(&self.names.doomed);
         format!(
-            "INSERT INTO {log} (at_us, layout, op, {width}) SELECT {NOW}, {layout}, 'd', {width} FROM {doomed} AS d \
-             WHERE layout = {layout} AND (({new}) OR NOT EXISTS (SELECT 1 FROM {name} AS t WHERE {still})); \
-             DELETE FROM {doomed} WHERE layout = {layout}; ",
+            "INSERT INTO {log} (at_us, layout, op, {width}) SELECT {NOW}, {layout}, 'd', {width} FROM {doomed} \
+             WHERE layout = {layout} AND {condition}; \
+             DELETE FROM {doomed} WHERE layout = {layout} AND {condition}; ",
             log = quoted(&self.names.log),
+        )
+    }
+
+    /// Makes the note of the row that was updated say what the row holds now.
+    fn carry_note(&self) -> String {
+        let Self { table, layout, .. } = self;
+        let stale = format!("layout = {layout} AND {} AND {}", self.noted("OLD."), self.gone());
+        format!(
+            "INSERT INTO {doomed} (layout, {}, {}) SELECT {layout}, {}, {} FROM {} AS t WHERE {} \
+             AND EXISTS (SELECT 1 FROM {doomed} WHERE {stale}); DELETE FROM {doomed} WHERE {stale}; ",
+            numbered("i", table.identity.len()),
+            numbered("o", self.columns.len()),
+            prefixed("t.", table.identity.iter().map(|i| i.column.as_str())),
+            self.columns_of("t."),
+            quoted(&table.name),
+            self.identity("t.", "NEW."),
             doomed = quoted(&self.names.doomed),
-            new = noted("NEW."),
-            name = quoted(&table.name),
-            still = noted("t."),
         )
     }
 
@@ -143,20 +179,43 @@ impl Text<'_> {
         )
     }
 
-    /// Logs the deleted row, which needs no note any more.
+    /// Logs the deleted row, which needs no note any more. A note that says otherwise is of a row that was
+    /// replaced by it.
     fn log_deleted(&self) -> String {
-        let parts = self.table.identity.iter().enumerate();
-        let noted = parts.map(|(i, id)| id.matches("OLD.", "IS", &format!("i{i}"))).collect::<Vec<_>>();
         format!(
             "INSERT INTO {} (at_us, layout, op, {}) VALUES ({NOW}, {layout}, 'd', {}); \
-             DELETE FROM {} WHERE layout = {layout} AND {};",
+             DELETE FROM {} WHERE layout = {layout} AND {} AND {};",
             quoted(&self.names.log),
             numbered("o", self.columns.len()),
             self.columns_of("OLD."),
             quoted(&self.names.doomed),
-            noted.join(" AND "),
+            self.noted("OLD."),
+            self.unchanged("OLD."),
             layout = self.layout,
         )
+    }
+
+    /// States that no row is as the note says: the row was replaced.
+    fn gone(&self) -> String {
+        format!(
+            "NOT EXISTS (SELECT 1 FROM {} AS t WHERE {} AND {})",
+            quoted(&self.table.name),
+            self.noted("t."),
+            self.unchanged("t.")
+        )
+    }
+
+    /// States that the note is about `row`.
+    fn noted(&self, row: &str) -> String {
+        let parts = self.table.identity.iter().enumerate();
+        parts.map(|(i, id)| id.matches(row, "IS", &format!("i{i}"))).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// States that `row` holds what the note says, byte for byte.
+    fn unchanged(&self, row: &str) -> String {
+        let parts = self.columns.iter().enumerate();
+        let same = |(i, column): (usize, &String)| format!("{row}{} COLLATE BINARY IS o{i}", quoted(column));
+        parts.map(same).collect::<Vec<_>>().join(" AND ")
     }
 
     fn identity(&self, left: &str, right: &str) -> String {
