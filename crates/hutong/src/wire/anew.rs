@@ -25,7 +25,7 @@ pub async fn reset(plan: &Plan, capture: &CapturePlan, reason: &str) -> Result<R
 fn notes(capture: &CapturePlan, before: &Checkpoint, reason: &str) -> Result<BTreeMap<String, String>> {
     let mut notes = match &capture.store.system {
         StoreSystem::Postgres { .. } => postgres::anew(before, &postgres_tables(capture), reason)?,
-        StoreSystem::Sqlite { .. } => sqlite::anew(&sqlite_tables(capture)),
+        StoreSystem::Sqlite { .. } => sqlite::anew(before, &sqlite_tables(capture)),
     };
     notes.insert("reset.reason".into(), reason.into());
     notes.insert("reset.at".into(), jiff::Timestamp::now().to_string());

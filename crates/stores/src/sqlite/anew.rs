@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::cursor::Progress;
-use super::source::{Captured, note_name, text};
+use hutong_core::Checkpoint;
 
-/// Returns the notes of a capture whose position a person gives up.
+use super::cursor::Progress;
+use super::source::{Captured, note_name, retired, text};
+
+/// Returns the notes of a capture whose position, `before`, a person gives up.
 ///
-/// Layout 0 is nobody's, so each table is truncated downstream and read again (I3).
-pub fn anew(tables: &[Captured]) -> BTreeMap<String, String> {
+/// Layout 0 is nobody's, so each table is truncated downstream and read again (I3), also one that is captured no
+/// more and comes back.
+pub fn anew(before: &Checkpoint, tables: &[Captured]) -> BTreeMap<String, String> {
     let nothing = Progress { layout: 0, done: false, rows: 0, schema: None, after: Vec::new() };
-    tables.iter().map(|table| (note_name(&table.name), text(&nothing))).collect()
+    let mut notes = retired(before, tables);
+    notes.extend(tables.iter().map(|table| (note_name(&table.name), text(&nothing))));
+    notes
 }

@@ -20,6 +20,9 @@ use super::trigger::Names;
 /// The one partition of a source's checkpoint.
 pub const PARTITION: &str = "log";
 
+/// The prefix of the notes that tell how far a table's snapshot has come.
+const NOTE_PREFIX: &str = "snapshot.";
+
 /// A table that is captured, with the contract by which its rows are read.
 #[derive(Debug, Clone)]
 pub struct Captured {
@@ -115,6 +118,8 @@ struct Stand {
     cursor: Cursor,
     // By table, in the order of the configuration; `None`: never begun.
     snapshots: Vec<Option<Snapshot>>,
+    // Notes that the next batch sets.
+    notes: BTreeMap<String, Option<String>>,
 }
 
 #[derive(Clone)]
@@ -216,6 +221,9 @@ fn open(config: SourceConfig, from: &Checkpoint) -> Result<Open> {
         };
         snapshots.push(noted.map(|progress| Snapshot { progress, truncate: false }));
     }
+    let notes =
+        retired(from, &config.tables).into_iter().filter(|(name, text)| from.note(name) != Some(text));
+    let notes = notes.map(|(name, text)| (name, Some(text))).collect();
     let position = from.position(PARTITION);
     let mut cursor = Cursor::read(position)?;
     let (head, first) = reader.ends(&connection)?;
@@ -239,7 +247,7 @@ fn open(config: SourceConfig, from: &Checkpoint) -> Result<Open> {
     }
     let state =
         State { connection, reader, capture: config.capture, tables: config.tables, schema: Some(schema) };
-    Ok(Open { state: Arc::new(Mutex::new(state)), stand: Stand { position, cursor, snapshots } })
+    Ok(Open { state: Arc::new(Mutex::new(state)), stand: Stand { position, cursor, snapshots, notes } })
 }
 
 impl State {
@@ -254,7 +262,7 @@ impl State {
             stand_by(&mut self.reader, install::verify(&tx, &self.capture, &self.tables)?)?;
         }
         let mut found = Found::default();
-        let mut delta = Delta::default();
+        let mut delta = Delta { notes: std::mem::take(&mut stand.notes), ..Delta::default() };
         for (table, snapshot) in self.reader.tables.iter().zip(&mut stand.snapshots) {
             if let Some(progress) = renew(table, snapshot, schema) {
                 delta.set_note(note_name(&table.captured.name), progress);
@@ -350,12 +358,22 @@ fn renew(table: &Reading, snapshot: &mut Option<Snapshot>, version: i64) -> Opti
     None
 }
 
+/// Returns the notes of tables that are captured no more, changed so that such a table is read from nothing when it
+/// comes back (I3): its changes meanwhile are dropped.
+pub(super) fn retired(from: &Checkpoint, tables: &[Captured]) -> BTreeMap<String, String> {
+    // Layout 0 is nobody's. It is done, so that status does not show a snapshot that nobody takes.
+    let nothing = Progress { layout: 0, done: true, rows: 0, schema: None, after: Vec::new() };
+    let captured = |name: &str| tables.iter().any(|table| note_name(&table.name) == name);
+    let notes = from.notes.keys().filter(|name| name.starts_with(NOTE_PREFIX) && !captured(name));
+    notes.map(|name| (name.clone(), text(&nothing))).collect()
+}
+
 pub(super) fn text(progress: &Progress) -> String {
     serde_json::to_string(progress).expect("numbers and texts print")
 }
 
 pub(super) fn note_name(table: &str) -> String {
-    format!("snapshot.{table}")
+    format!("{NOTE_PREFIX}{table}")
 }
 
 fn schema_version(connection: &Connection) -> Result<i64> {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod own_trigger;
+mod position;
 mod random;
 
 use std::collections::BTreeMap;
