@@ -9,7 +9,7 @@ use hutong_core::{
     Before, Change, Contract, Error, ErrorKind, Op, Origin, Place, Rejected, Result, Row, Value,
 };
 use rusqlite::types::Value as Stored;
-use rusqlite::{Connection, Row as StoredRow, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row as StoredRow, params_from_iter};
 
 use super::connect::{quoted, quoted_list};
 use super::cursor::{self, Cursor, Progress};
@@ -28,6 +28,8 @@ pub(super) struct Found {
     pub(super) unchanged: u64,
     pub(super) skipped: u64,
     pub(super) weight: usize,
+    /// Number and time of the log's row that was read last.
+    pub(super) last_read: Option<(u64, i64)>,
 }
 
 /// A captured table, as the reader needs it.
@@ -71,6 +73,13 @@ impl Reader {
             .doing(|| "read the end of the change log".into())
     }
 
+    /// Returns the time of a row of the log; `None` when it is there no more.
+    pub(super) fn time_of(&self, connection: &Connection, seq: u64) -> Result<Option<i64>> {
+        let sql = format!("SELECT at_us FROM {} WHERE seq = ?1", quoted(&self.names.log));
+        let found = connection.query_row(&sql, [seq as i64], |row| row.get(0)).optional();
+        found.doing(|| format!("read row {seq} of the change log"))
+    }
+
     /// Reads the log after `cursor` up to the limit. Returns whether it was read to its end.
     pub(super) fn log(
         &self,
@@ -93,6 +102,7 @@ impl Reader {
                 return Ok(false);
             }
             *cursor = Cursor { seq: row.get::<_, i64>(0).doing(doing)? as u64, ordinal: 0, part: 0 };
+            found.last_read = Some((cursor.seq, row.get(1).doing(doing)?));
             let layout: i64 = row.get(2).doing(doing)?;
             let Some(reading) = self.tables.iter().find(|t| t.layout() == Some(layout)) else {
                 // I3: a table that is suspended, is read again as a whole, or is captured no more.

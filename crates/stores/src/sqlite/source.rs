@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use hutong_core::{Batch, Behind, Checkpoint, Contract, Delta, Error, ErrorKind, Place, Position, Result};
 use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
 
 use super::connect;
 use super::cursor::{Cursor, Progress};
@@ -22,6 +23,17 @@ pub const PARTITION: &str = "log";
 
 /// The prefix of the notes that tell how far a table's snapshot has come.
 const NOTE_PREFIX: &str = "snapshot.";
+
+/// The note of the log's row that was read last.
+const LAST_READ: &str = "log.last_read";
+
+/// What identifies a row of the log: a copy of the file that was restored gives its number out a second time, at
+/// another time.
+#[derive(Debug, Serialize, Deserialize)]
+struct LastRead {
+    seq: u64,
+    at_us: i64,
+}
 
 /// A table that is captured, with the contract by which its rows are read.
 #[derive(Debug, Clone)]
@@ -223,27 +235,38 @@ fn open(config: SourceConfig, from: &Checkpoint) -> Result<Open> {
     }
     let notes =
         retired(from, &config.tables).into_iter().filter(|(name, text)| from.note(name) != Some(text));
-    let notes = notes.map(|(name, text)| (name, Some(text))).collect();
+    let mut notes: BTreeMap<_, _> = notes.map(|(name, text)| (name, Some(text))).collect();
     let position = from.position(PARTITION);
     let mut cursor = Cursor::read(position)?;
     let (head, first) = reader.ends(&connection)?;
     let continues = |(table, snapshot): (&Reading, &Option<Snapshot>)| {
         snapshot.as_ref().is_some_and(|s| table.layout() == Some(s.progress.layout))
     };
+    let lost = |why: &str| {
+        let doing = format!("continue the change log of capture {} at {}", config.capture, cursor.seq);
+        Error::new(ErrorKind::PositionLost, doing, why).hint(format!(
+            "`hutong source reset {} --reason …` accepts it: the tables are truncated downstream and read again",
+            config.capture
+        ))
+    };
+    if head < cursor.seq {
+        // Also where every table is read again: the numbers up to the cursor would be given out twice.
+        return Err(lost("the file is older than it"));
+    }
     if reader.tables.iter().zip(&snapshots).any(continues) {
         let gone = first.map_or(head > cursor.seq, |first| first > cursor.seq + 1);
-        if gone || head < cursor.seq {
-            let why = if gone { "rows after it were removed" } else { "the file is older than it" };
-            let doing = format!("continue the change log of capture {} at {}", config.capture, cursor.seq);
-            let hint = format!(
-                "`hutong source reset {} --reason …` accepts it: the tables are truncated downstream and read again",
-                config.capture
-            );
-            return Err(Error::new(ErrorKind::PositionLost, doing, why).hint(hint));
+        if gone {
+            return Err(lost("rows after it were removed"));
+        }
+        if let Some(read) = last_read(from)?.filter(|read| read.seq == cursor.seq)
+            && reader.time_of(&connection, read.seq)?.is_some_and(|at_us| at_us != read.at_us)
+        {
+            return Err(lost("the row there is another one, the file is an older copy that was written on"));
         }
     } else {
         // Every table will be read as it is then or later, so the log before is of no use.
-        cursor.seq = head.max(cursor.seq);
+        cursor.seq = head;
+        notes.insert(LAST_READ.into(), None);
     }
     let state =
         State { connection, reader, capture: config.capture, tables: config.tables, schema: Some(schema) };
@@ -269,6 +292,10 @@ impl State {
             }
         }
         let mut at_end = self.reader.log(&tx, &mut stand.cursor, &mut found)?;
+        if let Some((seq, at_us)) = found.last_read {
+            let read = LastRead { seq, at_us };
+            delta.set_note(LAST_READ, serde_json::to_string(&read).expect("two numbers print"));
+        }
         if at_end && let Some(last) = found.changes.last_mut() {
             last.origin.last = true;
         }
@@ -356,6 +383,12 @@ fn renew(table: &Reading, snapshot: &mut Option<Snapshot>, version: i64) -> Opti
         }
     }
     None
+}
+
+fn last_read(from: &Checkpoint) -> Result<Option<LastRead>> {
+    let Some(text) = from.note(LAST_READ) else { return Ok(None) };
+    let doing = || format!("read the note {LAST_READ}");
+    serde_json::from_str(text).map(Some).map_err(|e| Error::caused(ErrorKind::Malformed, doing(), e))
 }
 
 /// Returns the notes of tables that are captured no more, changed so that such a table is read from nothing when it

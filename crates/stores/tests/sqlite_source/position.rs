@@ -59,3 +59,41 @@ async fn i3_a_table_that_comes_back_to_the_configuration_is_read_again() {
     let ops: Vec<Op> = read_all(&both, &mut at).await.iter().map(|change| change.op).collect();
     assert_eq!(ops, [Op::Truncate, Op::Read, Op::Truncate, Op::Read]);
 }
+
+#[tokio::test]
+async fn i3_an_older_copy_of_the_file_is_recognised_also_when_it_was_written_on() {
+    let office = Office::installed(TABLES[0]);
+    office.run("INSERT INTO people (id, code) VALUES (1, 'x')").unwrap();
+    let mut at = Checkpoint::default();
+    read_all(&office.config(), &mut at).await;
+    let older = office.folder.path().join("older.db");
+    office.run(&format!("VACUUM INTO '{}'", older.display())).unwrap();
+    office.run("INSERT INTO people (id, code) VALUES (2, 'y')").unwrap();
+    read_all(&office.config(), &mut at).await;
+    assert_eq!(read_all(&office.config(), &mut at).await.len(), 0, "the file itself goes on");
+
+    let config = SourceConfig { path: older.clone(), ..office.config() };
+    let lost = async |at: &Checkpoint, says: &str| {
+        let error = sqlite::Source::new(config.clone()).open(at).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::PositionLost);
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.hint.unwrap().contains("hutong source reset office"));
+    };
+    lost(&at, "the file is older than it").await;
+    // Also when nothing of it would be continued.
+    let restored = Connection::open(&older).unwrap();
+    restored.execute_batch("DROP TRIGGER \"hutong:office:people:insert\"").unwrap();
+    sqlite::install(&older, "office", &config.tables).unwrap();
+    lost(&at, "the file is older than it").await;
+    drop(restored);
+
+    std::fs::remove_file(&older).unwrap();
+    office.run("DELETE FROM people WHERE id = 2").unwrap();
+    read_all(&office.config(), &mut at).await;
+    office.run(&format!("VACUUM INTO '{}'", older.display())).unwrap();
+    office.run("INSERT INTO people (id, code) VALUES (3, 'z')").unwrap();
+    read_all(&office.config(), &mut at).await;
+    let restored = Connection::open(&older).unwrap();
+    restored.execute_batch("INSERT INTO people (id, code) VALUES (4, 'u'), (5, 'v')").unwrap();
+    lost(&at, "the row there is another one").await;
+}
