@@ -72,3 +72,25 @@ async fn i3_a_suspended_table_is_read_again_and_the_others_go_on() {
     let one = |op, id| ("one".to_owned(), op, id);
     assert_eq!(heard, [one(Op::Truncate, None), one(Op::Read, Some(2)), one(Op::Read, Some(3))]);
 }
+
+#[tokio::test]
+async fn a_contract_that_grows_before_its_installation_suspends_its_own_table_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("office.db");
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(&format!("PRAGMA journal_mode = WAL; {TABLES}; ALTER TABLE two ADD COLUMN more TEXT"))
+        .unwrap();
+    let mut tables = vec![captured("one"), captured("two")];
+    sqlite::install(&path, "office", &tables).unwrap();
+    let grown = r#"{"type":"record","name":"two","sharing":"unconditional","key":["id"],"fields":[
+        {"name":"id","type":"long"},{"name":"code","type":["null","string"]},{"name":"more","type":["null","string"]}]}"#;
+    tables[1].contract = Contract::parse(grown).unwrap().shared();
+
+    let mut source = sqlite::Source::new(SourceConfig::new(&path, "office", tables));
+    source.open(&Checkpoint::default()).await.unwrap();
+    db.execute_batch("INSERT INTO one VALUES (1, 'x')").unwrap();
+    let batch = source.next().await.unwrap().unwrap();
+
+    let one = |op| ("one".to_owned(), op, Some(1));
+    assert_eq!(said(&batch), [one(Op::Insert), one(Op::Read)]);
+}

@@ -88,7 +88,9 @@ impl Reader {
         found: &mut Found,
     ) -> Result<bool> {
         let doing = || "read the change log".to_owned();
-        let width = self.tables.iter().map(|t| t.captured.contract.fields.len()).max().unwrap_or(0);
+        // A suspended table may have a contract for which the log is not wide enough yet.
+        let standing = self.tables.iter().filter(|t| t.standing.is_some());
+        let width = standing.map(|t| t.captured.contract.fields.len()).max().unwrap_or(0);
         let sql = format!(
             "SELECT seq, at_us, layout, op, {}, {} FROM {} WHERE seq > ?1 ORDER BY seq",
             numbered("o", width),
