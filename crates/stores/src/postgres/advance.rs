@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hutong_core::{Origin, Position, Result};
+use hutong_core::{Field, Origin, Position, Result};
 use tokio::time::Instant;
 
 use super::captured::Captured;
@@ -14,20 +14,30 @@ use super::image::Maker;
 use super::open::{snapshot_note, suspended_note};
 use super::pgoutput::Relation;
 use super::reader::Reader;
-use super::slot;
+use super::slot::{self, Published};
 use super::snapshot::Waiting;
+
+/// What a relation message makes of a table.
+pub(super) enum Found {
+    /// Its rows are read by this plan.
+    Fits(Plan),
+    /// So too, but what was read of it before stands no longer, for this reason.
+    Outgrown(Plan, String),
+    /// It does not fit, for this reason.
+    Unfit(String),
+}
 
 impl Reader {
     /// A relation message says how rows look from here on: matches it to a table and its contract.
-    pub(super) async fn match_relation(
-        &mut self,
-        relation: &Relation,
-    ) -> Result<Option<(usize, Result<Plan, String>)>> {
+    pub(super) async fn match_relation(&mut self, relation: &Relation) -> Result<Option<(usize, Found)>> {
         let named = |t: &Captured| t.name.schema == relation.schema && t.name.table == relation.table;
         let Some(table) = self.tables.iter().position(named) else {
             let renamed = self.tables.iter().position(|t| t.oid == Some(relation.oid));
             return Ok(renamed.map(|table| {
-                (table, Err(format!("the table is now called {}.{}", relation.schema, relation.table)))
+                (
+                    table,
+                    Found::Unfit(format!("the table is now called {}.{}", relation.schema, relation.table)),
+                )
             }));
         };
         let mut columns = Vec::with_capacity(relation.columns.len());
@@ -36,22 +46,48 @@ impl Reader {
             let ty = self.types.resolve(&self.control, column.type_oid, column.typmod).await?;
             columns.push((column.name.as_str(), ty.unwrap_or(PgType::Gone)));
         }
-        let plan = Plan::new(&self.tables[table].contract, columns.iter().map(|(name, ty)| (*name, ty)));
-        Ok(Some((table, plan)))
+        let captured = &self.tables[table];
+        let plan = Plan::new(&captured.contract, columns.iter().map(|(name, ty)| (*name, ty)));
+        let in_identity = |field: &Field| relation.columns.iter().any(|c| c.key && c.name == field.column());
+        let found = match plan {
+            Err(why) => Found::Unfit(why),
+            // A row whose key changes, or that is deleted, would not be found again. What the log holds of a partition
+            // is the partition's own identity, which no message tells.
+            Ok(_)
+                if !relation.full
+                    && !captured.partitioned
+                    && !captured.contract.key_fields().all(in_identity) =>
+            {
+                Found::Unfit("its replica identity does not hold the contract's key".to_owned())
+            }
+            Ok(plan) => {
+                match captured.progress.shape.as_ref().and_then(|shape| shape.outgrown_by(relation)) {
+                    Some(why) => Found::Outgrown(plan, why),
+                    None => Found::Fits(plan),
+                }
+            }
+        };
+        Ok(Some((table, found)))
     }
 
     /// The relation that was waited for is known.
-    pub(super) fn settle(&mut self, found: Option<(usize, Result<Plan, String>)>) {
+    pub(super) fn settle(&mut self, found: Option<(usize, Found)>) {
         let Some(relation) = self.relation.take() else { return };
-        let table = found.map(|(table, plan)| {
+        let table = found.map(|(table, found)| {
             let captured = &mut self.tables[table];
-            match plan {
-                Ok(plan) => (captured.plan, captured.unfit) = (Some(plan), None),
+            match found {
+                Found::Fits(plan) => (captured.plan, captured.unfit) = (Some(plan), None),
+                Found::Outgrown(plan, why) => {
+                    (captured.plan, captured.unfit) = (Some(plan), None);
+                    if captured.suspended.is_none() {
+                        self.reload(table, &why);
+                    }
+                }
                 // It may look otherwise where the new snapshot begins; another relation message says so then.
-                Err(why) if self.reloads.contains_key(&table) => {
+                Found::Unfit(why) if self.reloads.contains_key(&table) => {
                     (captured.plan, captured.unfit) = (None, Some(why));
                 }
-                Err(why) => self.suspend(table, why),
+                Found::Unfit(why) => self.suspend(table, why),
             }
             table
         });
@@ -61,9 +97,20 @@ impl Reader {
     /// Suspends the tables that somebody has taken out of the publication, by dropping them for instance.
     pub(super) async fn check_publication(&mut self) -> Result<()> {
         let held = slot::published(&self.control, &self.slot).await?;
+        // It may have lacked what was done meanwhile, so everything is read anew once it is whole again.
+        if let Some(lacks) = held.as_ref().and_then(Published::lacks) {
+            slot::make_whole(&self.control, &self.slot).await?;
+            for table in 0..self.tables.len() {
+                if self.tables[table].suspended.is_none() {
+                    self.reload(table, lacks);
+                }
+            }
+        }
+        let held = held.map(|held| held.tables).unwrap_or_default();
         for table in 0..self.tables.len() {
             let captured = &self.tables[table];
-            if captured.suspended.is_none() && !held.contains(&captured.name) {
+            let counts = captured.suspended.is_none() || self.reloads.contains_key(&table);
+            if counts && !held.contains(&captured.name) {
                 self.suspend(table, "the table is no longer in the publication".to_owned());
             }
         }
@@ -134,6 +181,7 @@ impl Reader {
             Err(Refused::Behind) => snapshot.behind_stream(),
             Err(Refused::Busy) => snapshot.busy(),
             Err(Refused::Unfit(why)) => self.suspend(table, why),
+            Err(Refused::Outgrown(why)) => self.reload(table, &why),
             Err(Refused::Failed(error)) => return Err(error),
         }
         Ok(())

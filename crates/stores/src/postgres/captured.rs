@@ -14,6 +14,7 @@ pub(crate) struct Captured {
     pub(crate) name: TableName,
     /// The table's number in the catalog; a renamed table keeps it.
     pub(crate) oid: Option<u32>,
+    pub(crate) partitioned: bool,
     pub(crate) contract: Arc<Contract>,
     pub(crate) place: Arc<Place>,
     /// How its rows are read; `None` before its first relation message.

@@ -16,6 +16,10 @@ use super::ident::TableName;
 pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) ty: PgType,
+    /// The numbers of its type, of the type's modifier and of the collation.
+    pub(crate) type_oid: u32,
+    pub(crate) typmod: i32,
+    pub(crate) collation: u32,
     /// The type as SQL writes it, for casts.
     pub(crate) sql_type: String,
     pub(crate) not_null: bool,
@@ -164,7 +168,7 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
     let rows = client
         .query(
             "SELECT attname::text, atttypid, atttypmod, format_type(atttypid, atttypmod), attnotnull, \
-               attgenerated <> '', col_description(attrelid, attnum) \
+               attgenerated <> '', col_description(attrelid, attnum), attcollation \
              FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             &[&oid],
         )
@@ -176,6 +180,9 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
         columns.push(Column {
             name: row.get(0),
             ty: ty.unwrap_or(PgType::Gone),
+            type_oid: row.get(1),
+            typmod: row.get(2),
+            collation: row.get(7),
             sql_type: row.get(3),
             not_null: row.get(4),
             generated: row.get(5),

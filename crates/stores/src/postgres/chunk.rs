@@ -13,6 +13,7 @@ use super::error;
 use super::fit::{Plan, Uncarried};
 use super::ident::{TableName, literal, quote};
 use super::pgoutput::Cell;
+use super::shape::Shape;
 use super::visibility::Visibility;
 
 /// How many rows a chunk asks for at first, to learn how wide they are.
@@ -36,6 +37,9 @@ pub(crate) struct Progress {
     /// Whether every row was read.
     #[serde(default)]
     pub(crate) done: bool,
+    /// What the table was like when it was begun; an older note lacks it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shape: Option<Shape>,
 }
 
 impl Progress {
@@ -83,8 +87,10 @@ pub(crate) enum Refused {
     Busy,
     /// The database snapshot is behind the stream.
     Behind,
-    /// It no longer fits its contract.
+    /// It no longer fits its contract, or cannot be read.
     Unfit(String),
+    /// What was read of it is of no use any more.
+    Outgrown(String),
     /// Everything else.
     Failed(Error),
 }
@@ -170,7 +176,12 @@ pub(crate) async fn read(
         let asked = asked(chunk.rows.len(), bytes).min(limit - chunk.rows.len());
         let before = chunk.rows.len();
         let query = select(contract, &live, &order, &last, asked);
-        let mut copied = Copied::start(client, &query).await.map_err(|e| error::of(e, doing))?;
+        let mut copied = Copied::start(client, &query).await.map_err(|e| match last.is_empty() {
+            false if error::is_of_values(&e) => {
+                Refused::Outgrown(format!("its key cannot be what was read last: {}", error::text(&e)))
+            }
+            _ => Refused::Failed(error::of(e, doing)),
+        })?;
         // Rows may be much wider than those before them: what then follows is asked for again.
         while bytes < 2 * CHUNK_BYTES
             && let Some(line) = copied.line().await.map_err(|e| error::of(e, doing))?

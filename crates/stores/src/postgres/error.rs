@@ -50,6 +50,11 @@ pub(crate) fn is_locked(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
+/// States whether a value is the matter: it cannot be converted to a type, or breaks a domain's rule.
+pub(crate) fn is_of_values(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|state| matches!(state.code().get(..2), Some("22" | "23")))
+}
+
 /// Returns the error's text without what may be a row's value.
 pub fn text(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {

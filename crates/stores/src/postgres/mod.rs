@@ -23,6 +23,7 @@ mod reader;
 mod relay;
 mod reload;
 mod reread;
+mod shape;
 pub mod sink;
 mod slot;
 mod snapshot;

@@ -11,7 +11,10 @@ use super::captured::Captured;
 use super::catalog::{self, Types};
 use super::chunk::Progress;
 use super::connect::{self, Session};
+use super::ident::TableName;
 use super::reader::{Reader, Start};
+use super::shape::Shape;
+use super::slot::Published;
 use super::source::SourceConfig;
 use super::{error, fit, reload, slot, stream};
 
@@ -46,6 +49,8 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
             format!("the server is version {}, and 14 is the oldest that is supported", version / 10_000),
         ));
     }
+    // Read before it is mended: what it did not hand out is missing downstream.
+    let held = slot::published(&control, &slot).await?;
     let mut types = Types::default();
     let mut tables = Vec::with_capacity(names.len());
     let mut notes = BTreeMap::new();
@@ -66,7 +71,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
             }
         };
         let was_suspended = from.note(&suspended_note(&plain)).is_some();
-        let mut progress = match from.note(&snapshot_note(&plain)) {
+        let mut progress: Progress = match from.note(&snapshot_note(&plain)) {
             Some(text) => serde_json::from_str(text).map_err(|e| {
                 Error::caused(ErrorKind::Broken, format!("read the snapshot progress of {plain}"), e)
             })?,
@@ -82,7 +87,20 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
                 progress = Progress::default();
                 reloads.push((tables.len(), "it was suspended".to_owned()));
             }
-            None => {}
+            None => {
+                let shape = live.as_ref().map(|live| Shape::of(&table.contract, live));
+                let noted = from.note(&snapshot_note(&plain)).is_some();
+                match missed(held.as_ref(), &name, &progress, shape.as_ref()).filter(|_| noted) {
+                    Some(why) => {
+                        progress = Progress::default();
+                        reloads.push((tables.len(), why));
+                    }
+                    None => {
+                        progress.shape = shape;
+                        notes.insert(snapshot_note(&plain), Some(progress.text()));
+                    }
+                }
+            }
         }
         tables.push(Captured {
             contract: Arc::clone(&table.contract),
@@ -94,7 +112,8 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
                 table: name.table.clone(),
             }),
             name,
-            oid: live.map(|live| live.oid),
+            oid: live.as_ref().map(|live| live.oid),
+            partitioned: live.is_some_and(|live| live.partitioned),
             plan: None,
             unfit: None,
             suspended,
@@ -122,7 +141,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     }
     let wanted: Vec<_> = tables.iter().filter(|t| t.suspended.is_none()).map(|t| t.name.clone()).collect();
     // The publication is made before the slot: the server decodes with the catalog of the time of each change.
-    slot::publish(&control, &slot, &wanted, &kept).await?;
+    slot::publish(&control, &slot, held.as_ref(), &wanted, &kept).await?;
     let confirmed = prepare_slot(&control, &slot, from, lsn).await?;
     slot::take_over(&control, &slot).await?;
     stream::start(&mut client, &slot).await?;
@@ -167,6 +186,20 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
         reload: reloads,
         version,
     }))
+}
+
+/// Returns why what was captured of a table no longer stands for it, though the stream has not told.
+fn missed(
+    held: Option<&Published>,
+    name: &TableName,
+    progress: &Progress,
+    shape: Option<&Shape>,
+) -> Option<String> {
+    if !held.is_some_and(|held| held.tables.contains(name)) {
+        return Some("it was not in the publication".to_owned());
+    }
+    let outgrown = || progress.shape.as_ref()?.outgrown(shape?);
+    held.and_then(Published::lacks).map(str::to_owned).or_else(outgrown)
 }
 
 async fn session_facts(control: &Session) -> Result<(String, String, u32)> {

@@ -31,6 +31,8 @@ pub(crate) enum Old {
 /// One column of a relation message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RelationColumn {
+    /// Whether it is part of the replica identity.
+    pub(crate) key: bool,
     pub(crate) name: String,
     pub(crate) type_oid: u32,
     pub(crate) typmod: i32,
@@ -42,6 +44,8 @@ pub(crate) struct Relation {
     pub(crate) oid: u32,
     pub(crate) schema: String,
     pub(crate) table: String,
+    /// Whether the replica identity is the whole row.
+    pub(crate) full: bool,
     pub(crate) columns: Vec<RelationColumn>,
 }
 
@@ -80,17 +84,17 @@ impl Message {
                 // The empty name stands for pg_catalog.
                 let schema = if schema.is_empty() { "pg_catalog".to_owned() } else { schema };
                 let table = reader.string()?;
-                reader.byte()?;
+                let full = reader.byte()? == b'f';
                 let count = reader.u16()?;
                 let mut columns = Vec::with_capacity(usize::from(count));
                 for _ in 0..count {
-                    reader.byte()?;
+                    let key = reader.byte()? & 1 == 1;
                     let name = reader.string()?;
                     let type_oid = reader.u32()?;
                     let typmod = reader.u32()? as i32;
-                    columns.push(RelationColumn { name, type_oid, typmod });
+                    columns.push(RelationColumn { key, name, type_oid, typmod });
                 }
-                Self::Relation(Relation { oid, schema, table, columns })
+                Self::Relation(Relation { oid, schema, table, full, columns })
             }
             b'I' => {
                 let relation = reader.u32()?;
@@ -223,6 +227,18 @@ mod tests {
                 new: vec![Cell::Text("人".into()), Cell::Unchanged],
             }
         );
+    }
+
+    #[test]
+    fn reads_what_of_a_relation_is_its_identity() {
+        let data =
+            b"R\0\0\0\x07public\0t\0d\0\x02\x01id\0\0\0\0\x17\xff\xff\xff\xff\0n\0\0\0\0\x19\0\0\0\x08";
+        let column =
+            |key, name: &str, type_oid, typmod| RelationColumn { key, name: name.into(), type_oid, typmod };
+        let columns = vec![column(true, "id", 23, -1), column(false, "n", 25, 8)];
+        let (schema, table) = ("public".into(), "t".into());
+        let expected = Message::Relation(Relation { oid: 7, schema, table, full: false, columns });
+        assert_eq!(Message::parse(&Bytes::from_static(data)).unwrap(), expected);
     }
 
     #[test]

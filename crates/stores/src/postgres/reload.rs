@@ -18,6 +18,7 @@ use super::fit::{self, Plan};
 use super::image::Maker;
 use super::open::{snapshot_note, suspended_note};
 use super::reader::Reader;
+use super::shape::Shape;
 use super::slot;
 use super::snapshot::Snapshot;
 
@@ -29,7 +30,8 @@ pub(crate) struct Reload {
 }
 
 struct Written {
-    oid: u32,
+    shape: Shape,
+    partitioned: bool,
     /// A transaction number drawn after it: whatever is in the stream before the message has a lower one.
     barrier: u64,
 }
@@ -63,10 +65,11 @@ impl Reader {
                 self.suspend(table, fit::told(&problems));
                 continue;
             }
+            let shape = Shape::of(&captured.contract, &live);
             let Some(reload) = self.reloads.get_mut(&table) else { continue };
             slot::emit(&self.control, &reload.token).await?;
             let barrier = draw_xid(&self.control).await?;
-            reload.written = Some(Written { oid: live.oid, barrier });
+            reload.written = Some(Written { shape, partitioned: live.partitioned, barrier });
         }
         Ok(())
     }
@@ -84,8 +87,8 @@ impl Reader {
         let position = move |_| Position::wal(era, commit_lsn, index, 0);
         let captured = &mut self.tables[table];
         captured.suspended = None;
-        captured.oid = Some(written.oid);
-        captured.progress = Progress::default();
+        (captured.oid, captured.partitioned) = (Some(written.shape.oid), written.partitioned);
+        captured.progress = Progress { shape: Some(written.shape), ..Progress::default() };
         let plain = captured.name.plain();
         tracing::info!(capture = %self.config.capture, table = %plain, "the table is read anew");
         let origin = Origin {

@@ -105,45 +105,49 @@ pub(crate) async fn wait_free(client: &Client, slot: &str) -> Result<()> {
     Ok(())
 }
 
+/// What a publication must be: it hands out everything, and rows of partitions as those of their table.
+const WHOLE: &str = "publish_via_partition_root = true, publish = 'insert, update, delete, truncate'";
+
 /// Makes the publication hold exactly `wanted`, and of what it holds already also `kept`.
 pub(crate) async fn publish(
     client: &Client,
     publication: &str,
+    held: Option<&Published>,
     wanted: &[TableName],
     kept: &[TableName],
 ) -> Result<()> {
     let doing = || format!("prepare the publication {publication}");
-    let exists = client
-        .query_opt(
-            "SELECT pubviaroot AND pubinsert AND pubupdate AND pubdelete AND pubtruncate \
-             FROM pg_publication WHERE pubname = $1",
-            &[&publication],
-        )
-        .await
-        .map_err(|e| error::of(e, doing))?;
-    let held = published(client, publication).await?;
     let name = quote(publication);
-    let mut statements = Vec::new();
-    match exists {
+    let none = BTreeSet::new();
+    let tables = match held {
         None => {
-            statements.push(format!("CREATE PUBLICATION {name} WITH (publish_via_partition_root = true)"));
+            let create = format!("CREATE PUBLICATION {name} WITH ({WHOLE})");
+            client.batch_execute(&create).await.map_err(|e| error::of(e, doing))?;
+            &none
         }
-        Some(row) if !row.get::<_, bool>(0) => statements.push(format!(
-            "ALTER PUBLICATION {name} SET (publish_via_partition_root = true, \
-             publish = 'insert, update, delete, truncate')"
-        )),
-        Some(_) => {}
-    }
-    for table in wanted.iter().filter(|table| !held.contains(table)) {
-        statements.push(format!("ALTER PUBLICATION {name} ADD TABLE ONLY {table}"));
-    }
-    for table in held.iter().filter(|table| !wanted.contains(table) && !kept.contains(table)) {
-        statements.push(format!("ALTER PUBLICATION {name} DROP TABLE {table}"));
-    }
-    for statement in statements {
+        Some(held) => {
+            if held.lacks().is_some() {
+                make_whole(client, publication).await?;
+            }
+            &held.tables
+        }
+    };
+    let add = wanted.iter().filter(|table| !tables.contains(table));
+    let add = add.map(|table| format!("ALTER PUBLICATION {name} ADD TABLE ONLY {table}"));
+    let drop = tables.iter().filter(|table| !wanted.contains(table) && !kept.contains(table));
+    let drop = drop.map(|table| format!("ALTER PUBLICATION {name} DROP TABLE {table}"));
+    for statement in add.chain(drop) {
         client.batch_execute(&statement).await.map_err(|e| error::of(e, doing))?;
     }
     Ok(())
+}
+
+/// Makes a publication hand out everything.
+pub(crate) async fn make_whole(client: &Client, publication: &str) -> Result<()> {
+    client
+        .batch_execute(&format!("ALTER PUBLICATION {} SET ({WHOLE})", quote(publication)))
+        .await
+        .map_err(|e| error::of(e, || format!("prepare the publication {publication}")))
 }
 
 /// Drops the slot, which may be gone already, and ends the backend that holds it.
@@ -158,9 +162,34 @@ pub(crate) async fn drop_slot(client: &Client, slot: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the tables that a publication holds whole: an entry with a row filter or a column list would hide
+/// A publication as it is.
+#[derive(Debug)]
+pub(crate) struct Published {
+    /// The tables that it names.
+    pub(crate) tables: BTreeSet<TableName>,
+    whole: bool,
+}
+
+impl Published {
+    /// Returns what it does not do, when somebody has made it do less than Hutong asked for.
+    pub(crate) fn lacks(&self) -> Option<&'static str> {
+        (!self.whole).then_some("the publication handed out only some of the changes")
+    }
+}
+
+/// Reads a publication; `None` when it does not exist. An entry with a row filter or a column list would hide
 /// changes, and is `Err(Config)`.
-pub(crate) async fn published(client: &Client, publication: &str) -> Result<BTreeSet<TableName>> {
+pub(crate) async fn published(client: &Client, publication: &str) -> Result<Option<Published>> {
+    let doing = || format!("read the publication {publication}");
+    let whole = client
+        .query_opt(
+            "SELECT pubviaroot AND pubinsert AND pubupdate AND pubdelete AND pubtruncate \
+             FROM pg_publication WHERE pubname = $1",
+            &[&publication],
+        )
+        .await
+        .map_err(|e| error::of(e, doing))?;
+    let Some(whole) = whole else { return Ok(None) };
     // As JSON, since the two columns exist from PostgreSQL 15 on.
     let rows = client
         .query(
@@ -172,21 +201,20 @@ pub(crate) async fn published(client: &Client, publication: &str) -> Result<BTre
             &[&publication],
         )
         .await
-        .map_err(|e| error::of(e, || format!("read the publication {publication}")))?;
+        .map_err(|e| error::of(e, doing))?;
     let mut tables = BTreeSet::new();
     for row in rows {
         let table = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
         if !row.get::<_, bool>(2) {
             let why = format!("its entry of {} has a row filter or a column list", table.plain());
-            return Err(Error::new(ErrorKind::Config, format!("read the publication {publication}"), why)
-                .hint(format!(
-                    "ALTER PUBLICATION {} DROP TABLE {table}; it is added whole",
-                    quote(publication)
-                )));
+            return Err(Error::new(ErrorKind::Config, doing(), why).hint(format!(
+                "ALTER PUBLICATION {} DROP TABLE {table}; it is added whole",
+                quote(publication)
+            )));
         }
         tables.insert(table);
     }
-    Ok(tables)
+    Ok(Some(Published { tables, whole: whole.get(0) }))
 }
 
 /// Drops a capture's slot and publication. Both may be gone already.
