@@ -6,6 +6,7 @@ use hutong_core::{Field, Origin, Position, Result};
 use tokio::time::Instant;
 
 use super::captured::Captured;
+use super::catalog;
 use super::chunk::{self, Refused};
 use super::column::PgType;
 use super::connect;
@@ -112,6 +113,25 @@ impl Reader {
             let counts = captured.suspended.is_none() || self.reloads.contains_key(&table);
             if counts && !held.contains(&captured.name) {
                 self.suspend(table, "the table is no longer in the publication".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the tables anew of which a partition came or went.
+    pub(super) async fn check_partitions(&mut self) -> Result<()> {
+        let counts = |t: &&Captured| t.partitioned && t.suspended.is_none();
+        let oids: Vec<u32> = self.tables.iter().filter(counts).filter_map(|t| t.oid).collect();
+        if oids.is_empty() {
+            return Ok(());
+        }
+        let leaves = catalog::leaves(&self.control, &oids).await?;
+        for table in 0..self.tables.len() {
+            let captured = &self.tables[table];
+            let now = captured.oid.filter(|_| counts(&captured)).and_then(|oid| leaves.get(&oid));
+            let shape = captured.progress.shape.as_ref();
+            if let Some(why) = shape.and_then(|shape| shape.outgrown_by_leaves(now)) {
+                self.reload(table, &why);
             }
         }
         Ok(())

@@ -61,6 +61,8 @@ pub(crate) struct Live {
     /// Whether it is an ordinary or a partitioned table that the log holds.
     pub(crate) table: bool,
     pub(crate) partitioned: bool,
+    /// A digest of the partitions and their files, of a partitioned table.
+    pub(crate) leaves: Option<String>,
 }
 
 impl Live {
@@ -195,6 +197,8 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
         .filter(|row| row.get::<_, bool>(2))
         .map(|row| Key { columns: row.get(0), primary: row.get(1) })
         .collect();
+    let partitioned = table.get(4);
+    let leaves = if partitioned { leaves(client, &[oid]).await?.remove(&oid) } else { None };
     let identities = client.query(IDENTITIES, &[&oid]).await.map_err(|e| error::of(e, doing))?;
     Ok(Some(Live {
         oid,
@@ -205,8 +209,24 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
         comment: table.get(3),
         estimate: (tuples >= 0.0).then_some(tuples as u64),
         table: table.get(1),
-        partitioned: table.get(4),
+        partitioned,
+        leaves,
     }))
+}
+
+/// Returns a digest of the partitions of each of some tables, and of the files that hold their rows.
+///
+/// A partition that comes, goes or is truncated leaves no trace in a stream that tells rows as their table's.
+pub(crate) async fn leaves(client: &Client, tables: &[u32]) -> Result<HashMap<u32, String>> {
+    const SQL: &str = "WITH RECURSIVE tree AS (SELECT r AS root, r AS relid FROM unnest($1::oid[]) r UNION ALL \
+            SELECT tree.root, i.inhrelid FROM tree JOIN pg_partitioned_table p ON p.partrelid = tree.relid \
+              JOIN pg_inherits i ON i.inhparent = tree.relid AND NOT i.inhdetachpending) \
+        SELECT tree.root, left(encode(sha256(coalesce( \
+            string_agg(c.oid || ':' || c.relfilenode, ',' ORDER BY c.oid), '')::bytea), 'hex'), 16) \
+        FROM tree LEFT JOIN pg_class c ON c.oid = tree.relid AND c.relkind <> 'p' GROUP BY tree.root";
+    let rows = client.query(SQL, &[&tables]).await;
+    let rows = rows.map_err(|e| error::of(e, || "read the partitions of tables".to_owned()))?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 const KEYS: &str = "SELECT array_agg(a.attname::text ORDER BY k.n), i.indisprimary, bool_and(a.attnotnull) \

@@ -151,6 +151,7 @@ impl Reader {
             if now >= self.tick_at {
                 self.look().await?;
                 self.check_publication().await?;
+                self.check_partitions().await?;
                 self.tick_at = now + self.config.watermark_interval;
                 if let Some(batch) = self.idle() {
                     self.hand_out(batch);

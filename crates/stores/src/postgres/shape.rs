@@ -1,7 +1,8 @@
 //! What a table was like when it was read: what was captured then stands for the table only while it is the same.
 //!
 //! Nothing in the stream tells that a table was dropped and made again, that a type was changed, which writes every
-//! value anew, or that the contract has come to ask for a column that was there all the time.
+//! value anew, that a partition came or went with its rows, or that the contract has come to ask for a column that
+//! was there all the time.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,9 @@ pub(crate) struct Shape {
     key: Vec<String>,
     /// The contract's columns.
     columns: BTreeMap<String, Typed>,
+    /// A digest of its partitions and their files, of a partitioned table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    leaves: Option<String>,
 }
 
 /// A column's type, its modifier and its collation, by their numbers.
@@ -37,7 +41,14 @@ impl Shape {
             columns: columns
                 .map(|column| (column.name.clone(), Typed(column.type_oid, column.typmod, column.collation)))
                 .collect(),
+            leaves: live.leaves.clone(),
         }
+    }
+
+    /// Returns why rows that were read of this are not those of a table with such partitions.
+    pub(crate) fn outgrown_by_leaves(&self, leaves: Option<&String>) -> Option<String> {
+        let others = leaves.is_some() && self.leaves.as_ref() != leaves;
+        others.then(|| "a partition was added, removed, truncated or rewritten".to_owned())
     }
 
     /// Returns why rows that were read of this are not those of `now`.
@@ -48,11 +59,12 @@ impl Shape {
         if self.key != now.key {
             return Some(format!("its key is now ({})", now.key.join(", ")));
         }
-        now.columns.iter().find_map(|(name, typed)| match self.columns.get(name) {
+        let column = now.columns.iter().find_map(|(name, typed)| match self.columns.get(name) {
             None => Some(format!("the column `{name}` is new in the contract")),
             Some(before) if before != typed => Some(format!("the type of the column `{name}` is another")),
             Some(_) => None,
-        })
+        });
+        column.or_else(|| self.outgrown_by_leaves(now.leaves.as_ref()))
     }
 
     /// Returns why the rows that were read of this are not those of a relation of the stream.

@@ -90,6 +90,45 @@ async fn i3_what_the_stream_does_not_tell_while_a_capture_is_stopped_is_read_ane
 }
 
 #[tokio::test]
+async fn i3_a_partition_that_comes_goes_or_is_emptied_is_found_out() {
+    const PARTED: &str = "CREATE TABLE people (id int PRIMARY KEY, name text) PARTITION BY RANGE (id); \
+         CREATE TABLE people_0 PARTITION OF people FOR VALUES FROM (0) TO (10); \
+         CREATE TABLE deeper PARTITION OF people FOR VALUES FROM (10) TO (30) PARTITION BY RANGE (id); \
+         CREATE TABLE people_1 PARTITION OF deeper FOR VALUES FROM (10) TO (20); \
+         CREATE TABLE people_3 (id int PRIMARY KEY, name text); INSERT INTO people_3 VALUES (31, 'd'); \
+         INSERT INTO people VALUES (1, 'a'), (11, 'b')";
+    for (sql, expected) in [
+        ("TRUNCATE people_1", &["a"][..]),
+        ("ALTER TABLE people DETACH PARTITION people_0", &["b"]),
+        ("DROP TABLE people_1", &["a"]),
+        ("ALTER TABLE people ATTACH PARTITION people_3 FOR VALUES FROM (30) TO (40)", &["a", "b", "d"]),
+    ] {
+        for stopped in [false, true] {
+            let mut c = Capture::new(PARTED, &[("people", people("people"))]).await;
+            c.open().await;
+            c.snapshot_done().await;
+            if stopped {
+                c.source.close().await.unwrap();
+            }
+            c.sql(sql).await;
+            if stopped {
+                c.open_new().await;
+            }
+            c.until("read anew", |c| c.letters().contains('t')).await;
+            c.snapshot_done().await;
+            assert_eq!(names(&c), expected, "{sql}");
+
+            // Once only, and changes still come.
+            c.clear();
+            let id = if expected == ["b"] { 12 } else { 2 };
+            c.sql(&format!("INSERT INTO people VALUES ({id}, 'e')")).await;
+            c.catch_up().await;
+            assert_eq!(c.letters(), "c", "{sql}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_contract_that_grew_fills_the_rows_that_are_there() {
     let sql = "CREATE TABLE people (id int PRIMARY KEY, name text); INSERT INTO people VALUES (1, 'a')";
     let only_id = contract("people", 1, vec![Field::new("id", Type::Int)]);
