@@ -61,6 +61,8 @@ pub(crate) struct Live {
     /// Whether it is an ordinary or a partitioned table that the log holds.
     pub(crate) table: bool,
     pub(crate) partitioned: bool,
+    /// Whether the role may read it.
+    pub(crate) readable: bool,
     /// A digest of the partitions and their files, of a partitioned table.
     pub(crate) leaves: Option<String>,
 }
@@ -69,6 +71,11 @@ impl Live {
     /// Returns the table for a FROM: without the tables that inherit from it, which are tables of their own.
     pub(crate) fn only(&self) -> String {
         if self.partitioned { self.name.to_string() } else { format!("ONLY {}", self.name) }
+    }
+
+    /// Returns why it is not captured when the role may not read it.
+    pub(crate) fn unreadable(&self) -> Option<String> {
+        (!self.readable).then(|| format!("the role may not read {}", self.name.plain()))
     }
 
     /// Returns a column by name.
@@ -157,7 +164,7 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
     let table = client
         .query_opt(
             "SELECT c.oid, c.relkind IN ('r', 'p') AND c.relpersistence = 'p', c.reltuples::float8, \
-               obj_description(c.oid, 'pg_class'), c.relkind = 'p' \
+               obj_description(c.oid, 'pg_class'), c.relkind = 'p', has_table_privilege(c.oid, 'SELECT') \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
             &[&name.schema, &name.table],
         )
@@ -210,6 +217,7 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
         estimate: (tuples >= 0.0).then_some(tuples as u64),
         table: table.get(1),
         partitioned,
+        readable: table.get(5),
         leaves,
     }))
 }

@@ -135,7 +135,7 @@ pub(crate) async fn read(
     let begin =
         format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE {name} IN ACCESS SHARE MODE");
     client.batch_execute(&begin).await.map_err(|e| match error::kind(&e) {
-        ErrorKind::SchemaConflict => Refused::Unfit(error::text(&e)),
+        ErrorKind::SchemaConflict | ErrorKind::Denied => Refused::Unfit(error::text(&e)),
         _ if error::is_locked(&e) => Refused::Busy,
         _ => Refused::Failed(error::of(e, doing)),
     })?;
@@ -180,6 +180,8 @@ pub(crate) async fn read(
             false if error::is_of_values(&e) => {
                 Refused::Outgrown(format!("its key cannot be what was read last: {}", error::text(&e)))
             }
+            // Row security says so only now.
+            _ if error::is_denied(&e) => Refused::Unfit(error::text(&e)),
             _ => Refused::Failed(error::of(e, doing)),
         })?;
         // Rows may be much wider than those before them: what then follows is asked for again.

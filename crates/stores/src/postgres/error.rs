@@ -50,6 +50,11 @@ pub(crate) fn is_locked(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
+/// States whether the role may not do this.
+pub(crate) fn is_denied(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+}
+
 /// States whether a value is the matter: it cannot be converted to a type, or breaks a domain's rule.
 pub(crate) fn is_of_values(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|state| matches!(state.code().get(..2), Some("22" | "23")))

@@ -59,6 +59,13 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     for (table, name) in config.tables.iter().zip(names) {
         let plain = name.plain();
         let live = catalog::live(&control, &mut types, &name).await?;
+        let was_suspended = from.note(&suspended_note(&plain)).is_some();
+        let mut progress: Progress = match from.note(&snapshot_note(&plain)) {
+            Some(text) => serde_json::from_str(text).map_err(|e| {
+                Error::caused(ErrorKind::Broken, format!("read the snapshot progress of {plain}"), e)
+            })?,
+            None => Progress::default(),
+        };
         let suspended = match &live {
             None => Some(format!("{plain} does not exist")),
             Some(live) => {
@@ -67,15 +74,10 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
                 if !live.identities.contains(&catalog::Identity::Nothing) {
                     kept.push(name.clone());
                 }
-                (!problems.is_empty()).then(|| fit::told(&problems))
+                // One that was read already needs no more than the stream.
+                let unreadable = live.unreadable().filter(|_| was_suspended || !progress.done);
+                if problems.is_empty() { unreadable } else { Some(fit::told(&problems)) }
             }
-        };
-        let was_suspended = from.note(&suspended_note(&plain)).is_some();
-        let mut progress: Progress = match from.note(&snapshot_note(&plain)) {
-            Some(text) => serde_json::from_str(text).map_err(|e| {
-                Error::caused(ErrorKind::Broken, format!("read the snapshot progress of {plain}"), e)
-            })?,
-            None => Progress::default(),
         };
         match &suspended {
             Some(why) => {
@@ -120,14 +122,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
             progress,
         });
     }
-    if from.position(PARTITION).is_start()
-        && !tables.is_empty()
-        && tables.iter().all(|table| table.suspended.is_some())
-    {
-        let why = tables.iter().filter_map(|t| t.suspended.as_deref()).collect::<Vec<_>>().join("; ");
-        return Err(Error::new(ErrorKind::SchemaConflict, format!("capture {}", config.capture), why)
-            .hint("`hutong check --probe` says what to do about each"));
-    }
+    some_left(config, from, &tables, ErrorKind::SchemaConflict)?;
 
     let era = era(from);
     let at = from.position(PARTITION);
@@ -141,7 +136,15 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     }
     let wanted: Vec<_> = tables.iter().filter(|t| t.suspended.is_none()).map(|t| t.name.clone()).collect();
     // The publication is made before the slot: the server decodes with the catalog of the time of each change.
-    slot::publish(&control, &slot, held.as_ref(), &wanted, &kept).await?;
+    for (name, why) in slot::publish(&control, &slot, held.as_ref(), &wanted, &kept).await? {
+        let Some(at) = tables.iter().position(|table| table.name == name) else { continue };
+        tracing::warn!(capture = %config.capture, table = %name.plain(), reason = %why, "table suspended");
+        notes.insert(suspended_note(&name.plain()), Some(why.clone()));
+        notes.remove(&snapshot_note(&name.plain()));
+        reloads.retain(|(table, _)| *table != at);
+        tables[at].suspended = Some(why);
+    }
+    some_left(config, from, &tables, ErrorKind::Denied)?;
     let confirmed = prepare_slot(&control, &slot, from, lsn).await?;
     slot::take_over(&control, &slot).await?;
     stream::start(&mut client, &slot).await?;
@@ -186,6 +189,17 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
         reload: reloads,
         version,
     }))
+}
+
+/// Returns an error when a capture begins and there is no table that it could read.
+fn some_left(config: &SourceConfig, from: &Checkpoint, tables: &[Captured], kind: ErrorKind) -> Result<()> {
+    let begins = from.position(PARTITION).is_start() && !tables.is_empty();
+    if !begins || tables.iter().any(|table| table.suspended.is_none()) {
+        return Ok(());
+    }
+    let why = tables.iter().filter_map(|t| t.suspended.as_deref()).collect::<Vec<_>>().join("; ");
+    Err(Error::new(kind, format!("capture {}", config.capture), why)
+        .hint("`hutong check --probe` says what to do about each"))
 }
 
 /// Returns why what was captured of a table no longer stands for it, though the stream has not told.

@@ -60,6 +60,10 @@ impl Reader {
                 self.suspend(table, why);
                 continue;
             };
+            if let Some(why) = live.unreadable() {
+                self.suspend(table, why);
+                continue;
+            }
             let problems = fit::problems(&captured.contract, &live, self.version);
             if !problems.is_empty() {
                 self.suspend(table, fit::told(&problems));

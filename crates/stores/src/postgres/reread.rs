@@ -60,6 +60,8 @@ enum Found {
     Unseen,
     /// Somebody holds a lock on the table.
     Locked,
+    /// The role may not read it.
+    Denied,
 }
 
 /// Fills what is missing of one table; `false`: one of its transactions is not seen yet, or the table is locked, so
@@ -82,6 +84,10 @@ pub(crate) async fn fill(
         let rows = match rows(client, contract, &live, &plan, some).await? {
             Found::Rows(rows) => rows,
             Found::Unseen => return Ok(false),
+            Found::Denied => {
+                tracing::warn!(table = %name.plain(), "may not be read: unchanged large values stay unknown");
+                break;
+            }
             Found::Locked => {
                 let until = *due.locked_until.get_or_insert_with(|| Instant::now() + LOCKED);
                 if Instant::now() < until {
@@ -140,6 +146,7 @@ async fn rows(
     );
     let answer = match client.simple_query(&sql).await {
         Err(e) if error::is_locked(&e) => return Ok(Found::Locked),
+        Err(e) if error::is_denied(&e) => return Ok(Found::Denied),
         answer => answer
             .map_err(|e| error::of(e, || format!("read unchanged values of {} again", live.name.plain())))?,
     };

@@ -108,14 +108,15 @@ pub(crate) async fn wait_free(client: &Client, slot: &str) -> Result<()> {
 /// What a publication must be: it hands out everything, and rows of partitions as those of their table.
 const WHOLE: &str = "publish_via_partition_root = true, publish = 'insert, update, delete, truncate'";
 
-/// Makes the publication hold exactly `wanted`, and of what it holds already also `kept`.
+/// Makes the publication hold exactly `wanted`, and of what it holds already also `kept`. Returns the tables that the
+/// role may not publish, each with the server's reason.
 pub(crate) async fn publish(
     client: &Client,
     publication: &str,
     held: Option<&Published>,
     wanted: &[TableName],
     kept: &[TableName],
-) -> Result<()> {
+) -> Result<Vec<(TableName, String)>> {
     let doing = || format!("prepare the publication {publication}");
     let name = quote(publication);
     let none = BTreeSet::new();
@@ -132,14 +133,22 @@ pub(crate) async fn publish(
             &held.tables
         }
     };
-    let add = wanted.iter().filter(|table| !tables.contains(table));
-    let add = add.map(|table| format!("ALTER PUBLICATION {name} ADD TABLE ONLY {table}"));
-    let drop = tables.iter().filter(|table| !wanted.contains(table) && !kept.contains(table));
-    let drop = drop.map(|table| format!("ALTER PUBLICATION {name} DROP TABLE {table}"));
-    for statement in add.chain(drop) {
-        client.batch_execute(&statement).await.map_err(|e| error::of(e, doing))?;
+    let mut refused = Vec::new();
+    for table in wanted.iter().filter(|table| !tables.contains(table)) {
+        let add = format!("ALTER PUBLICATION {name} ADD TABLE ONLY {table}");
+        match client.batch_execute(&add).await {
+            Err(e) if error::is_denied(&e) => {
+                let why = format!("the role may not publish {}: {}", table.plain(), error::text(&e));
+                refused.push((table.clone(), why));
+            }
+            added => added.map_err(|e| error::of(e, doing))?,
+        }
     }
-    Ok(())
+    for table in tables.iter().filter(|table| !wanted.contains(table) && !kept.contains(table)) {
+        let drop = format!("ALTER PUBLICATION {name} DROP TABLE {table}");
+        client.batch_execute(&drop).await.map_err(|e| error::of(e, doing))?;
+    }
+    Ok(refused)
 }
 
 /// Makes a publication hand out everything.

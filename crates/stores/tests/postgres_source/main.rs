@@ -6,6 +6,7 @@ mod capture;
 mod changes;
 mod reload;
 mod reread;
+mod rights;
 mod slot;
 mod snapshot;
 mod values;
