@@ -355,6 +355,10 @@ async fn i6_a_table_that_would_convert_values_is_refused() {
             "column code is declared NUMERIC",
         ),
         ("CREATE TABLE people (id INTEGER, code TEXT, \"备注\" TEXT)", "are not unique"),
+        (
+            "CREATE TABLE people (id INTEGER, code TEXT, \"备注\" TEXT, UNIQUE (id COLLATE NOCASE))",
+            "its key id is unique by the collation NOCASE",
+        ),
         ("CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT)", "has no column 备注"),
         ("CREATE VIEW people AS SELECT 1 AS id", "prepare table people"),
     ];

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params, params_from_iter};
 
 use super::connect::quoted;
 use super::error::{self, Refusal};
-use super::target::{LANE, OFFSET, Target};
+use super::target::{LANE, OFFSET, Target, same};
 use super::values;
 use crate::fold::{End, UNKNOWN_VALUE};
 
@@ -91,8 +91,7 @@ pub(super) fn remove_rows(connection: &Connection, lane: &str, table: &str) -> r
             let Ok(parts) = serde_json::from_str::<Vec<(String, super::cursor::Place)>>(&key) else {
                 continue;
             };
-            let condition =
-                parts.iter().map(|(c, _)| format!("{} = ?", quoted(c))).collect::<Vec<_>>().join(" AND ");
+            let condition = parts.iter().map(|(c, _)| same(c)).collect::<Vec<_>>().join(" AND ");
             let bound: Vec<Stored> = parts.iter().map(|(_, place)| place.stored()).collect();
             let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
             connection.prepare_cached(&sql)?.execute(params_from_iter(bound))?;

@@ -67,7 +67,18 @@ impl Table {
 
     /// States whether no two rows can have the same values in `columns`.
     pub(super) fn is_unique(&self, columns: &[&str]) -> bool {
-        self.unique.iter().any(|unique| {
+        self.unique_by(columns).next().is_some()
+    }
+
+    /// Returns a collation by which `columns` are unique and which takes different texts for one.
+    pub(super) fn folding(&self, columns: &[&str]) -> Option<String> {
+        let mut collations = self.unique_by(columns).flatten().map(|part| part.collation.clone());
+        collations.find(|collation| !collation.eq_ignore_ascii_case("BINARY"))
+    }
+
+    /// Returns the unique sets of just these columns.
+    fn unique_by<'a>(&'a self, columns: &'a [&str]) -> impl Iterator<Item = &'a Vec<Indexed>> + 'a {
+        self.unique.iter().filter(|unique| {
             unique.len() == columns.len()
                 && unique.iter().all(|u| columns.iter().any(|c| c.eq_ignore_ascii_case(&u.column)))
         })

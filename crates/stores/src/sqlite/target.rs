@@ -96,6 +96,14 @@ pub(super) fn faults(shape: &Table, contract: &Contract) -> Vec<String> {
     if !shape.is_unique(&key) {
         faults.push(format!("its columns {} are the contract's key and are not unique", key.join(", ")));
     }
+    // I6: two rows of the stream whose keys are one to the store would overwrite each other.
+    if let Some(collation) = shape.folding(&key) {
+        faults.push(format!(
+            "its key {} is unique by the collation {collation}, which takes different keys for one: \
+             declare it COLLATE BINARY",
+            key.join(", ")
+        ));
+    }
     faults
 }
 
@@ -168,6 +176,11 @@ fn create(table: &str, contract: &Contract) -> String {
     sql
 }
 
+/// Returns the condition that finds a value of a key's column: byte for byte, whatever collation the column has.
+pub(super) fn same(column: &str) -> String {
+    format!("{} = ? COLLATE BINARY", quoted(column))
+}
+
 fn declaration(field: &Field) -> String {
     format!("{} {}", quoted(field.column()), values::declared(&field.ty))
 }
@@ -191,7 +204,7 @@ fn target(shape: &Table, contract: &Arc<Contract>) -> Target {
         .map(|c| format!("{0} = excluded.{0}", quoted(c)))
         .collect();
     let conflict = if set.is_empty() { "NOTHING".into() } else { format!("UPDATE SET {}", set.join(", ")) };
-    let by_key = key.iter().map(|c| format!("{} = ?", quoted(c))).collect::<Vec<_>>().join(" AND ");
+    let by_key = key.iter().map(|c| same(c)).collect::<Vec<_>>().join(" AND ");
     Target {
         contract: Arc::clone(contract),
         own,

@@ -1,8 +1,9 @@
 //! A department's own table is checked, used and respected.
 
-use hutong_core::{Class, Contract, ErrorKind, Op, Sink as _};
+use hutong_core::{Class, Contract, ErrorKind, Field, Op, Sink as _, Type};
+use hutong_stores::postgres::sink;
 
-use crate::given::{Store, TABLE, Topic, key_only, lane, people, person};
+use crate::given::{Store, TABLE, Topic, contract_of, key_only, lane, people, person};
 
 async fn conflict(store: &Store, contract: &Contract, columns: &str) -> String {
     store.run(&format!("CREATE SCHEMA IF NOT EXISTS share; DROP TABLE IF EXISTS {TABLE}; CREATE TABLE {TABLE} ({columns})")).await;
@@ -51,6 +52,41 @@ async fn i6_a_table_that_cannot_hold_every_value_is_refused_by_name() {
     let mut sink = store.sink("g1");
     sink.open(&lane(0)).await.unwrap();
     assert!(sink.prepare(&contract).await.unwrap_err().why().contains("not a table"));
+}
+
+#[tokio::test]
+async fn i6_a_key_that_the_store_compares_more_widely_is_refused_by_name() {
+    let store = Store::fresh().await;
+    store
+        .run(
+            "CREATE EXTENSION citext;
+             CREATE COLLATION anycase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+        )
+        .await;
+    let contract = contract_of(
+        vec![Field::new("code", Type::Text { length: None }), Field::new("age", Type::Int)],
+        vec![0],
+    );
+    for (columns, says) in [
+        ("code text PRIMARY KEY, age int", ""),
+        ("code text COLLATE \"C\" PRIMARY KEY, age int", ""),
+        ("code citext PRIMARY KEY, age int", "the key column code is citext"),
+        ("code text COLLATE anycase PRIMARY KEY, age int", "the key column code is collated by anycase"),
+        ("code text PRIMARY KEY, age int, UNIQUE (age)", ""),
+    ] {
+        let why = conflict(&store, &contract, columns).await;
+        assert!(if says.is_empty() { why.is_empty() } else { why.contains(says) }, "{columns}: {why}");
+        let findings = sink::probe(&store.url, TABLE, &contract).await;
+        assert_eq!(findings.iter().all(|finding| finding.ok), says.is_empty(), "{columns}: {findings:#?}");
+    }
+    store.run(&format!("CREATE UNIQUE INDEX wide ON {TABLE} (code COLLATE anycase)")).await;
+    let mut sink = store.sink("g1");
+    sink.open(&lane(0)).await.unwrap();
+    let error = sink.prepare(&contract).await.unwrap_err();
+    assert!(error.why().contains("a unique index on (code) is collated by anycase"), "{error}");
+    // What is no key may be compared as the department likes.
+    let why = conflict(&store, &people(), "id bigint PRIMARY KEY, name citext, age int").await;
+    assert!(!why.contains("takes different keys"), "{why}");
 }
 
 #[tokio::test]

@@ -98,3 +98,37 @@ async fn a_trigger_that_undoes_a_replay_costs_no_other_item_and_no_commit() {
         two.commit(&[(Op::Delete, row(99, "", None))]).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn i6_a_key_is_found_byte_for_byte_whatever_collation_its_column_has() {
+    let text = r#"{"type":"record","name":"people","sharing":"unconditional","key":["code"],"fields":[
+        {"name":"id","type":"long"},{"name":"code","type":"string"},{"name":"note","type":["null","string"],"column":"备注"}]}"#;
+    let columns = "id INTEGER, code TEXT COLLATE NOCASE, \"备注\" TEXT";
+    for (own, fits) in [
+        (format!("CREATE TABLE people ({columns}, PRIMARY KEY (code))"), false),
+        (format!("CREATE TABLE people ({columns}, UNIQUE (code COLLATE BINARY))"), true),
+    ] {
+        let mut office = Office::new(&own);
+        office.contract = Contract::parse(text).unwrap().shared();
+        let mut sink = office.sink(0, "g");
+        sink.open(&super::lane(0)).await.unwrap();
+        let prepared = sink.prepare(&office.contract).await;
+        assert_eq!(prepared.is_ok(), fits, "{own}: {prepared:?}");
+        let looked = sqlite::probe_target(&office.path(), "people", &office.contract);
+        assert_eq!(looked.iter().all(|finding| finding.ok), fits, "{own}: {looked:?}");
+        if !fits {
+            continue;
+        }
+        let mut lane = office.open(0).await;
+        lane.commit(&[(Op::Insert, row(1, "a", None)), (Op::Insert, row(2, "A", None))]).await.unwrap();
+        let mut change = office.change(Op::Delete, row(2, "A", None), 2);
+        change.before = hutong_core::Before::Key(vec![Value::Unknown, Value::text("A"), Value::Unknown]);
+        let batch = Batch {
+            changes: vec![change],
+            delta: Delta::range("p", position(2), position(3)),
+            ..Batch::default()
+        };
+        lane.sink.commit(&batch).await.unwrap();
+        assert_eq!(office.rows(), [stands(1, "a", None)]);
+    }
+}

@@ -14,8 +14,17 @@ use crate::postgres::ident::TableName;
 pub(super) struct Table {
     /// Its columns, in order.
     pub(super) columns: Vec<Catalog>,
-    /// The columns of each index by which `ON CONFLICT` can find a row.
-    pub(super) keys: Vec<Vec<String>>,
+    /// The indexes by which `ON CONFLICT` can find a row.
+    pub(super) keys: Vec<Index>,
+}
+
+/// A unique index.
+#[derive(Debug, Clone)]
+pub(super) struct Index {
+    /// Its columns.
+    pub(super) columns: Vec<String>,
+    /// A collation of it that takes different texts for one.
+    pub(super) folding: Option<String>,
 }
 
 impl Table {
@@ -48,7 +57,8 @@ const COLUMNS: &str = "
            t.typcategory = 'A' AND t.typelem <> 0 AS is_array,
            coalesce(i.typname, t.typname)::text, coalesce(i.oid, t.oid) < 16384 AS builtin,
            coalesce(i.typcategory, t.typcategory)::text,
-           ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = coalesce(i.oid, t.oid))
+           ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = coalesce(i.oid, t.oid)),
+           (SELECT c.collname::text FROM pg_collation c WHERE c.oid = a.attcollation AND NOT c.collisdeterministic)
       FROM base b JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = b.attnum
       JOIN pg_type t ON t.oid = b.typ AND t.typtype <> 'd'
       LEFT JOIN pg_type i ON i.oid = t.typelem AND t.typcategory = 'A'
@@ -56,7 +66,9 @@ const COLUMNS: &str = "
 
 const KEYS: &str = "
     SELECT ARRAY(SELECT a.attname::text FROM pg_attribute a
-                  WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]))
+                  WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])),
+           (SELECT min(c.collname::text) FROM pg_collation c
+             WHERE c.oid = ANY (i.indcollation) AND NOT c.collisdeterministic)
       FROM pg_index i
      WHERE i.indrelid = $1 AND i.indisunique AND i.indimmediate AND i.indisvalid
        AND i.indpred IS NULL AND i.indexprs IS NULL";
@@ -97,8 +109,9 @@ pub(super) async fn read(client: &Client, name: &TableName) -> Result<Option<Tab
                     category: row.get::<_, String>(9).chars().next().unwrap_or('U'),
                 },
                 labels: row.get(10),
+                folding: row.get(11),
             })
             .collect(),
-        keys: keys.iter().map(|row| row.get(0)).collect(),
+        keys: keys.iter().map(|row| Index { columns: row.get(0), folding: row.get(1) }).collect(),
     }))
 }

@@ -34,12 +34,23 @@ pub(super) struct Catalog {
     pub(super) modifier: i32,
     /// The labels, when it or its items are an enumeration.
     pub(super) labels: Vec<String>,
+    /// Its collation, when that takes different texts for one.
+    pub(super) folding: Option<String>,
     /// Whether NULL is refused.
     pub(super) required: bool,
     /// Whether the database gives a value when none is told.
     pub(super) filled: bool,
     /// Whether only the database may write it.
     pub(super) generated: bool,
+}
+
+impl Catalog {
+    /// Returns the type or the collation by which different keys in the column are one to the store.
+    pub(super) fn folds(&self) -> Option<String> {
+        let citext = !self.base.builtin && self.base.name == "citext";
+        let collation = || self.folding.as_ref().map(|name| format!("collated by {name}"));
+        citext.then(|| "citext".to_owned()).or_else(collation)
+    }
 }
 
 /// The type of a column below all domains.
@@ -189,6 +200,7 @@ mod tests {
             base: Base { name: name.into(), builtin: true, category, array: false },
             modifier,
             labels: vec!["a".into(), "b".into()],
+            folding: None,
             required: false,
             filled: false,
             generated: false,

@@ -123,11 +123,29 @@ pub(super) fn check(name: &TableName, contract: &Contract, table: &Table) -> Res
     }
     let mut key: Vec<&str> = contract.key_fields().map(Field::column).collect();
     key.sort_unstable();
-    let found = table.keys.iter().any(|there| {
-        let mut there: Vec<&str> = there.iter().map(String::as_str).collect();
+    // I6: two rows of the stream whose keys are one to the store would overwrite each other.
+    let wide = |what: String| {
+        let why = format!("{what}, which takes different keys for one");
+        conflict(name, contract, why)
+            .hint("give the key a type and a collation that tell every key from another: text COLLATE \"C\"")
+    };
+    for there in key.iter().filter_map(|column| table.column(column)) {
+        if let Some(folds) = there.folds() {
+            return Err(wide(format!("the key column {} is {folds}", there.name)));
+        }
+    }
+    let mut found = false;
+    for index in &table.keys {
+        let mut there: Vec<&str> = index.columns.iter().map(String::as_str).collect();
         there.sort_unstable();
-        there == key
-    });
+        if there != key {
+            continue;
+        }
+        found = true;
+        if let Some(folding) = &index.folding {
+            return Err(wide(format!("a unique index on ({}) is collated by {folding}", key.join(", "))));
+        }
+    }
     if !found {
         let why = format!("it has no primary key or unique index on exactly ({})", key.join(", "));
         return Err(conflict(name, contract, why).hint("a row is found again by the contract's key"));
