@@ -12,6 +12,8 @@ use super::target::{LANE, OFFSET, Target, same};
 use super::values;
 use crate::fold::{End, UNKNOWN_VALUE};
 
+const SKIPPED: &str = "the store leaves the row as it is and says nothing: a trigger of the table skips it";
+
 /// Why one row was not written.
 pub(super) enum Fault {
     /// The store refused it.
@@ -42,7 +44,7 @@ pub(super) fn end_of(op: Op, row: &[Value]) -> End {
     }
 }
 
-/// Writes one row, and of a department's own table also which lane it comes from.
+/// Writes one row, and of a department's own table also which lane it comes from; after `Err` nothing of it stands.
 pub(super) fn write(
     connection: &Connection,
     target: &Target,
@@ -51,11 +53,16 @@ pub(super) fn write(
     end: End,
     row: &[Value],
 ) -> Result<(), Fault> {
-    let done = match end {
+    // A trigger's RAISE(FAIL) leaves standing what its statement has done before.
+    connection.prepare_cached("SAVEPOINT one")?.execute([])?;
+    let mut done = match end {
         End::Put => put(connection, target, lane, position, row),
         End::Patch => patch(connection, target, lane, position, row),
         End::Delete => delete(connection, target, row),
     };
+    if done.is_ok() && !target.own {
+        done = note_lane(connection, target, lane, position, row, end).map_err(Fault::from);
+    }
     if connection.is_autocommit() {
         return Err(match done {
             // A rollback that no trigger asked for is an outage.
@@ -63,11 +70,22 @@ pub(super) fn write(
             _ => Fault::RolledBack,
         });
     }
-    done?;
-    if !target.own {
-        note_lane(connection, target, lane, position, row, end)?;
+    if done.is_err() {
+        connection.prepare_cached("ROLLBACK TO one")?.execute([])?;
     }
-    Ok(())
+    connection.prepare_cached("RELEASE one")?.execute([])?;
+    done
+}
+
+/// Returns the fault of a row that was not written although nothing was said against it.
+fn skipped() -> Fault {
+    Fault::Refused(Refusal { reason: SKIPPED.into(), curable: false })
+}
+
+/// States whether the row of a key is there.
+fn exists(connection: &Connection, target: &Target, key: Vec<Stored>) -> rusqlite::Result<bool> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {})", quoted(&target.table), target.by_key);
+    connection.prepare_cached(&sql)?.query_row(params_from_iter(key), |row| row.get(0))
 }
 
 /// Removes the rows of a lane from a table; nothing when there is no such table.
@@ -127,8 +145,11 @@ fn put(
     if target.own {
         bound.extend([Stored::Text(lane.to_owned()), offset(position)]);
     }
-    connection.prepare_cached(&target.upsert)?.execute(params_from_iter(bound))?;
-    Ok(())
+    match connection.prepare_cached(&target.upsert)?.execute(params_from_iter(bound))? {
+        // A row that is a key and nothing else may be there already.
+        0 if !target.key_only => Err(skipped()),
+        _ => Ok(()),
+    }
 }
 
 fn patch(
@@ -162,14 +183,19 @@ fn patch(
     };
     bound.extend(key(target, row)?);
     match connection.prepare_cached(&sql)?.execute(params_from_iter(bound))? {
+        0 if exists(connection, target, key(target, row)?)? => Err(skipped()),
         0 => Err(Fault::Rule(UNKNOWN_VALUE, "a value is not told and the row is not there".into())),
         _ => Ok(()),
     }
 }
 
 fn delete(connection: &Connection, target: &Target, row: &[Value]) -> Result<(), Fault> {
-    connection.prepare_cached(&target.delete)?.execute(params_from_iter(key(target, row)?))?;
-    Ok(())
+    let key = key(target, row)?;
+    match connection.prepare_cached(&target.delete)?.execute(params_from_iter(key.iter()))? {
+        // A row that is not there is fine.
+        0 if exists(connection, target, key)? => Err(skipped()),
+        _ => Ok(()),
+    }
 }
 
 fn key(target: &Target, row: &[Value]) -> Result<Vec<Stored>, Fault> {

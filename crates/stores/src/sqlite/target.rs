@@ -24,6 +24,8 @@ pub(super) struct Target {
     pub(super) table: String,
     /// Whether rows name their lane themselves; else `hutong_row` does it for them.
     pub(super) own: bool,
+    /// Whether a row is its key and nothing else, so that one that is there already stays as it is.
+    pub(super) key_only: bool,
     /// Upserts a row: the fields in order, then lane and offset where rows name them.
     pub(super) upsert: String,
     /// Deletes a row by its key.
@@ -208,6 +210,7 @@ fn target(shape: &Table, contract: &Arc<Contract>) -> Target {
     Target {
         contract: Arc::clone(contract),
         own,
+        key_only: set.is_empty(),
         upsert: format!(
             "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT ({}) DO {conflict}",
             quoted_list(columns.iter().copied()),

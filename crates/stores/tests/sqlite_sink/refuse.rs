@@ -132,3 +132,54 @@ async fn i6_a_key_is_found_byte_for_byte_whatever_collation_its_column_has() {
         assert_eq!(office.rows(), [stands(1, "a", None)]);
     }
 }
+
+#[tokio::test]
+async fn i3_rows_that_the_store_skips_without_a_word_are_set_aside() {
+    let skip = |when: &str, row: &str| {
+        format!(
+            "CREATE TRIGGER skip{when} BEFORE {when} ON people WHEN {row}.\"备注\" = 'skip'
+             BEGIN SELECT RAISE(IGNORE); END;"
+        )
+    };
+    // What a statement has done before its trigger fails stands, unless it is taken back.
+    let fail = "CREATE TRIGGER fail AFTER INSERT ON people WHEN NEW.code = 'fail' BEGIN SELECT RAISE(FAIL, 'no'); END;";
+    let own = "CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT, \"备注\" TEXT);";
+    let office = Office::new(own);
+    let mut lane = office.open(0).await;
+    lane.commit(&[(Op::Insert, row(1, "a", Some("skip"))), (Op::Insert, row(2, "b", Some("skip")))])
+        .await
+        .unwrap();
+    office.run(&format!("{}{}{}{fail}", skip("INSERT", "NEW"), skip("UPDATE", "NEW"), skip("DELETE", "OLD")));
+
+    lane.commit(&[
+        (Op::Update, row(1, "x", Some("skip"))),
+        (Op::Delete, row(2, "", None)),
+        (Op::Insert, row(3, "c", Some("skip"))),
+        (Op::Insert, row(4, "fail", None)),
+        (Op::Update, vec![Value::Integer(1), Value::text("y"), Value::Unknown]),
+        (Op::Delete, row(5, "", None)),
+        (Op::Insert, row(6, "f", None)),
+    ])
+    .await
+    .unwrap();
+
+    let rows = [stands(1, "a", Some("skip")), stands(2, "b", Some("skip")), stands(6, "f", None)];
+    assert_eq!(office.rows(), rows);
+    let rules: Vec<_> = office.items().into_iter().map(|(rule, _)| rule).collect();
+    assert_eq!(rules, ["store", "behind", "store", "store", "store"]);
+    let items = quarantine::list(&office.path(), true).unwrap();
+    assert!(items[0].reason.contains("a trigger of the table skips it"), "{}", items[0].reason);
+}
+
+#[tokio::test]
+async fn a_row_that_is_its_key_alone_may_be_there_already() {
+    let mut office = Office::new("CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT, \"备注\" TEXT)");
+    let text = r#"{"type":"record","name":"people","sharing":"unconditional","key":["id"],"fields":[{"name":"id","type":"long"}]}"#;
+    office.contract = Contract::parse(text).unwrap().shared();
+    let mut lane = office.open(0).await;
+    for op in [Op::Read, Op::Insert, Op::Update] {
+        lane.commit(&[(op, vec![Value::Integer(1)])]).await.unwrap();
+    }
+    assert_eq!(office.rows(), [(1, None, None)]);
+    assert!(office.items().is_empty(), "{:?}", office.items());
+}

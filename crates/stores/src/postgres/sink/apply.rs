@@ -77,6 +77,14 @@ pub(super) struct Way {
     pub(super) stage: Arc<Stage>,
 }
 
+/// What became of the rows that were sent.
+struct Sent {
+    /// The numbers of those that a patch did not find.
+    missing: Vec<usize>,
+    /// How many the store left as they are without a word.
+    skipped: u64,
+}
+
 /// Rows of one end, encoded, with the keys that they belong to.
 struct Set<'a> {
     end: End,
@@ -160,7 +168,11 @@ impl<'a> Apply<'a> {
         }
         self.run += 1;
         let count = range.len() as i64;
-        let done = self.send(way, set, range).await.map_err(failed);
+        let sent = self.send(way, set, range).await.map_err(failed);
+        let done = sent.and_then(|sent| match sent.skipped {
+            0 => Ok(sent.missing),
+            _ => Err(Fault::Refused(Refusal { reason: SKIPPED.into(), curable: false })),
+        });
         if careful {
             let after = match &done {
                 Ok(_) => "RELEASE SAVEPOINT hutong_try",
@@ -182,22 +194,33 @@ impl<'a> Apply<'a> {
         way: &Way,
         set: &Set<'_>,
         range: Range<usize>,
-    ) -> Result<Vec<usize>, tokio_postgres::Error> {
+    ) -> Result<Sent, tokio_postgres::Error> {
+        let count = range.len() as u64;
+        let skipped = |written: u64| Sent { missing: Vec::new(), skipped: count.saturating_sub(written) };
         if self.mode == Mode::Fresh && set.end == End::Put {
             let done = way.stage.insert(self.client, &set.rows, range.clone(), self.lane).await?;
-            if done {
-                return Ok(Vec::new());
+            if let Some(written) = done {
+                return Ok(skipped(written));
             }
         }
         way.stage.fill(self.client, &set.rows, range, self.run).await?;
         match set.end {
-            End::Delete => way.stage.delete(self.client, &way.plan, self.run).await?,
-            End::Put => way.stage.put(self.client, self.run, self.lane).await?,
+            End::Delete => {
+                let kept = way.stage.delete(self.client, &way.plan, self.run, count).await?;
+                Ok(Sent { missing: Vec::new(), skipped: kept })
+            }
+            End::Put => {
+                let written = way.stage.put(self.client, self.run, self.lane).await?;
+                // A row that is a key and nothing else may be there already.
+                Ok(skipped(if way.plan.key_only() { count } else { written }))
+            }
             End::Patch => {
-                return way.stage.patch(self.client, &way.plan, &set.known, self.run, self.lane).await;
+                let run = (self.run, count);
+                let (missing, skipped) =
+                    way.stage.patch(self.client, &way.plan, &set.known, run, self.lane).await?;
+                Ok(Sent { missing, skipped })
             }
         }
-        Ok(Vec::new())
     }
 
     /// Goes back to the changes of a refused key: the good ones are applied, the others set aside (I3).
@@ -291,6 +314,8 @@ impl<'a> Apply<'a> {
 /// Why a partial change waits behind another of its row.
 pub(super) const BEHIND: &str =
     "an earlier change of the row waits in the quarantine, and this one is partial";
+const SKIPPED: &str =
+    "the store leaves the row as it is and says nothing: a trigger or a rule of the table skips it";
 const NOT_THERE: &str = "a value is not told and the row is not there";
 
 /// Returns the fields that a patch tells; nothing for other ends, so that they are one set.

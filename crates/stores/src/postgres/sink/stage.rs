@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
 use super::binary::Rows;
 use super::catalog::{LANE, OFFSET};
@@ -68,42 +68,39 @@ impl Stage {
         range: Range<usize>,
         run: i32,
     ) -> Result<(), tokio_postgres::Error> {
-        copy(client, &self.copy, rows.copy(range, run)).await
+        copy(client, &self.copy, rows.copy(range, run)).await.map(drop)
     }
 
-    /// Copies new rows into the replica itself; `false` when this table does not take them so.
+    /// Copies new rows into the replica itself and returns how many; `None` when this table does not take them so.
     pub(super) async fn insert(
         &self,
         client: &Client,
         rows: &Rows,
         range: Range<usize>,
         lane: &str,
-    ) -> Result<bool, tokio_postgres::Error> {
-        let Some(direct) = &self.direct else { return Ok(false) };
-        copy(client, direct, rows.direct(range, lane)).await?;
-        Ok(true)
+    ) -> Result<Option<u64>, tokio_postgres::Error> {
+        let Some(direct) = &self.direct else { return Ok(None) };
+        copy(client, direct, rows.direct(range, lane)).await.map(Some)
     }
 
-    /// Upserts the rows of a run.
+    /// Upserts the rows of a run and returns how many the store has written.
     pub(super) async fn put(
         &self,
         client: &Client,
         run: i32,
         lane: &str,
-    ) -> Result<(), tokio_postgres::Error> {
+    ) -> Result<u64, tokio_postgres::Error> {
         match &self.side {
-            None => {
-                client.execute(&self.put, &[&run, &lane]).await?;
-            }
+            None => client.execute(&self.put, &[&run, &lane]).await,
             Some(side) => {
-                client.execute(&self.put, &[&run]).await?;
+                let written = client.execute(&self.put, &[&run]).await?;
                 client.execute(side, &[&run, &lane]).await?;
+                Ok(written)
             }
         }
-        Ok(())
     }
 
-    /// Deletes the keys of a run; a missing row is fine.
+    /// Deletes the `count` keys of a run; a missing row is fine. Returns how many rows are there all the same.
     ///
     /// Not prepared: a plan made while the table was small would read the whole of it when it has grown.
     pub(super) async fn delete(
@@ -111,7 +108,8 @@ impl Stage {
         client: &Client,
         plan: &Plan,
         run: i32,
-    ) -> Result<(), tokio_postgres::Error> {
+        count: u64,
+    ) -> Result<u64, tokio_postgres::Error> {
         let (table, name) = (&plan.table, &self.name);
         let mut sql =
             format!("DELETE FROM {table} t USING {name} s WHERE s.hutong_run = {run} AND {}", same(plan));
@@ -123,18 +121,24 @@ impl Stage {
                 side_key(plan)
             ));
         }
-        client.batch_execute(&sql).await
+        if changed(client, &sql).await? >= count {
+            return Ok(0);
+        }
+        let kept =
+            format!("SELECT count(*) FROM {table} t, {name} s WHERE s.hutong_run = {run} AND {}", same(plan));
+        Ok(client.query_one(&kept, &[]).await?.get::<_, i64>(0).unsigned_abs())
     }
 
-    /// Updates the columns of `known` in the rows of a run; returns the numbers of those that are not there.
+    /// Updates the columns of `known` in the `count` rows of a run; returns the numbers of those that are not there,
+    /// and how many of the others the store has left as they are.
     pub(super) async fn patch(
         &self,
         client: &Client,
         plan: &Plan,
         known: &[usize],
-        run: i32,
+        (run, count): (i32, u64),
         lane: &str,
-    ) -> Result<Vec<usize>, tokio_postgres::Error> {
+    ) -> Result<(Vec<usize>, u64), tokio_postgres::Error> {
         let (table, name, same) = (&plan.table, &self.name, same(plan));
         let mut sets: Vec<String> = known
             .iter()
@@ -150,12 +154,13 @@ impl Stage {
                 AND NOT EXISTS (SELECT FROM {table} t WHERE {same})"
         );
         let missing = client.query(&missing, &[]).await?;
+        let mut skipped = 0;
         if !sets.is_empty() {
             let update = format!(
                 "UPDATE {table} t SET {} FROM {name} s WHERE s.hutong_run = {run} AND {same}",
                 sets.join(", ")
             );
-            client.batch_execute(&update).await?;
+            skipped = (count - missing.len() as u64).saturating_sub(changed(client, &update).await?);
         }
         if plan.own {
             // Only of rows that are there: the others leave the run before it is noted where it comes from.
@@ -165,19 +170,29 @@ impl Stage {
             let noted = side_put(plan, name, &run.to_string(), &literal(lane));
             client.batch_execute(&(gone + &noted)).await?;
         }
-        Ok(missing.iter().map(|row| row.get::<_, i32>(0) as usize).collect())
+        Ok((missing.iter().map(|row| row.get::<_, i32>(0) as usize).collect(), skipped))
     }
 }
 
-async fn copy(client: &Client, into: &Statement, mut bytes: Bytes) -> Result<(), tokio_postgres::Error> {
+/// Runs statements without preparing them; returns how many rows the first has changed.
+async fn changed(client: &Client, sql: &str) -> Result<u64, tokio_postgres::Error> {
+    let answers = client.simple_query(sql).await?;
+    let first = answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::CommandComplete(count) => Some(*count),
+        _ => None,
+    });
+    Ok(first.unwrap_or(0))
+}
+
+/// Copies rows and returns how many arrived: a trigger may skip some.
+async fn copy(client: &Client, into: &Statement, mut bytes: Bytes) -> Result<u64, tokio_postgres::Error> {
     let sink = client.copy_in::<_, Bytes>(into).await?;
     futures_util::pin_mut!(sink);
     while !bytes.is_empty() {
         let piece = bytes.split_to(bytes.len().min(PIECE));
         sink.send(piece).await?;
     }
-    sink.finish().await?;
-    Ok(())
+    sink.finish().await
 }
 
 fn direct(plan: &Plan) -> String {

@@ -24,6 +24,13 @@ pub(super) struct Plan {
     pub(super) own: bool,
 }
 
+impl Plan {
+    /// States whether a row is its key and nothing else, so that one that is there already stays as it is.
+    pub(super) fn key_only(&self) -> bool {
+        self.own && self.columns.len() == self.key.len()
+    }
+}
+
 /// A column that takes a field.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
