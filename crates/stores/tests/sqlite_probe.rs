@@ -81,7 +81,14 @@ async fn a_reloaded_lane_starts_anew_and_its_owner_is_fenced() {
     let store = Arc::new(Store::new(&path));
     let sink = || {
         let (store, lane) = (Arc::clone(&store), lane.clone());
-        Sink::new(SinkConfig { store, lane, table: "people".into(), grant: "g".into(), partitions: None })
+        Sink::new(SinkConfig {
+            store,
+            lane,
+            table: "people".into(),
+            grant: "g".into(),
+            partitions: None,
+            quarantine_limit: 9,
+        })
     };
     let mut old = sink();
     old.open(&lane).await.unwrap();

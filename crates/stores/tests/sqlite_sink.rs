@@ -52,6 +52,7 @@ impl Office {
             table: "people".into(),
             grant: grant.into(),
             partitions: None,
+            quarantine_limit: 1_000,
         }
     }
 

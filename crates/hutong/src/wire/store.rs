@@ -78,7 +78,8 @@ impl Department {
             }
             Self::Sqlite { store, .. } => {
                 let (store, table) = (Arc::clone(store), table.to_owned());
-                let config = sqlite::SinkConfig { store, lane, table, grant, partitions: Some(partitions) };
+                let partitions = Some(partitions);
+                let config = sqlite::SinkConfig { store, lane, table, grant, partitions, quarantine_limit };
                 Box::new(sqlite::Sink::new(config))
             }
         })

@@ -8,12 +8,12 @@ use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Refused
 use rusqlite::{Connection, params};
 use tracing::debug;
 
-use super::apply::{Applied, Apply};
+use super::apply::{Applied, Apply, CONFLICT};
 use super::error::Context;
 use super::install::now_us;
 use super::store::Store;
 use super::target::{self, Target};
-use super::{lane, replay};
+use super::{lane, quarantine, replay};
 use crate::again::{Again, Round};
 use crate::fold;
 
@@ -30,6 +30,9 @@ pub struct SinkConfig {
     pub grant: String,
     /// How many lanes the pipeline has; those beyond are removed when lane 0 opens. `None`: nobody has said.
     pub partitions: Option<u32>,
+    /// How many rows the store may refuse since the sink was made before the lane halts. As many may wait at a
+    /// time for a change of another lane; with more the lane gives way and waits itself.
+    pub quarantine_limit: u64,
 }
 
 /// A table of a SQLite store as the sink of one lane.
@@ -41,6 +44,8 @@ pub struct Sink {
     stand: Option<Stand>,
     targets: Vec<Arc<Target>>,
     again: Option<Again>,
+    /// How many rows the store has refused for good.
+    refused: u64,
 }
 
 struct Stand {
@@ -51,7 +56,7 @@ struct Stand {
 impl Sink {
     /// Makes a sink. Touches nothing until it is opened.
     pub fn new(config: SinkConfig) -> Self {
-        Self { config, stand: None, targets: Vec::new(), again: None }
+        Self { config, stand: None, targets: Vec::new(), again: None, refused: 0 }
     }
 }
 
@@ -60,7 +65,7 @@ impl hutong_core::Sink for Sink {
     async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
         self.stand = None;
         self.config.lane = lane.clone();
-        let SinkConfig { store, lane, table, grant, partitions } = self.config.clone();
+        let SinkConfig { store, lane, table, grant, partitions, .. } = self.config.clone();
         let work = move |connection: &Connection| {
             lane::open(connection, &lane, &table, &grant, partitions).map(Some)
         };
@@ -110,16 +115,20 @@ impl hutong_core::Sink for Sink {
             grant: self.config.grant.clone(),
             epoch: stand.epoch,
             checkpoint: checkpoint.clone(),
+            room: self.config.quarantine_limit.saturating_sub(self.refused),
+            limit: self.config.quarantine_limit,
         };
-        let given = batch.rejected.len() as u64;
-        let applied = self.config.store.write(move |connection| commit.run(connection)).await?;
-        self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
-        let lasting = applied.quarantined.saturating_sub(given).saturating_sub(applied.curable);
-        if applied.curable > 0 {
-            self.again = Some(Again::soon());
+        let written = self.config.store.write(move |connection| commit.run(connection)).await;
+        if let Ok(refused) = &written {
+            self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
+            self.refused += refused.lasting;
+            if refused.curable > 0 {
+                self.again = Some(Again::soon());
+            }
         }
+        // Also after an error: where the lane gives way, only what is replayed makes room.
         self.try_again().await;
-        Ok(Refused { lasting, curable: applied.curable })
+        written
     }
 
     async fn close(&mut self) -> Result<()> {
@@ -152,17 +161,44 @@ struct Commit {
     grant: String,
     epoch: i64,
     checkpoint: Checkpoint,
+    /// How many changes the store may refuse for good.
+    room: u64,
+    /// How many may wait at a time for a change of another lane.
+    limit: u64,
 }
 
 impl Commit {
     /// I2: rows, quarantine, receipt and checkpoint are one savepoint of one transaction.
-    fn run(&mut self, connection: &Connection) -> Result<Option<Applied>> {
+    fn run(&mut self, connection: &Connection) -> Result<Option<Refused>> {
         let lane = self.apply.lane.clone();
         let doing = || format!("write the rows of lane {lane}");
         let Some(applied) = self.apply.run(connection).doing(doing)? else { return Ok(None) };
+        let refused = self.within_limits(connection, &applied)?;
         self.receipt(connection, &applied).doing(doing)?;
         lane::advance(connection, &lane, self.epoch, &self.checkpoint)?;
-        Ok(Some(applied))
+        Ok(Some(refused))
+    }
+
+    /// Counts what the store has refused; after `Err` the savepoint of the batch goes, and nothing of a flood stays.
+    fn within_limits(&self, connection: &Connection, applied: &Applied) -> Result<Refused> {
+        let lane = &self.apply.lane;
+        let doing = || format!("commit a batch of {lane}");
+        let given = self.apply.rejected.len() as u64 + applied.curable;
+        let refused =
+            Refused { lasting: applied.quarantined.saturating_sub(given), curable: applied.curable };
+        if refused.lasting > self.room {
+            let why = format!("the store refuses more changes than the limit of {} allows", self.limit);
+            return Err(Error::new(ErrorKind::Broken, doing(), why).hint(
+                "mend the cause (hutong quarantine list shows the earlier ones), then start it again",
+            ));
+        }
+        if refused.curable > 0 && quarantine::count(connection, lane, CONFLICT).doing(doing)? > self.limit {
+            let why = "more changes wait for another lane than the limit allows; the batch gives way to it";
+            return Err(Error::new(ErrorKind::Unavailable, doing(), why).hint(
+                "if no other lane frees what the rows need, hutong quarantine list shows why each waits",
+            ));
+        }
+        Ok(refused)
     }
 
     fn receipt(&self, connection: &Connection, applied: &Applied) -> rusqlite::Result<()> {

@@ -183,3 +183,53 @@ async fn a_row_that_is_its_key_alone_may_be_there_already() {
     assert_eq!(office.rows(), [(1, None, None)]);
     assert!(office.items().is_empty(), "{:?}", office.items());
 }
+
+#[tokio::test]
+async fn a_flood_halts_the_lane_and_commits_nothing_of_it() {
+    let office = Office::new(
+        "CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT CHECK (code <> 'bad'), \"备注\" TEXT)",
+    );
+    let mut sink = sqlite::Sink::new(SinkConfig { quarantine_limit: 3, ..office.config(0, "g") });
+    sink.open(&super::lane(0)).await.unwrap();
+    sink.prepare(&office.contract).await.unwrap();
+    let mut lane = Lane { office: &office, sink, at: 0 };
+    let bad = |ids: std::ops::Range<i64>| ids.map(|id| (Op::Insert, row(id, "bad", None)));
+    lane.commit(&bad(0..2).chain([(Op::Insert, row(2, "good", None))]).collect::<Vec<_>>()).await.unwrap();
+
+    let error = lane.commit(&bad(3..9).chain([(Op::Insert, row(9, "good", None))]).collect::<Vec<_>>()).await;
+
+    let error = error.unwrap_err();
+    assert_eq!(error.class(), hutong_core::Class::Halt, "{error}");
+    assert_eq!(office.rows(), [stands(2, "good", None)]);
+    assert_eq!(office.items().len(), 2);
+}
+
+#[tokio::test]
+async fn more_conflicts_than_the_limit_are_waited_for_and_halt_no_lane() {
+    let office = Office::new(UNIQUE);
+    let mut one = office.open(1).await;
+    let opened = async |limit| {
+        let mut sink = sqlite::Sink::new(SinkConfig { quarantine_limit: limit, ..office.config(2, "g") });
+        let at = sink.open(&super::lane(2)).await.unwrap().position("p").as_offset().unwrap_or(0);
+        sink.prepare(&office.contract).await.unwrap();
+        Lane { office: &office, sink, at }
+    };
+    let named = |id: i64| (Op::Insert, row(id, &format!("{:02}", id % 100), None));
+    one.commit(&(0..6).map(named).collect::<Vec<_>>()).await.unwrap();
+    opened(3).await.commit(&(100..103).map(named).collect::<Vec<_>>()).await.unwrap();
+    let beyond: Vec<_> = (103..106).map(named).collect();
+    let error = opened(3).await.commit(&beyond).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert_eq!(office.items().len(), 3);
+
+    let freed: Vec<_> = (0..3).map(|id| (Op::Delete, row(id, "", None))).collect();
+    one.commit(&freed).await.unwrap();
+
+    // A lane that opens tries what waits even where no commit goes through.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while opened(3).await.commit(&beyond).await.is_err() {
+        assert!(std::time::Instant::now() < deadline, "{:?}", office.items());
+    }
+    let ids: Vec<i64> = office.rows().iter().map(|row| row.0).collect();
+    assert_eq!(ids, [3, 4, 5, 100, 101, 102]);
+}
