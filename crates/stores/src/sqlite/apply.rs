@@ -54,8 +54,9 @@ pub(super) struct Apply {
     pub(super) folded: Folded,
     /// The tables, by contract.
     pub(super) targets: Vec<Arc<Target>>,
-    /// Changes whose row made a trigger roll the whole transaction back (`RAISE(ROLLBACK, …)`), and what it said.
-    pub(super) poison: HashMap<usize, String>,
+    /// Changes that the whole transaction would fail by, under which rule and why: a trigger rolled it back
+    /// (`RAISE(ROLLBACK, …)`), or a constraint speaks up at COMMIT.
+    pub(super) poison: HashMap<usize, (&'static str, String)>,
 }
 
 /// A key whose last state another row of the batch may cure.
@@ -102,7 +103,7 @@ impl Apply {
         if let Some(at) = self.changes.iter().rposition(|c| c.op == Op::Truncate)
             && !self.truncate(connection, at, &mut applied)?
         {
-            self.poison.insert(at, UNDONE.into());
+            self.poison.insert(at, (STORE, UNDONE.into()));
             return Ok(None);
         }
         let mut pending: Vec<Pending<'_>> = Vec::new();
@@ -137,7 +138,7 @@ impl Apply {
             poisoned = self.settle(connection, pending, &mut applied)?;
         }
         if let Some(at) = poisoned {
-            self.poison.insert(at, UNDONE.into());
+            self.poison.insert(at, (STORE, UNDONE.into()));
             return Ok(None);
         }
         Ok(Some(applied))
@@ -150,7 +151,7 @@ impl Apply {
         let change = &self.changes[at];
         quarantine::supersede_all(connection, &self.lane, change.position)?;
         let reason = match self.poison.get(&at) {
-            Some(reason) => reason.clone(),
+            Some((_, reason)) => reason.clone(),
             None => {
                 connection.execute_batch("SAVEPOINT removal")?;
                 let done =
@@ -337,8 +338,8 @@ impl Apply {
         row: &[Value],
         applied: &mut Applied,
     ) -> Result<(), Fault> {
-        if let Some(reason) = self.poison.get(&at) {
-            return Err(Fault::Rule(STORE, reason.clone()));
+        if let Some((rule, reason)) = self.poison.get(&at) {
+            return Err(Fault::Rule(rule, reason.clone()));
         }
         let Some(target) = self.targets.iter().find(|t| *t.contract == *part.contract) else {
             return Err(Fault::Rule(STORE, "no table was prepared for its contract".into()));

@@ -13,6 +13,7 @@ mod error;
 mod install;
 mod json;
 mod lane;
+mod orphan;
 mod plain;
 mod probe;
 mod prune;

@@ -2,7 +2,6 @@
 //!
 //! Knows one item and the row that it writes; the transaction around it is the caller's or its own.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use hutong_core::{Error, ErrorKind, Result};
@@ -12,6 +11,7 @@ use super::apply::{CONFLICT, UNDONE};
 use super::error::Context;
 use super::quarantine::{self, Item};
 use super::row::{self, Fault};
+use super::store::Store;
 use super::{connect, lane, target};
 use crate::again::Round;
 use crate::keep;
@@ -38,53 +38,63 @@ pub fn replay(path: &Path, id: i64) -> Result<()> {
     tx.commit().doing(doing)
 }
 
-/// Tries what waits for a change of another lane, in the transaction that is open: some items after `after`, each
-/// with what queues behind it.
+/// Tries what waits in a lane for a change of another one: some items after `after`, each with what queues behind it.
 ///
-/// `None` when a trigger has rolled the transaction back: run it again; `undone` names the items to leave alone.
-pub(super) fn conflicts(
-    connection: &Connection,
-    lane: &str,
-    after: i64,
-    undone: &mut HashSet<i64>,
-) -> Result<Option<Round>> {
-    let doing = || format!("replay what waits for another lane in {lane}");
-    let items = quarantine::of_rule(connection, lane, CONFLICT, after, AT_A_TIME).doing(doing)?;
+/// Each in a transaction of its own, so that one which a constraint refuses at COMMIT costs no other.
+pub(super) async fn conflicts(store: &Store, lane: &str, after: i64) -> Result<Round> {
+    let name = lane.to_owned();
+    let doing = || "read what waits for another lane".to_owned();
+    let read = move |connection: &Connection| {
+        quarantine::of_rule(connection, &name, CONFLICT, after, AT_A_TIME).doing(doing).map(Some)
+    };
+    let items = store.write(read).await?;
     let mut left = after > 0;
-    'items: for item in &items {
-        for (at, item) in std::iter::once(item.clone())
-            .chain(quarantine::behind(connection, item, BEHIND).doing(doing)?)
-            .enumerate()
-        {
-            if undone.contains(&item.id) {
-                left = true;
-                continue 'items;
-            }
-            connection.execute_batch("SAVEPOINT item").doing(doing)?;
-            let applied = apply(connection, &item);
-            if connection.is_autocommit() {
-                undone.insert(item.id);
-                return Ok(None);
-            }
-            match applied {
-                Ok(()) => {
-                    connection.execute_batch("RELEASE item").doing(doing)?;
-                    tracing::info!(lane, item = item.id, "replayed");
-                }
-                Err(problem) if problem.kind == ErrorKind::Refused => {
-                    connection.execute_batch("ROLLBACK TO item; RELEASE item").doing(doing)?;
-                    // What queues behind another item than this one waits for that.
-                    left |= at == 0;
-                    continue 'items;
-                }
-                Err(problem) => return Err(problem),
-            }
-        }
+    for item in &items {
+        left |= !again(store, item).await?;
     }
-    Ok(Some(match items.last().filter(|_| items.len() as i64 == AT_A_TIME) {
+    Ok(match items.last().filter(|_| items.len() as i64 == AT_A_TIME) {
         Some(last) => Round { left: true, after: last.id },
         None => Round { left, after: 0 },
-    }))
+    })
+}
+
+/// Replays an item and what queues behind it, in order (I4); returns whether all are through.
+async fn again(store: &Store, item: &Item) -> Result<bool> {
+    if !alone(store, item.clone()).await? {
+        return Ok(false);
+    }
+    let (first, doing) = (item.clone(), || "read what queues behind an item".to_owned());
+    let read =
+        move |connection: &Connection| quarantine::behind(connection, &first, BEHIND).doing(doing).map(Some);
+    for next in store.write(read).await? {
+        if !alone(store, next).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Replays one item; `false` when it is refused again.
+async fn alone(store: &Store, item: Item) -> Result<bool> {
+    let (lane, id) = (item.lane.clone(), item.id);
+    let mut undone = false;
+    let work = move |connection: &Connection| {
+        if undone {
+            return Err(Error::new(ErrorKind::Refused, doing(id), UNDONE));
+        }
+        let applied = apply(connection, &item);
+        undone = connection.is_autocommit();
+        // The others of its transaction are run again, without it.
+        if undone { Ok(None) } else { applied.map(Some) }
+    };
+    match store.attempt(work).await {
+        Ok(()) => {
+            tracing::info!(lane, item = id, "replayed");
+            Ok(true)
+        }
+        Err(problem) if problem.kind == ErrorKind::Refused => Ok(false),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// Applies a waiting item and settles it; after `Err` the caller takes back what it has done.

@@ -208,7 +208,7 @@ fn key_column(target: &Target) -> String {
 }
 
 /// I6: what SQLite cannot hold exactly is refused, by name.
-fn stored(field: &hutong_core::Field, value: &Value) -> Result<Stored, Fault> {
+pub(super) fn stored(field: &hutong_core::Field, value: &Value) -> Result<Stored, Fault> {
     values::write(&field.ty, value)
         .map_err(|why| Fault::Rule("not_carried", format!("column {}: {why}", field.column())))
 }

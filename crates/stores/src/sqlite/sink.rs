@@ -1,6 +1,6 @@
 //! A table of a SQLite store as the sink of one lane.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,9 +13,14 @@ use super::error::Context;
 use super::install::now_us;
 use super::store::Store;
 use super::target::{self, Target};
-use super::{lane, quarantine, replay};
+use super::{lane, orphan, quarantine, replay};
 use crate::again::{Again, Round};
 use crate::fold;
+
+/// How often a constraint that speaks up at COMMIT is left to another lane before its rows are set aside.
+const PATIENCE: u32 = 5;
+
+const ORPHAN: &str = "a foreign key of the store finds no row at the end of the transaction";
 
 /// What a sink writes, and under which grant.
 #[derive(Clone)]
@@ -46,6 +51,8 @@ pub struct Sink {
     again: Option<Again>,
     /// How many rows the store has refused for good.
     refused: u64,
+    /// How often in a row a commit has failed that may go through when another lane has written.
+    given_way: u32,
 }
 
 struct Stand {
@@ -56,7 +63,7 @@ struct Stand {
 impl Sink {
     /// Makes a sink. Touches nothing until it is opened.
     pub fn new(config: SinkConfig) -> Self {
-        Self { config, stand: None, targets: Vec::new(), again: None, refused: 0 }
+        Self { config, stand: None, targets: Vec::new(), again: None, refused: 0, given_way: 0 }
     }
 }
 
@@ -117,14 +124,22 @@ impl hutong_core::Sink for Sink {
             checkpoint: checkpoint.clone(),
             room: self.config.quarantine_limit.saturating_sub(self.refused),
             limit: self.config.quarantine_limit,
+            patient: self.given_way < PATIENCE,
         };
         let written = self.config.store.write(move |connection| commit.run(connection)).await;
-        if let Ok(refused) = &written {
-            self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
-            self.refused += refused.lasting;
-            if refused.curable > 0 {
-                self.again = Some(Again::soon());
+        match &written {
+            Ok(refused) => {
+                self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
+                self.refused += refused.lasting;
+                if refused.curable > 0 {
+                    // Patience is used up until a commit goes through without: else each batch would wait anew.
+                    self.again = Some(Again::soon());
+                } else {
+                    self.given_way = 0;
+                }
             }
+            Err(error) if error.kind == ErrorKind::Unavailable => self.given_way += 1,
+            Err(_) => {}
         }
         // Also after an error: where the lane gives way, only what is replayed makes room.
         self.try_again().await;
@@ -144,10 +159,9 @@ impl Sink {
     async fn try_again(&mut self) {
         let Some(again) = self.again.take_if(|again| again.due()) else { return };
         let (lane, after) = (self.config.lane.to_string(), again.after);
-        let mut undone = HashSet::new();
-        let work = move |connection: &Connection| replay::conflicts(connection, &lane, after, &mut undone);
-        let round = self.config.store.write(work).await.unwrap_or_else(|problem| {
-            debug!(lane = %self.config.lane, error = %problem, "replay what waits for another lane");
+        let tried = replay::conflicts(&self.config.store, &lane, after).await;
+        let round = tried.unwrap_or_else(|problem| {
+            debug!(lane, error = %problem, "replay what waits for another lane");
             Round { left: true, after }
         });
         self.again = again.next(&round);
@@ -165,6 +179,8 @@ struct Commit {
     room: u64,
     /// How many may wait at a time for a change of another lane.
     limit: u64,
+    /// Whether a constraint that speaks up at COMMIT is left to another lane.
+    patient: bool,
 }
 
 impl Commit {
@@ -172,11 +188,27 @@ impl Commit {
     fn run(&mut self, connection: &Connection) -> Result<Option<Refused>> {
         let lane = self.apply.lane.clone();
         let doing = || format!("write the rows of lane {lane}");
-        let Some(applied) = self.apply.run(connection).doing(doing)? else { return Ok(None) };
+        let Some(applied) = self.applied(connection).doing(doing)? else { return Ok(None) };
         let refused = self.within_limits(connection, &applied)?;
         self.receipt(connection, &applied).doing(doing)?;
         lane::advance(connection, &lane, self.epoch, &self.checkpoint)?;
         Ok(Some(refused))
+    }
+
+    /// Applies the batch; without patience also without the rows that a deferred foreign key would refuse at COMMIT,
+    /// for the whole transaction and again and again.
+    fn applied(&mut self, connection: &Connection) -> rusqlite::Result<Option<Applied>> {
+        loop {
+            connection.execute_batch("SAVEPOINT batch")?;
+            let Some(applied) = self.apply.run(connection)? else { return Ok(None) };
+            let named = if self.patient { Vec::new() } else { orphan::find(connection, &self.apply)? };
+            if named.is_empty() {
+                connection.execute_batch("RELEASE batch")?;
+                return Ok(Some(applied));
+            }
+            connection.execute_batch("ROLLBACK TO batch; RELEASE batch")?;
+            self.apply.poison.extend(named.into_iter().map(|at| (at, (CONFLICT, ORPHAN.to_owned()))));
+        }
     }
 
     /// Counts what the store has refused; after `Err` the savepoint of the batch goes, and nothing of a flood stays.

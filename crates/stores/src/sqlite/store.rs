@@ -44,6 +44,8 @@ enum Ran {
 
 struct Work<F, T> {
     work: F,
+    /// What the caller hears when a constraint refuses the whole transaction at COMMIT.
+    refused: ErrorKind,
     outcome: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
@@ -68,9 +70,31 @@ impl Store {
         T: Send + 'static,
         F: FnMut(&Connection) -> Result<Option<T>> + Send + 'static,
     {
+        // Another lane's row may cure a deferred constraint; the lane must not skip it.
+        self.send(work, ErrorKind::Unavailable).await
+    }
+
+    /// As [`Store::write`], for work that nothing depends on: `Err(Refused)` when a constraint refuses it at COMMIT.
+    pub(super) async fn attempt<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<Option<T>> + Send + 'static,
+    {
+        self.send(work, ErrorKind::Refused).await
+    }
+
+    async fn send<T, F>(&self, work: F, refused: ErrorKind) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&Connection) -> Result<Option<T>> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let gone = || Error::new(ErrorKind::Unknown, "write to the store", "its writer has ended");
-        self.queue().await?.send(Box::new(Work { work, outcome: None, reply })).await.map_err(|_| gone())?;
+        self.queue()
+            .await?
+            .send(Box::new(Work { work, refused, outcome: None, reply }))
+            .await
+            .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
@@ -138,7 +162,10 @@ impl<T: Send, F: FnMut(&Connection) -> Result<Option<T>> + Send> Task for Work<F
         let outcome = match (self.outcome, failed) {
             // Its own error says more than that of the group.
             (Some(Err(error)), _) => Err(error),
-            (_, Some((kind, why))) => Err(Error::new(kind, "commit to the store", why)),
+            (_, Some((kind, why))) => {
+                let kind = if kind == ErrorKind::Refused { self.refused } else { kind };
+                Err(Error::new(kind, "commit to the store", why))
+            }
             (Some(Ok(value)), None) => Ok(value),
             (None, None) => Err(Error::new(ErrorKind::Unknown, "commit to the store", "it was not run")),
         };
@@ -174,10 +201,8 @@ fn write_group(connection: &Connection, mut group: Vec<Box<dyn Task>>) {
             group.into_iter().for_each(|task| write_group(connection, vec![task]));
         }
         Err(error) => {
-            // Another lane's row may cure a deferred constraint; the lane must not skip it.
-            let kind = if error.kind == ErrorKind::Refused { ErrorKind::Unavailable } else { error.kind };
             let why = error.why();
-            group.into_iter().for_each(|task| task.finish(Some((kind, &why))));
+            group.into_iter().for_each(|task| task.finish(Some((error.kind, &why))));
         }
     }
 }

@@ -233,3 +233,50 @@ async fn more_conflicts_than_the_limit_are_waited_for_and_halt_no_lane() {
     let ids: Vec<i64> = office.rows().iter().map(|row| row.0).collect();
     assert_eq!(ids, [3, 4, 5, 100, 101, 102]);
 }
+
+const DEFERRED: &str = "CREATE TABLE people (id INTEGER PRIMARY KEY, \"备注\" TEXT,
+        code TEXT REFERENCES parent (code) DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE parent (code TEXT PRIMARY KEY);
+    CREATE TABLE child (id INTEGER REFERENCES people DEFERRABLE INITIALLY DEFERRED);
+    INSERT INTO parent VALUES ('a');";
+
+#[tokio::test]
+async fn i3_what_a_deferred_foreign_key_refuses_is_set_aside_after_some_patience() {
+    let office = Office::new(DEFERRED);
+    let mut lane = office.open(0).await;
+    lane.commit(&[(Op::Insert, row(1, "a", None)), (Op::Insert, row(2, "a", None))]).await.unwrap();
+    office.run("INSERT INTO child VALUES (1)");
+    let changes = [
+        (Op::Insert, row(3, "a", None)),
+        (Op::Update, row(3, "nobody", None)),
+        (Op::Delete, row(1, "", None)),
+        (Op::Delete, row(2, "", None)),
+        (Op::Insert, row(4, "a", None)),
+        (Op::Insert, row(5, "nobody", None)),
+    ];
+    let mut batch = lane.batch(&changes);
+    let mut attempts = 0;
+    while let Err(error) = lane.sink.commit(&batch).await {
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        attempts += 1;
+        assert!(attempts < 10, "{error}");
+        lane.sink.open(&super::lane(0)).await.unwrap();
+        lane.sink.prepare(&office.contract).await.unwrap();
+    }
+    assert_eq!(attempts, 5);
+    assert_eq!(office.rows(), [stands(1, "a", None), stands(3, "a", None), stands(4, "a", None)]);
+    let conflict = ("conflict".to_owned(), "waiting".to_owned());
+    assert_eq!(office.items(), vec![conflict; 3]);
+    // The next one does not wait anew.
+    batch = lane.batch(&[(Op::Insert, row(6, "nobody", None))]);
+    lane.sink.commit(&batch).await.unwrap();
+
+    // Once their rows are there they are replayed.
+    office.run("INSERT INTO parent VALUES ('nobody'); DELETE FROM child");
+    let expected = [3, 4, 5, 6];
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while office.rows().iter().map(|row| row.0).ne(expected) {
+        assert!(std::time::Instant::now() < deadline, "{:?} {:?}", office.rows(), office.items());
+        lane.commit(&[(Op::Delete, row(99, "", None))]).await.unwrap();
+    }
+}
