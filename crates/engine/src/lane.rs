@@ -75,6 +75,22 @@ enum Turn {
     Due,
 }
 
+/// Marks a lane as halted that ends in a panic: it would look as if it ran.
+struct Watch {
+    entry: Entry,
+    lane: LaneId,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let problem = Error::new(ErrorKind::Broken, format!("run {}", self.lane), "it panicked")
+                .hint("this is a bug in Hutong: report the log, then start the process again");
+            self.entry.halted(&problem, now_us());
+        }
+    }
+}
+
 /// How a session of a lane ended without an error.
 enum End {
     Asked,
@@ -85,7 +101,12 @@ impl Lane {
     /// Runs the lane until it is asked to stop, its bounded source ends, or it halts.
     ///
     /// `Err` only when it halts: a person must act. An outage never ends it (I7): it opens again.
-    pub async fn run(mut self, token: CancellationToken) -> Result<()> {
+    pub async fn run(self, token: CancellationToken) -> Result<()> {
+        let _watch = Watch { entry: self.entry.clone(), lane: self.id.clone() };
+        self.rounds(token).await
+    }
+
+    async fn rounds(mut self, token: CancellationToken) -> Result<()> {
         self.metrics.lane_added(&self.id);
         let mut backoff = Backoff::default();
         let mut quarantined = 0;

@@ -48,7 +48,11 @@ impl Supervisor {
         self.tasks.spawn(async move {
             let end = match tokio::spawn(task).await {
                 Ok(end) => end,
-                Err(join) => Err(Error::caused(ErrorKind::Broken, format!("run {name}"), join)),
+                Err(join) => {
+                    // A panicked task cannot tell its own error.
+                    error!(task = %name, error = %join, "panicked");
+                    Err(Error::caused(ErrorKind::Broken, format!("run {name}"), join))
+                }
             };
             (name, on_error, end)
         });

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use hutong_core::{Change, ErrorKind, Kind, LaneId, PipelineId, Position, Refused, Rejected, Step, Verdict};
 use hutong_engine::status::now_us;
-use hutong_engine::{Board, Lane, Metrics, Settings, State};
+use hutong_engine::supervisor::OnError;
+use hutong_engine::{Board, Lane, Metrics, Settings, State, Supervisor};
 use hutong_testkit::memory::{Fault, PARTITION, Shared, change, contract};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -190,6 +191,33 @@ fn i7_a_fenced_lane_halts_and_writes_nothing_more() {
         in_paused_time(lane(&world, &board, Vec::new(), 0).run(CancellationToken::new())).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Fenced);
     assert_eq!(world.lock().applied.len(), 3);
+}
+
+struct Clumsy;
+
+impl Step for Clumsy {
+    fn name(&self) -> &'static str {
+        "clumsy"
+    }
+
+    fn apply(&mut self, change: Change) -> Verdict {
+        assert!(change.position.as_offset() < Some(5), "oops");
+        Verdict::Pass(change)
+    }
+}
+
+#[tokio::test]
+async fn a_lane_that_panics_is_shown_as_halted() {
+    let (world, board) = (filled(9, 3), Board::new());
+    let mut supervisor = Supervisor::new();
+    let lane = lane(&world, &board, vec![Box::new(Clumsy)], 0);
+
+    supervisor.spawn("memory", OnError::Continue, lane.run(supervisor.token()));
+    supervisor.wait(Duration::from_secs(5)).await.unwrap();
+
+    let status = board.status(now_us()).remove(0);
+    assert_eq!((status.state, status.committed), (State::Halted, 3));
+    assert!(status.error.unwrap().contains("panicked") && status.hint.is_some());
 }
 
 #[test]
