@@ -58,6 +58,14 @@ const DECIMALS: [&str; 5] = ["0.1", "0.50", "-0.3", "0", "99999999.99"];
 const DOUBLES: [&str; 5] = ["0", "0.5", "0.1", "-0.3", "100000000000000000000001"];
 const COMPARISONS: [&str; 6] = ["=", "<>", "<", "<=", ">", ">="];
 
+/// Two names, each in either case.
+const UUIDS: [&str; 4] = [
+    "0d6cbd20-2ae2-4b0b-9a51-9e4a7e0f7f5a",
+    "0D6CBD20-2AE2-4B0B-9A51-9E4A7E0F7F5A",
+    "0d6cbd20-2ae2-4b0b-9a51-9e4a7e0f7f5b",
+    "0D6cbd20-2ae2-4B0B-9a51-9e4a7e0f7f5B",
+];
+
 /// Microseconds of a day, and their texts.
 const TIMES: [(i64, &str); 3] =
     [(0, "00:00:00.000000"), (43_200_000_000, "12:00:00.000000"), (86_399_999_999, "23:59:59.999999")];
@@ -71,9 +79,9 @@ const MOMENTS: [(i64, &str); 4] = [
 
 /// The table in each dialect: `n` is not asked of SQLite, which cannot compare decimals.
 const POSTGRES: &str = r#"CREATE TABLE r (id int PRIMARY KEY, t text COLLATE "C", i bigint, d date, b boolean,
-    f double precision, n numeric(10,2), m time, ts timestamp, z timestamptz)"#;
+    f double precision, n numeric(10,2), m time, ts timestamp, z timestamptz, u uuid, v text)"#;
 const SQLITE: &str = "CREATE TABLE r (id INTEGER PRIMARY KEY, t TEXT, i BIGINT, d DATE, b BOOLEAN, f DOUBLE,
-    n DECIMAL TEXT(10,2), m TIME, ts TIMESTAMP, z TIMESTAMPTZ)";
+    n DECIMAL TEXT(10,2), m TIME, ts TIMESTAMP, z TIMESTAMPTZ, u UUID TEXT, v UUID TEXT)";
 
 fn contract() -> Contract {
     let text = r#"{"type": "record", "name": "s", "sharing": "unconditional", "key": ["id"],
@@ -89,6 +97,9 @@ fn contract() -> Contract {
         ("m", Type::Time),
         ("ts", Type::Timestamp),
         ("z", Type::TimestampTz),
+        ("u", Type::Uuid),
+        // In a text column, where a database by itself would tell the cases apart.
+        ("v", Type::Uuid),
     ];
     contract.fields.extend(types.map(|(name, ty)| Field::new(name, ty)));
     contract
@@ -134,9 +145,13 @@ fn cell(random: &mut StdRng, column: usize) -> (Value, String) {
             let (micros, text) = *MOMENTS.choose(random).unwrap();
             (Value::Timestamp(micros), quoted(text))
         }
-        _ => {
+        8 => {
             let (micros, text) = *MOMENTS.choose(random).unwrap();
             (Value::TimestampTz(micros), quoted(&format!("{text}Z")))
+        }
+        _ => {
+            let text = UUIDS.choose(random).unwrap();
+            (Value::text(*text), quoted(text))
         }
     }
 }
@@ -147,7 +162,8 @@ fn leaf(random: &mut StdRng) -> String {
     let mut one = |list: &[&'static str]| *list.choose(random).unwrap();
     let (text, other) = (one(&TEXTS), one(&TEXTS));
     let (number, more) = (one(&NUMBERS), one(&NUMBERS));
-    match random.random_range(0..14) {
+    let uuid = one(&UUIDS);
+    match random.random_range(0..16) {
         0 | 1 => format!("t {comparison} '{text}'"),
         2 => format!("t LIKE '{}' ESCAPE '!'", PATTERNS.choose(random).unwrap()),
         3 => format!("t NOT IN ('{text}', '{other}')"),
@@ -163,6 +179,8 @@ fn leaf(random: &mut StdRng) -> String {
         10 => format!("n {comparison} {}", DECIMALS.choose(random).unwrap()),
         11 => format!("m {comparison} TIME '{}'", TIMES.choose(random).unwrap().1),
         12 => format!("ts {comparison} TIMESTAMP '{}'", MOMENTS.choose(random).unwrap().1),
+        14 => format!("u {} '{uuid}'", ["=", "<>"][usize::from(comparison == "=")]),
+        15 => format!("v IN ('{uuid}', '{}')", UUIDS[0]),
         _ => format!("z {comparison} TIMESTAMPTZ '{}Z'", MOMENTS.choose(random).unwrap().1),
     }
 }
@@ -180,7 +198,8 @@ fn condition(random: &mut StdRng, depth: u32) -> String {
 fn exact(written: &str) -> bool {
     let rounded =
         |comparison: &&str| DOUBLES[2..].iter().any(|n| written.contains(&format!("f {comparison} {n}")));
-    !COMPARISONS.iter().any(rounded)
+    // A text column knows nothing of UUIDs: there, too, only `to_sql` must agree.
+    !COMPARISONS.iter().any(rounded) && !written.contains("v IN")
 }
 
 fn truth(held: Option<bool>) -> Truth {

@@ -99,6 +99,8 @@ pub(super) enum Literal {
     Double(f64),
     Decimal(BigDecimal),
     Text(String),
+    /// In lower case.
+    Uuid(String),
     Date(i32),
     Time(i64),
     Timestamp(i64),
@@ -116,6 +118,8 @@ impl Literal {
             (Value::Double(a), Self::Double(b)) => a.partial_cmp(b).unwrap_or(Ordering::Greater),
             (Value::Decimal(a), Self::Decimal(b)) => a.cmp(b),
             (Value::Text(a), Self::Text(b)) => (**a).as_bytes().cmp(b.as_bytes()),
+            // RFC 9562, section 4: the digits are the same in either case.
+            (Value::Text(a), Self::Uuid(b)) => a.bytes().map(|a| a.to_ascii_lowercase()).cmp(b.bytes()),
             (Value::Date(a), Self::Date(b)) => a.cmp(b),
             (Value::Time(a), Self::Time(b))
             | (Value::Timestamp(a), Self::Timestamp(b))
@@ -131,7 +135,7 @@ impl Literal {
             (Self::Integer(a), Self::Integer(b)) => a.cmp(b),
             (Self::Double(a), Self::Double(b)) => a.total_cmp(b),
             (Self::Decimal(a), Self::Decimal(b)) => a.cmp(b),
-            (Self::Text(a), Self::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
+            (Self::Text(a), Self::Text(b)) | (Self::Uuid(a), Self::Uuid(b)) => a.as_bytes().cmp(b.as_bytes()),
             (Self::Date(a), Self::Date(b)) => a.cmp(b),
             (Self::Time(a), Self::Time(b))
             | (Self::Timestamp(a), Self::Timestamp(b))
@@ -220,7 +224,7 @@ pub(super) fn bind(
             }),
         )),
         (Type::Uuid, Written::Text(_)) if comparison.orders() => Err(equality("a UUID is a name")),
-        (Type::Uuid, Written::Text(text)) if is_uuid(text) => plain(Literal::Text(text.to_ascii_lowercase())),
+        (Type::Uuid, Written::Text(text)) if is_uuid(text) => plain(Literal::Uuid(text.to_ascii_lowercase())),
         (Type::Uuid, Written::Text(_)) => Err((
             format!("column `{column}` is a UUID, and this text is none"),
             Some("write 8-4-4-4-12 hexadecimal digits".into()),

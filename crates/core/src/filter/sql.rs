@@ -119,8 +119,13 @@ impl Writer<'_> {
     fn operand(&mut self, column: usize) -> Result<(), Problem> {
         let name = self.name(column);
         let ty = &self.filter.names[column].ty;
-        let textual = matches!(ty, Type::Text { .. } | Type::Enum { .. } | Type::Uuid);
+        let textual = matches!(ty, Type::Text { .. } | Type::Enum { .. });
         let _ = match self.dialect {
+            // A UUID's digits are the same in either case; under these collations only ASCII changes.
+            Dialect::Postgres if *ty == Type::Uuid => {
+                write!(self.sql, "lower(CAST({name} AS text) COLLATE \"C\")")
+            }
+            Dialect::Sqlite if *ty == Type::Uuid => write!(self.sql, "lower({name}) COLLATE BINARY"),
             // The cast takes the blanks off a CHAR, as capture does, and gives an enumeration its text.
             Dialect::Postgres if textual => write!(self.sql, "CAST({name} AS text) COLLATE \"C\""),
             Dialect::Sqlite if matches!(ty, Type::Decimal { .. } | Type::Numeric) => {
@@ -152,7 +157,7 @@ impl Writer<'_> {
                 Dialect::Sqlite => format!("{number:?}"),
             },
             Literal::Decimal(number) => number.to_plain_string(),
-            Literal::Text(text) => quoted(text, '\''),
+            Literal::Text(text) | Literal::Uuid(text) => quoted(text, '\''),
             Literal::Date(days) => self.moment("DATE", day(i64::from(*days) * 86_400_000_000), ""),
             Literal::Time(micros) => {
                 let time = civil::Time::midnight().wrapping_add(SignedDuration::from_micros(*micros));
