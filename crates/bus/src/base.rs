@@ -69,6 +69,6 @@ pub(crate) fn kept(checkpoint: &Checkpoint, topic: &str, found: Option<&Extent>)
 }
 
 /// Returns the bases of a topic by partition, as they are noted.
-fn bases(checkpoint: &Checkpoint, topic: &str) -> impl Iterator<Item = (u32, u64)> {
+pub(crate) fn bases(checkpoint: &Checkpoint, topic: &str) -> impl Iterator<Item = (u32, u64)> {
     (0..).map_while(move |p| Some((p, checkpoint.note(&base_note(topic, p))?.parse().ok()?)))
 }

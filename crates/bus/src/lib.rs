@@ -7,6 +7,7 @@
 mod base;
 mod binary;
 mod freshness;
+mod history;
 #[cfg(test)]
 mod oracle;
 mod watch;

@@ -88,9 +88,17 @@ pub fn checkpoint_topic(bus: &str, pipeline: &PipelineId) -> String {
 /// Partition to the half-open range of offsets that it holds: the first kept, and the end.
 pub type Extent = BTreeMap<u32, (u64, u64)>;
 
+/// What a bus can forget.
+#[async_trait]
+pub trait Trim: Send + Sync {
+    /// Forgets the records of a partition before `base` and before its first record that was written at `since_us`
+    /// (microseconds since 1970 UTC) or later. Returns the first offset that is kept, which never moves back.
+    async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64>;
+}
+
 /// A bus: topics by name. Cheap to clone behind its `Arc`.
 #[async_trait]
-pub trait Log: Send + Sync {
+pub trait Log: Trim {
     /// Creates the topic when it is missing. Returns what differs from the wish on one that exists already
     /// (partitions, replication, settings), in words; empty when nothing differs.
     async fn ensure(&self, topic: &TopicSpec) -> Result<Vec<String>>;

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
 use tokio::sync::watch;
 
-use crate::log::{Extent, Fetched, Incoming, Log, Reader, TopicSpec, Writer};
+use crate::log::{Extent, Fetched, Incoming, Log, Reader, TopicSpec, Trim, Writer};
 
 /// How many bytes a partition's memory holds at the most, but for its last portion.
 const MEMORY_BYTES: usize = 2 << 20;
@@ -98,6 +98,13 @@ impl Shared {
     /// Makes a log over another one.
     pub fn new(log: Arc<dyn Log>) -> Arc<Self> {
         Arc::new(Self { log, feeds: Arc::default() })
+    }
+}
+
+#[async_trait]
+impl Trim for Shared {
+    async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64> {
+        self.log.trim(topic, partition, base, since_us).await
     }
 }
 

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::base;
 use crate::envelope::{Encoded, Encoder, schemas};
+use crate::history::History;
 use crate::log::{Log, Outgoing, RECORD_LIMIT_BYTES, TopicSpec, Writer, checkpoint_topic};
 use crate::partition;
 use crate::quarantine;
@@ -45,6 +46,8 @@ pub struct TopicSinkConfig {
     pub bus: String,
     /// The streams, one topic each.
     pub streams: Vec<TopicStream>,
+    /// How long a topic keeps what is before its base.
+    pub history: Duration,
 }
 
 /// A stream whose topic and schemas are there.
@@ -89,12 +92,14 @@ pub struct TopicSink {
     pending: BTreeMap<String, String>,
     as_of_us: Option<i64>,
     ends: BTreeMap<String, u64>,
+    history: History,
 }
 
 impl TopicSink {
     /// Makes a sink; touches nothing before [`Sink::open`].
     pub fn new(log: Arc<dyn Log>, registry: Arc<dyn SchemaRegistry>, config: TopicSinkConfig) -> Self {
         Self {
+            history: History::new(config.history),
             log,
             registry,
             config,
@@ -109,6 +114,12 @@ impl TopicSink {
             as_of_us: None,
             ends: BTreeMap::new(),
         }
+    }
+
+    /// Forgets what topics need not keep, now and then. The base is that of what is committed, never one to come.
+    async fn trim(&mut self) {
+        let topics: Vec<&str> = self.config.streams.iter().map(|stream| stream.topic.as_str()).collect();
+        self.history.keep(self.log.as_ref(), &self.checkpoint, &topics, now_us()).await;
     }
 
     /// Makes the topic, registers its schemas and notes where its base begins.
@@ -373,6 +384,7 @@ impl Sink for TopicSink {
             self.make_room(&stream, contract).await?;
         }
         self.writer = Some(writer);
+        self.trim().await;
         Ok(self.checkpoint.clone())
     }
 
@@ -424,6 +436,7 @@ impl Sink for TopicSink {
         self.as_of_us = complete_to_us;
         self.pending.clear();
         self.checkpoint = watermark.checkpoint;
+        self.trim().await;
         Ok(Refused { lasting: refused, curable: 0 })
     }
 

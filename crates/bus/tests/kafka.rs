@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hutong_bus::kafka::{Bus, Config};
-use hutong_bus::log::{Fetched, Incoming, Log, Outgoing, Reader, TopicSpec, checkpoint_topic};
+use hutong_bus::log::{Fetched, Incoming, Log, Outgoing, Reader, TopicSpec, Trim, checkpoint_topic};
 use hutong_core::{ErrorKind, Kind, LaneId, PipelineId};
 use hutong_testkit::launch::Kafka;
 
@@ -131,6 +131,38 @@ async fn a_trimmed_or_future_position_is_said_to_be_lost() {
     reader.seek(3).await.unwrap();
     assert_eq!(texts(&read_to_end(&mut reader).await), ["3", "4"]);
     assert_eq!(bus.extent("a.nowhere.v1").await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_trim_stops_at_the_base_and_at_the_history() {
+    let bus = bus("history").await;
+    bus.ensure(&topic("a.history.v1", 1)).await.unwrap();
+    let mut writer = bus.writer(&lane("history")).await.unwrap();
+    writer.open().await.unwrap();
+    let records = |from: u32| (from..from + 4).map(|i| record("a.history.v1", 0, &i.to_string())).collect();
+    writer.commit(records(0), Bytes::from("1")).await.unwrap();
+    let now_us = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        i64::try_from(since.as_micros()).unwrap()
+    };
+    let hour_us = 3_600_000_000;
+    let trim = async |base, since_us| bus.trim("a.history.v1", 0, base, since_us).await.unwrap();
+
+    assert_eq!(trim(3, now_us() - hour_us).await, 0, "all of it is younger than an hour");
+    assert_eq!(trim(2, now_us() + hour_us).await, 2, "never past the base");
+    assert_eq!(trim(1, now_us() + hour_us).await, 2, "never back");
+    // Kafka keeps time in milliseconds: what is written from the next one on is younger.
+    let between_us = now_us() + 1_000;
+    while now_us() <= between_us + 1_000 {
+        tokio::task::yield_now().await;
+    }
+    writer.commit(records(4), Bytes::from("2")).await.unwrap();
+    // The marker of the first transaction stands at 4.
+    assert_eq!(trim(8, between_us).await, 5, "never into the history");
+    assert_eq!(bus.extent("a.history.v1").await.unwrap().unwrap()[&0].0, 5);
+    let mut reader = bus.reader("a.history.v1", 0, None).await.unwrap();
+    reader.seek(5).await.unwrap();
+    assert_eq!(texts(&read_to_end(&mut reader).await), ["4", "5", "6", "7"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -60,7 +60,11 @@ impl Office {
             partitions: PARTITIONS,
             compatibility: self.compatibility.map(str::to_owned),
         };
-        let config = TopicSinkConfig { bus: self.name.clone(), streams: vec![stream] };
+        let config = TopicSinkConfig {
+            bus: self.name.clone(),
+            streams: vec![stream],
+            history: Duration::from_secs(30 * 86_400),
+        };
         let (log, registry) = (Arc::clone(&self.log), Arc::clone(&self.registry));
         TopicSink::new(log, registry, config)
     }

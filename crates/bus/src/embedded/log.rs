@@ -11,7 +11,7 @@ use super::folder::{self, Lock, Options};
 use super::reader::{Pool, Reader};
 use super::writer::{Wakes, Writer};
 use super::{lane, topic};
-use crate::log::{Extent, Log, TopicSpec};
+use crate::log::{Extent, Log, TopicSpec, Trim};
 
 /// How many records one transaction of a trim removes: writers wait no longer than for that.
 const SWEEP: usize = 5_000;
@@ -117,6 +117,14 @@ impl Bus {
 
     fn this(&self) -> Arc<Self> {
         self.this.upgrade().expect("a bus exists only in its Arc")
+    }
+}
+
+#[async_trait]
+impl Trim for Bus {
+    async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64> {
+        let since = self.offset_since(topic, partition, since_us).await?;
+        self.delete_before(topic, partition, base.min(since)).await
     }
 }
 

@@ -17,7 +17,7 @@ use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
 
 pub use client::Config;
 
-use crate::log::{Extent, Log, Reader, TopicSpec, Writer};
+use crate::log::{Extent, Log, Reader, TopicSpec, Trim, Writer};
 
 /// A Kafka cluster.
 #[derive(Clone)]
@@ -40,6 +40,24 @@ impl Bus {
     pub async fn ping(&self) -> Result<usize> {
         let client = Arc::clone(&self.client);
         blocking(move || client.broker_count()).await
+    }
+}
+
+#[async_trait]
+impl Trim for Bus {
+    async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64> {
+        let (client, name) = (Arc::clone(&self.client), topic.to_owned());
+        let look = move || {
+            let (first, _) = topics::watermarks(&client, &name, partition)?;
+            Ok((first, topics::since(&client, &name, partition, since_us)?))
+        };
+        let (first, since) = blocking(look).await?;
+        let before = since.map_or(base, |since| since.min(base));
+        if before <= first {
+            return Ok(first);
+        }
+        self.delete_before(topic, partition, before).await?;
+        Ok(before)
     }
 }
 

@@ -170,6 +170,25 @@ pub(super) async fn delete_before(client: &Client, topic: &str, partition: u32, 
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition as i32, Offset::Offset(offset as i64))
         .map_err(|e| failed(doing(), e))?;
-    client.admin().delete_records(&list, &options()).await.map_err(|e| failed(doing(), e))?;
-    Ok(())
+    let deleted = client.admin().delete_records(&list, &options()).await.map_err(|e| failed(doing(), e))?;
+    // Each partition has an answer of its own.
+    let refused = deleted.elements().iter().find_map(|element| element.error().err());
+    refused.map_or(Ok(()), |error| Err(failed(doing(), error)))
+}
+
+/// Returns the offset of the first record that was written at a time or later; `None` when there is none.
+pub(super) fn since(client: &Client, topic: &str, partition: u32, since_us: i64) -> Result<Option<u64>> {
+    let doing = || format!("look for a time in {topic}/{partition}");
+    let mut list = TopicPartitionList::new();
+    // A list asks by time in the place of the offset, in milliseconds.
+    list.add_partition_offset(topic, partition as i32, Offset::Offset(since_us.div_euclid(1_000).max(0)))
+        .map_err(|e| failed(doing(), e))?;
+    let found = client.asker().offsets_for_times(list, TIMEOUT).map_err(|e| failed(doing(), e))?;
+    let element = found.find_partition(topic, partition as i32);
+    let element = element.ok_or_else(|| Error::new(ErrorKind::Unavailable, doing(), "there is no answer"))?;
+    element.error().map_err(|e| failed(doing(), e))?;
+    Ok(match element.offset() {
+        Offset::Offset(offset) => u64::try_from(offset).ok(),
+        _ => None,
+    })
 }

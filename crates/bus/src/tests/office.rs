@@ -13,7 +13,7 @@ use hutong_core::{
 use tempfile::TempDir;
 
 use crate::embedded;
-use crate::log::{Extent, Incoming, Log, Outgoing, Reader, TopicSpec, Writer, checkpoint_topic};
+use crate::log::{Extent, Incoming, Log, Outgoing, Reader, TopicSpec, Trim, Writer, checkpoint_topic};
 use crate::registry::SchemaRegistry;
 use crate::{Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceConfig, TopicStream};
 
@@ -57,7 +57,7 @@ impl Office {
             partitions: PARTITIONS,
             compatibility: compatibility.map(str::to_owned),
         };
-        let config = TopicSinkConfig { bus: "hutong".into(), streams: vec![stream] };
+        let config = TopicSinkConfig { bus: "hutong".into(), streams: vec![stream], history: Duration::ZERO };
         TopicSink::new(Arc::clone(&self.log), Arc::clone(&self.registry), config)
     }
 
@@ -166,6 +166,13 @@ struct Lossy {
 struct LossyWriter {
     writer: Box<dyn Writer>,
     lose: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Trim for Lossy {
+    async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64> {
+        self.log.trim(topic, partition, base, since_us).await
+    }
 }
 
 #[async_trait]

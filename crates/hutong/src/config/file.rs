@@ -23,6 +23,7 @@ pub(super) type Number = Spanned<i64>;
 pub(super) struct Bus {
     pub(super) name: Option<Text>,
     pub(super) timezone: Option<Text>,
+    pub(super) history: Option<Text>,
     pub(super) partitions: Option<Number>,
     pub(super) kafka: Option<Spanned<Kafka>>,
     pub(super) embedded: Option<Spanned<Embedded>>,

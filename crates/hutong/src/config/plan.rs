@@ -46,6 +46,8 @@ pub struct BusPlan {
     pub name: String,
     /// The zone in which an `until` ends.
     pub zone: TimeZone,
+    /// How long topics keep what is before their base.
+    pub history: Duration,
     /// What carries the topics.
     pub system: BusSystem,
 }

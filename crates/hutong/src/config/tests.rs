@@ -104,6 +104,7 @@ fn every_key_of_a_file_reaches_the_plan() {
 [bus]
 name = "city"
 timezone = "UTC"
+history = "400d"
 partitions = 2
 [bus.kafka]
 brokers = "a:1, b:2"
@@ -132,6 +133,7 @@ into = { store = "office", table = "counts" }
     let plan = load_at(&path, now()).unwrap_or_else(|report| panic!("{report}")).plan;
     assert_eq!(plan.bus.name, "city");
     assert_eq!(plan.bus.zone.iana_name(), Some("UTC"));
+    assert_eq!(plan.bus.history.as_secs(), 400 * 86_400);
     let plan::BusSystem::Kafka(kafka) = &plan.bus.system else { panic!("Kafka") };
     assert_eq!(kafka.registry, "https://registry/apis");
     assert_eq!(kafka.tls.as_ref().unwrap().ca_file, Some(folder.path().join("ca.pem")));

@@ -41,6 +41,7 @@ pub struct Wire {
     /// Stream to its capture and how often that says that it is complete.
     captures: HashMap<String, (String, Duration)>,
     zone: jiff::tz::TimeZone,
+    history: Duration,
 }
 
 impl Wire {
@@ -61,6 +62,7 @@ impl Wire {
             registry_address,
             captures: captures.collect(),
             zone: plan.bus.zone.clone(),
+            history: plan.bus.history,
         })
     }
 
@@ -86,7 +88,8 @@ impl Wire {
             partitions: stream.partitions,
             compatibility: Some(stream.compatibility.name().to_owned()),
         });
-        let config = TopicSinkConfig { streams: streams.collect(), bus: self.bus_name.clone() };
+        let (streams, bus) = (streams.collect(), self.bus_name.clone());
+        let config = TopicSinkConfig { streams, bus, history: self.history };
         let sink = TopicSink::new(Arc::clone(self.bus.log()), Arc::clone(self.bus.registry()), config);
         let source = self.store(&capture.store)?.source(capture)?;
         Ok(Lane {

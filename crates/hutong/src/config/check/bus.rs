@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
+use jiff::SpanRelativeTo;
 use jiff::tz::TimeZone;
 use toml::Spanned;
 
@@ -35,6 +37,7 @@ pub(super) fn settings(check: &mut Check<'_>) -> Settings {
     let body = &entry.body;
     let bus_name = bus_name(check, entry);
     let zone = zone(check, entry);
+    let history = history(check, entry);
     let partitions = check.number(entry, "partitions", body.partitions.as_ref(), 1..=1_000, 4);
     let system = match (&body.kafka, &body.embedded) {
         (Some(kafka), Some(embedded)) => {
@@ -47,7 +50,7 @@ pub(super) fn settings(check: &mut Check<'_>) -> Settings {
         (None, _) if entry.told(&["kafka"]) => None,
         (None, embedded) => self::embedded(check, entry, embedded.as_ref()),
     };
-    let bus = system.map(|system| BusPlan { name: bus_name, zone: zone.clone(), system });
+    let bus = system.map(|system| BusPlan { name: bus_name, zone: zone.clone(), history, system });
     Settings { bus, zone, partitions }
 }
 
@@ -76,6 +79,23 @@ fn zone(check: &mut Check<'_>, entry: &Entry<file::Bus>) -> TimeZone {
             let hint = "a name of the IANA database, such as `Asia/Shanghai` or `UTC`".to_owned();
             check.error(entry.at(written.span().start), message, Some(hint));
             default()
+        }
+    }
+}
+
+fn history(check: &mut Check<'_>, entry: &Entry<file::Bus>) -> Duration {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let default = 30 * DAY;
+    let Some(written) = &entry.body.history else { return default };
+    let read = written.get_ref().parse::<jiff::Span>().ok();
+    let read = read.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+    match read.and_then(|span| Duration::try_from(span).ok()) {
+        Some(span) if (DAY / 24..=36_500 * DAY).contains(&span) => span,
+        _ => {
+            let message =
+                format!("`history` is `{}`, which is no time from 1 h to 36500 d", written.get_ref());
+            check.error(entry.at(written.span().start), message, Some("such as \"30d\" or \"12h\"".into()));
+            default
         }
     }
 }
