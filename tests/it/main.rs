@@ -19,3 +19,4 @@ mod registries;
 mod replica;
 mod reset;
 mod tidy;
+mod two_halves;

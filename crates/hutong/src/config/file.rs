@@ -98,6 +98,7 @@ pub(super) struct Stream {
     pub(super) partitions: Option<Number>,
     pub(super) compatibility: Option<Text>,
     pub(super) generation: Option<Number>,
+    pub(super) capture: Option<Text>,
 }
 
 /// Who may have a stream at all.

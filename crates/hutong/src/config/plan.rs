@@ -153,7 +153,7 @@ pub struct StreamPlan {
     pub partitions: u32,
     /// Which later contracts the registry lets in.
     pub compatibility: Compatibility,
-    /// The capture that feeds it, when this configuration has it.
+    /// The capture that feeds it: this configuration's, or another's that it names.
     pub capture: Option<String>,
 }
 

@@ -17,7 +17,7 @@ use hutong_bus::log::checkpoint_topic;
 use hutong_bus::{Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceConfig, TopicStream};
 use hutong_core::grant::{Permit, end_us};
 use hutong_core::quality::Quality;
-use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result, Step};
+use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId, Result, Step};
 use hutong_engine::{Board, Lane, Metrics, Settings, Supervisor, status::now_us};
 use tracing::error;
 
@@ -38,8 +38,8 @@ pub struct Wire {
     board: Board,
     metrics: Metrics,
     registry_address: Option<SocketAddr>,
-    /// Stream to its capture and how often that says that it is complete.
-    captures: HashMap<String, (String, Duration)>,
+    /// Stream to how often its capture says that it is complete, where the capture is of this configuration.
+    intervals: HashMap<String, Duration>,
     zone: jiff::tz::TimeZone,
     history: Duration,
 }
@@ -48,9 +48,8 @@ impl Wire {
     /// Opens the bus; a store is touched only when one of its lanes opens.
     pub fn connect(plan: &Plan, board: Board, metrics: Metrics) -> Result<Self> {
         let (bus, registry_address) = Bus::open(&plan.bus)?;
-        let captures = plan.captures.iter().flat_map(|capture| {
-            let told = (capture.name.clone(), capture.watermark_interval);
-            capture.tables.iter().map(move |(_, stream)| (stream.name.clone(), told.clone()))
+        let intervals = plan.captures.iter().flat_map(|capture| {
+            capture.tables.iter().map(|(_, stream)| (stream.name.clone(), capture.watermark_interval))
         });
         Ok(Self {
             bus,
@@ -60,7 +59,7 @@ impl Wire {
             board,
             metrics,
             registry_address,
-            captures: captures.collect(),
+            intervals: intervals.collect(),
             zone: plan.bus.zone.clone(),
             history: plan.bus.history,
         })
@@ -114,18 +113,15 @@ impl Wire {
         let id = LaneId::new(subscription.pipeline(), partition);
         let permit = permit(subscription)?;
         let stream = &subscription.stream;
-        let capture = self.captures.get(&stream.name);
-        let interval = capture.map_or(Duration::from_secs(5), |(_, interval)| *interval);
+        let interval = self.intervals.get(&stream.name).copied().unwrap_or(Duration::from_secs(5));
         let config = TopicSourceConfig {
             topic: stream.topic(),
             partition,
             contract: Arc::clone(&stream.contract),
-            checkpoint_topic: capture.map(|(name, _)| {
-                checkpoint_topic(
-                    &self.bus_name,
-                    &hutong_core::PipelineId::new(hutong_core::Kind::Capture, name),
-                )
-            }),
+            checkpoint_topic: stream
+                .capture
+                .as_ref()
+                .map(|name| checkpoint_topic(&self.bus_name, &PipelineId::new(Kind::Capture, name))),
             pipeline: Some(id.pipeline.clone()),
             foreign_before_full: false,
             limits: Limits { watermark_interval: interval, ..Limits::default() },

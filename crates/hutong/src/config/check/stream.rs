@@ -8,8 +8,8 @@ use hutong_core::contract::Sharing;
 use hutong_core::mask::Mask;
 use hutong_core::problem::nearest;
 
-use super::Check;
 use super::say::Part;
+use super::{Check, name};
 use crate::config::document::Entry;
 use crate::config::file;
 use crate::config::plan::{Compatibility, StreamPlan};
@@ -42,10 +42,7 @@ fn stream(check: &mut Check<'_>, entry: &Entry<file::Stream>, partitions: u32) -
     let compatibility = compatibility(check, entry);
     let contract = contract(check, entry)?;
     let sharing = sharing(check, entry, &contract);
-    let capture = check.document.captures.values().find(|capture| {
-        let tables = capture.body.tables.as_ref();
-        tables.is_some_and(|tables| tables.get_ref().values().any(|stream| stream.get_ref() == &entry.name))
-    });
+    let capture = capture(check, entry);
     Some(StreamPlan {
         name: entry.name.clone(),
         // A stream whose owner has a problem still has columns to check subscriptions against; it never becomes a plan.
@@ -55,8 +52,39 @@ fn stream(check: &mut Check<'_>, entry: &Entry<file::Stream>, partitions: u32) -
         generation,
         partitions,
         compatibility,
-        capture: capture.map(|capture| capture.name.clone()),
+        capture,
     })
+}
+
+/// Returns the capture that feeds the stream: the one of this configuration, or else the one that it names.
+fn capture(check: &mut Check<'_>, entry: &Entry<file::Stream>) -> Option<String> {
+    let document = check.document;
+    let here = document.captures.values().find(|capture| {
+        let tables = capture.body.tables.as_ref();
+        tables.is_some_and(|tables| tables.get_ref().values().any(|stream| stream.get_ref() == &entry.name))
+    });
+    let here = here.map(|capture| capture.name.clone());
+    let Some(written) = &entry.body.capture else { return here };
+    let (at, named) = (entry.at(written.span().start), written.get_ref());
+    match &here {
+        Some(here) if here == named => return Some(here.clone()),
+        Some(here) => {
+            let message = format!("capture `{here}` feeds the stream, and `capture` names `{named}`");
+            check.error(at, message, Some("leave it out where the capture is".into()));
+            return Some(here.clone());
+        }
+        None => {}
+    }
+    name::one(check, "capture", named, at, true);
+    if document.captures.contains_key(named) {
+        let message =
+            format!("capture `{named}` is here, and none of its tables is the stream `{}`", entry.name);
+        check.error(at, message, Some(format!("add it: tables = {{ \"TABLE\" = \"{}\" }}", entry.name)));
+    } else if document.bus.as_ref().is_none_or(|bus| bus.body.kafka.is_none() && !bus.told(&["kafka"])) {
+        let message = format!("capture `{named}` is not here, and nothing else writes an embedded bus");
+        check.error(at, message, Some("add the capture, or leave `capture` out".into()));
+    }
+    Some(named.clone())
 }
 
 fn compatibility(check: &mut Check<'_>, entry: &Entry<file::Stream>) -> Compatibility {
