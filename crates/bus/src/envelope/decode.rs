@@ -200,7 +200,7 @@ impl Plan {
         let Some(mut row) = row else { return Ok(Before::None) };
         match word {
             "none" => return Ok(Before::None),
-            "key" => row = self.contract.key_row(&self.contract.key_of(&row)),
+            "key" => self.contract.keep_key(&mut row),
             "full" if !self.own => placeholder::find(&mut row),
             "full" => {}
             _ => return Err("its `source.before` is none of none, key, full"),

@@ -83,7 +83,7 @@ impl Client {
             // Bounded memory for each reader: what is prefetched counts.
             .set("queued.max.messages.kbytes", "4096")
             .set("queued.min.messages", "5000")
-            .set("fetch.message.max.bytes", "2097152")
+            .set("fetch.message.max.bytes", "524288")
             .set("receive.message.max.bytes", "104857600");
         settings
     }

@@ -261,7 +261,7 @@ fn send(producer: &BaseProducer<Reports>, record: &Outgoing, index: usize) -> Re
         match producer.send(wire) {
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
-                producer.poll(Duration::from_millis(5));
+                serve(producer);
                 wire = back;
             }
             Err((error, _)) => return Err(error),
@@ -275,7 +275,7 @@ fn send(producer: &BaseProducer<Reports>, record: &Outgoing, index: usize) -> Re
 fn settle(producer: &BaseProducer<Reports>) -> Result<(), KafkaError> {
     let deadline = Instant::now() + TRANSACTION_TIMEOUT;
     while producer.in_flight_count() > 0 {
-        producer.poll(Duration::from_millis(1));
+        serve(producer);
         if Instant::now() > deadline {
             return Err(KafkaError::Flush(Code::OperationTimedOut));
         }
@@ -283,6 +283,17 @@ fn settle(producer: &BaseProducer<Reports>) -> Result<(), KafkaError> {
     match producer.context().lock().failed.take() {
         Some(error) => Err(error),
         None => Ok(()),
+    }
+}
+
+/// Takes one answer of the cluster, or waits a moment for it.
+///
+/// Not a poll with a timeout: the binding turns what is left of one below a millisecond into none, and spins.
+fn serve(producer: &BaseProducer<Reports>) {
+    let before = producer.in_flight_count();
+    producer.poll(Duration::ZERO);
+    if producer.in_flight_count() == before {
+        std::thread::park_timeout(Duration::from_micros(200));
     }
 }
 

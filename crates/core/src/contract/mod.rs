@@ -169,6 +169,15 @@ impl Contract {
         self.key.iter().map(|i| row.get(*i).cloned().unwrap_or(Value::Unknown)).collect()
     }
 
+    /// Makes every value of a row unknown but those of the key.
+    pub fn keep_key(&self, row: &mut [Value]) {
+        for (at, value) in row.iter_mut().enumerate() {
+            if !self.key.contains(&at) {
+                *value = Value::Unknown;
+            }
+        }
+    }
+
     /// Returns a row in which only the key is known.
     pub fn key_row(&self, key: &[Value]) -> Row {
         let mut row = vec![Value::Unknown; self.fields.len()];

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hutong_core::{Before, Error, ErrorKind, Position, Result, Transaction, Value};
 use pgwire_replication::client::ReplicationEvent;
 
@@ -57,16 +58,20 @@ impl Reader {
                     self.let_in(waiting);
                 }
             }
-            ReplicationEvent::XLogData { data, wal_start, .. } => match Message::parse(&data)? {
-                Message::Relation(relation) => self.relation = Some(relation),
-                Message::Other => {}
-                message => {
-                    if let Some(open) = &mut self.open {
-                        open.lsn = wal_start.as_u64();
+            // Copied: the buffer is shared with the session's task, and counting shares between two cores costs more
+            // for each cell than this for all.
+            ReplicationEvent::XLogData { data, wal_start, .. } => {
+                match Message::parse(&Bytes::copy_from_slice(&data))? {
+                    Message::Relation(relation) => self.relation = Some(relation),
+                    Message::Other => {}
+                    message => {
+                        if let Some(open) = &mut self.open {
+                            open.lsn = wal_start.as_u64();
+                        }
+                        self.row_message(message)?;
                     }
-                    self.row_message(message)?;
                 }
-            },
+            }
         }
         Ok(())
     }
