@@ -113,6 +113,8 @@ async fn i3_a_dropped_slot_halts_the_capture_and_a_reset_makes_the_replicas_equa
     register.equal().await;
     let refused = installation.ask(&["source", "reset", &owner, "--reason", "试"]);
     assert_eq!(refused.code, 8, "a capture that runs is not reset: {}{}", refused.out, refused.err);
+    let refused = installation.ask(&["source", "remove", &owner]);
+    assert_eq!(refused.code, 8, "nor is it removed: {}{}", refused.out, refused.err);
     run.stop().await;
     register
         .client

@@ -15,7 +15,12 @@ pub(super) async fn run(config: &Path, action: Source) -> Result<Exit> {
     let plan = check::load(config)?;
     let done = match &action {
         Source::Install { capture } => wire::install(find(&plan, capture)?).await?,
-        Source::Remove { capture } => wire::remove(find(&plan, capture)?).await?,
+        Source::Remove { capture } => {
+            let capture = find(&plan, capture)?;
+            // The process would go on reading what is taken out under it, and lose its position.
+            not_running(&plan, capture, "remove").await?;
+            wire::remove(capture).await?
+        }
         Source::Reset { capture, reason } => reset(&plan, find(&plan, capture)?, reason).await?,
     };
     println!("{done}");
@@ -23,11 +28,7 @@ pub(super) async fn run(config: &Path, action: Source) -> Result<Exit> {
 }
 
 async fn reset(plan: &Plan, capture: &CapturePlan, reason: &str) -> Result<String> {
-    if status::running(plan, &capture.pipeline().to_string()).await {
-        let why = format!("the process at {} runs it", plan.http.address);
-        return Err(Error::new(ErrorKind::Fenced, format!("reset capture {}", capture.name), why)
-            .hint("stop that process, then reset"));
-    }
+    not_running(plan, capture, "reset").await?;
     let done = wire::reset(plan, capture, reason).await?;
     let mut text = format!("capture {} begins anew, because: {reason}\n", capture.name);
     for (partition, position) in &done.before.positions {
@@ -43,6 +44,16 @@ async fn reset(plan: &Plan, capture: &CapturePlan, reason: &str) -> Result<Strin
         "stand in the topic pass it and are equal again afterwards; new ones begin at the new base.",
     );
     Ok(text)
+}
+
+/// Refuses what may not be done beside a process that runs the capture.
+async fn not_running(plan: &Plan, capture: &CapturePlan, verb: &str) -> Result<()> {
+    if !status::running(plan, &capture.pipeline().to_string()).await {
+        return Ok(());
+    }
+    let why = format!("the process at {} runs it", plan.http.address);
+    Err(Error::new(ErrorKind::Fenced, format!("{verb} capture {}", capture.name), why)
+        .hint(format!("stop that process, then {verb}")))
 }
 
 fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a CapturePlan> {
