@@ -35,6 +35,6 @@ mod visibility;
 
 pub use anew::anew;
 pub use draft::draft;
-pub use probe::{compare, probe, version};
+pub use probe::{check_address, compare, probe, version};
 pub use slot::remove;
 pub use source::{Limit, Source, SourceConfig, Table};

@@ -7,8 +7,13 @@ use super::catalog::{self, Live, Types};
 use super::column::Fit;
 use super::ident::TableName;
 use super::source::SourceConfig;
-use super::{connect, error, fit, slot};
+use super::{address, connect, error, fit, slot};
 use crate::Finding;
+
+/// Reads an address and touches nothing. `Err(Config)` says what is wrong with it and does not repeat it.
+pub fn check_address(url: &Secret) -> Result<()> {
+    address::parse(url).map(drop)
+}
 
 /// Returns the server's version, as it says it: `15.14`.
 pub async fn version(url: &Secret) -> Result<String> {

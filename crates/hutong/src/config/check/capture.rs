@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Check;
 use super::say::Part;
-use super::store::Stores;
+use super::store::{self, Stores};
 use super::stream::Streams;
 use crate::config::document::Entry;
 use crate::config::file;
@@ -42,6 +42,8 @@ fn capture(
     for (table, stream) in written.get_ref() {
         if table.get_ref().trim().is_empty() {
             check.error(entry.at(table.span().start), "the table's name is empty", None);
+        } else if let Some(store) = from {
+            store::table_name(check, entry.at(table.span().start), store, table.get_ref());
         }
         let at = entry.at(stream.span().start);
         if check.known("stream", &document.streams, at, stream.get_ref())

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use hutong_stores::postgres::ident::TableName;
+
 use super::Check;
 use crate::config::document::{At, Document};
 use crate::config::file::{self, Sourced};
@@ -96,18 +98,16 @@ fn fills(document: &Document) -> Vec<Fill<'_>> {
 /// Returns which table a name means in a store; `None` when the store is not whole.
 fn table(document: &Document, store: &str, written: &str) -> Option<Table> {
     let entry = document.stores.get(store)?;
-    let mut name = parts(written);
-    let system = match (&entry.body.postgres, &entry.body.sqlite) {
+    let (system, name) = match (&entry.body.postgres, &entry.body.sqlite) {
         (Some(postgres), None) => {
-            if name.len() == 1 {
-                name.insert(0, "public".into());
-            }
-            postgres.get_ref().url.as_ref()?.get_ref().clone()
+            // One that cannot be read is told where it stands.
+            let name = TableName::parse(written).ok()?;
+            (postgres.get_ref().url.as_ref()?.get_ref().clone(), vec![name.schema, name.table])
         }
         (None, Some(sqlite)) => {
-            name.iter_mut().for_each(|part| part.make_ascii_lowercase());
             let folder = document.files.get(entry.at.file)?.folder();
-            Sourced::File(plain(&folder.join(sqlite.get_ref().path.as_ref()?.get_ref())))
+            let path = plain(&folder.join(sqlite.get_ref().path.as_ref()?.get_ref()));
+            (Sourced::File(path), vec![written.to_ascii_lowercase()])
         }
         _ => return None,
     };
@@ -127,21 +127,6 @@ fn plain(path: &Path) -> String {
         }
     }
     plain.display().to_string()
-}
-
-/// Splits `schema.table` at its dots, but not inside double quotes, and removes those.
-fn parts(written: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut quoted = false;
-    for c in written.chars() {
-        match (c, parts.last_mut()) {
-            ('"', _) => quoted = !quoted,
-            ('.', _) if !quoted => parts.push(String::new()),
-            (c, Some(part)) => part.push(c),
-            (_, None) => {}
-        }
-    }
-    parts
 }
 
 fn doubles(check: &mut Check<'_>, feeds: &[Feed<'_>], fills: &[Fill<'_>]) {

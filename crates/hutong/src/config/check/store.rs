@@ -3,14 +3,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hutong_stores::postgres;
+use hutong_stores::postgres::ident::TableName;
+
 use super::Check;
 use super::say::Part;
-use crate::config::document::Entry;
+use crate::config::document::{At, Entry};
 use crate::config::file;
-use crate::config::plan::{StorePlan, StoreSystem};
+use crate::config::plan::{SecretSource, StorePlan, StoreSystem};
 
 /// The stores that are whole, by name.
 pub(super) type Stores = BTreeMap<String, Arc<StorePlan>>;
+
+/// Tells when a table's name cannot be one in the store.
+pub(super) fn table_name(check: &mut Check<'_>, at: At, store: &str, written: &str) {
+    let postgres = check.document.stores.get(store).is_some_and(|entry| entry.body.postgres.is_some());
+    if postgres && let Err(error) = TableName::parse(written) {
+        let hint = "write schema.table; a part with a dot or capitals stands in double quotes".to_owned();
+        check.error(at, format!("the table's name `{written}` cannot be read: {}", error.why()), Some(hint));
+    }
+}
 
 /// Reads every `[store.X]`.
 pub(super) fn stores(check: &mut Check<'_>) -> Stores {
@@ -33,7 +45,15 @@ fn system(check: &mut Check<'_>, entry: &Entry<file::Store>) -> Option<StoreSyst
             let what = format!("[store.{}.postgres]", entry.name);
             let part = Part { entry, at: entry.at(postgres.span().start), what: &what, path: &["postgres"] };
             let url = check.required(&part, "url", body.url.as_ref())?;
-            Some(StoreSystem::Postgres { url: check.address(entry, "url", url)?, connections })
+            let at = entry.at(url.span().start);
+            let url = check.address(entry, "url", url)?;
+            if let SecretSource::Text(text) = &url
+                && let Err(error) = postgres::check_address(text)
+            {
+                check.error(at, format!("`url` cannot be read: {}", error.why()), error.hint.clone());
+                return None;
+            }
+            Some(StoreSystem::Postgres { url, connections })
         }
         (None, Some(sqlite)) => {
             let what = format!("[store.{}.sqlite]", entry.name);

@@ -11,7 +11,7 @@ use toml::value::Datetime;
 use super::Check;
 use super::grant;
 use super::say::Part;
-use super::store::Stores;
+use super::store::{self, Stores};
 use super::stream::Streams;
 use crate::config::document::Entry;
 use crate::config::file;
@@ -103,6 +103,9 @@ fn into(
     }
     let table = check.text(&part, "table", body.table.as_ref());
     if let (Some(name), Some(written)) = (table, &body.table) {
+        if let Some(store) = store {
+            store::table_name(check, entry.at(written.span().start), store, name);
+        }
         let last = name.rsplit('.').next().unwrap_or_default();
         if name.split('.').any(|part| part.trim_matches('"') == "hutong") || last.starts_with("hutong_") {
             let hint = "choose another: Hutong keeps its own tables there".to_owned();
