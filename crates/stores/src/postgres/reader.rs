@@ -279,13 +279,14 @@ impl Reader {
             return None;
         }
         let moved = Position::wal(self.era, self.reached, 0, 0) > self.at;
-        if !moved && self.assembly.is_empty() && self.told_us == self.complete_to_us {
+        let complete = self.complete_to_us();
+        if !moved && self.assembly.is_empty() && (complete.is_none() || self.told_us == complete) {
             return None;
         }
-        if let Some(us) = self.complete_to_us {
+        if let Some(us) = complete {
             self.assembly.note("complete_to_us", Some(us.to_string()));
+            self.told_us = complete;
         }
-        self.told_us = self.complete_to_us;
         Some(self.take())
     }
 
@@ -293,8 +294,13 @@ impl Reader {
         Behind {
             count: None,
             bytes: (self.log_end > 0).then(|| self.log_end.saturating_sub(self.reached)),
-            complete_to_us: self.complete_to_us,
+            complete_to_us: self.complete_to_us(),
         }
+    }
+
+    /// Returns until when everything was handed out; nothing can be said while rows are still to be read.
+    fn complete_to_us(&self) -> Option<i64> {
+        self.complete_to_us.filter(|_| self.snapshot.is_none() && self.reloads.is_empty())
     }
 
     /// Looks where the log ends now, and at what time.

@@ -80,7 +80,7 @@ async fn i3_a_commit_that_becomes_visible_after_the_chunk_is_not_lost() {
             tokio::select! {
                 biased;
                 _ = &mut commit => panic!("the commit waits for its standby"),
-                _ = c.next() => {}
+                _ = tokio::time::timeout(Duration::from_millis(100), c.next()) => {}
             }
         }
         let done = c.checkpoint.notes["snapshot.public.people"].contains("\"done\":true");
@@ -316,6 +316,30 @@ async fn a_locked_table_does_not_stop_the_others() {
     locker.batch_execute("ROLLBACK").await.unwrap();
     c.snapshot_done().await;
     assert_eq!(c.rows("people").len(), 1000);
+}
+
+#[tokio::test]
+async fn nothing_is_said_to_be_complete_while_a_snapshot_runs() {
+    let mut c = Capture::new(&thousand(), &[("people", people("people"))]).await;
+    // The snapshot waits for its end.
+    let old = hutong_testkit::launch::connect(c.config.url.reveal()).await.unwrap();
+    c.open().await;
+    c.snapshot_done().await;
+    c.until("complete", |c| c.batches.last().is_some_and(|b| b.behind.complete_to_us.is_some())).await;
+    c.config.tables.push(Table { name: "other".into(), contract: people("other") });
+    c.sql("CREATE TABLE other (id int PRIMARY KEY, name text); INSERT INTO other VALUES (1, 'o')").await;
+    old.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.unwrap();
+    c.open_new().await;
+    c.clear();
+
+    c.sql("INSERT INTO people VALUES (0, 'x')").await;
+    c.catch_up().await;
+    assert_eq!(c.letters(), "c", "live changes go on, and the position with them");
+    assert!(c.batches.iter().all(|b| b.behind.complete_to_us.is_none()));
+    old.batch_execute("COMMIT").await.unwrap();
+    c.until("complete", |c| c.batches.last().is_some_and(|b| b.behind.complete_to_us.is_some())).await;
+
+    assert_eq!(c.rows("other"), [person(1, "o")]);
 }
 
 #[tokio::test]
