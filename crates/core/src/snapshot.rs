@@ -1,4 +1,4 @@
-//! How far the snapshots of a capture have come, as its checkpoint's notes say.
+//! How far the snapshots of a capture have come, and which tables are suspended, as its checkpoint's notes say.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,6 +6,12 @@ use crate::Checkpoint;
 
 /// The prefix of the notes that tell it; the table's name follows.
 const PREFIX: &str = "snapshot.";
+
+/// The prefix of the notes of suspended tables; the table's name follows.
+const SUSPENDED: &str = "suspended.";
+
+/// The note of a suspended table that the configuration no longer names.
+pub const NOT_CAPTURED: &str = "not captured";
 
 /// How far the snapshot of one table has come.
 ///
@@ -25,7 +31,25 @@ pub struct Progress {
     pub done: bool,
 }
 
+/// A table whose changes are dropped until it is read anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspended {
+    /// The table.
+    pub table: String,
+    /// Why, without a row value.
+    pub reason: String,
+}
+
 impl Checkpoint {
+    /// Returns the suspended tables, by name; those that are not captured any more are left out.
+    pub fn suspended(&self) -> Vec<Suspended> {
+        let notes = self.notes.iter().filter_map(|(name, text)| Some((name.strip_prefix(SUSPENDED)?, text)));
+        notes
+            .filter(|(_, text)| *text != NOT_CAPTURED)
+            .map(|(table, text)| Suspended { table: table.to_owned(), reason: text.clone() })
+            .collect()
+    }
+
     /// Returns how far each snapshot has come, by table. A note that cannot be read is left out.
     pub fn snapshots(&self) -> Vec<Progress> {
         let notes = self.notes.iter().filter_map(|(name, text)| Some((name.strip_prefix(PREFIX)?, text)));
@@ -43,15 +67,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_notes_of_snapshots_and_no_others() {
+    fn reads_the_notes_of_snapshots_and_suspended_tables_and_no_others() {
         let mut checkpoint = Checkpoint::default();
         let notes = [
             ("snapshot.public.t", r#"{"rows":5,"estimate":9,"done":false,"last":["x"]}"#),
             ("snapshot.u", "rubbish"),
             ("base.t/0", "7"),
+            ("suspended.public.v", "its key is gone"),
+            ("suspended.public.w", NOT_CAPTURED),
         ];
         checkpoint.notes.extend(notes.map(|(name, text)| (name.to_owned(), text.to_owned())));
         let wanted = Progress { table: "public.t".into(), rows: 5, estimate: Some(9), done: false };
         assert_eq!(checkpoint.snapshots(), [wanted]);
+        let suspended = Suspended { table: "public.v".into(), reason: "its key is gone".into() };
+        assert_eq!(checkpoint.suspended(), [suspended]);
     }
 }

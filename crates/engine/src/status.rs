@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hutong_core::snapshot::Progress;
+use hutong_core::snapshot::{Progress, Suspended};
 use hutong_core::{Behind, Checkpoint, Class, Error, LaneId, Position};
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +78,9 @@ pub struct LaneStatus {
     pub positions: BTreeMap<String, Position>,
     /// How far its snapshots have come.
     pub snapshots: Vec<Progress>,
+    /// The tables whose changes are dropped, and why.
+    #[serde(default)]
+    pub suspended: Vec<Suspended>,
 }
 
 /// One lane's entry on the board. Cheap to clone.
@@ -216,6 +219,7 @@ impl Entry {
             hint: inner.problem.as_ref().and_then(|(_, hint)| hint.clone()),
             positions: inner.checkpoint.positions.clone(),
             snapshots: inner.checkpoint.snapshots(),
+            suspended: inner.checkpoint.suspended(),
         }
     }
 }

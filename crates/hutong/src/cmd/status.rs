@@ -96,6 +96,12 @@ fn print(status: &Status) {
     for lane in &status.lanes {
         progress::lines(lane).iter().for_each(|line| println!("\n{line}"));
     }
+    for lane in &status.lanes {
+        for table in &lane.suspended {
+            println!("\n{}: {} is suspended: {}", lane.lane, table.table, table.reason);
+            println!("  what to do: mend that, and start again; the table is then read anew");
+        }
+    }
     let unwell: Vec<&LaneStatus> = status.lanes.iter().filter(|lane| lane.error.is_some()).collect();
     for lane in unwell {
         println!("\n{} is {}: {}", lane.lane, lane.state.name(), lane.error.as_deref().unwrap_or_default());

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use hutong_core::snapshot::NOT_CAPTURED;
 use hutong_core::{Checkpoint, Error, ErrorKind, Result};
 
 use super::ident::TableName;
-use super::open::{NOT_CAPTURED, era, suspended_note};
+use super::open::{era, suspended_note};
 use super::source::Table;
 
 /// Returns the notes of a capture whose position a person gives up; `reason` is why.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hutong_core::snapshot::NOT_CAPTURED;
 use hutong_core::{Checkpoint, Error, ErrorKind, Place, Position, Result};
 use tokio_postgres::Client;
 
@@ -17,9 +18,6 @@ use super::shape::Shape;
 use super::slot::Published;
 use super::source::SourceConfig;
 use super::{error, fit, reload, slot, stream};
-
-/// The note of a suspended table that the configuration no longer names.
-pub(crate) const NOT_CAPTURED: &str = "not captured";
 
 /// Returns the note of a table's snapshot.
 pub(crate) fn snapshot_note(table: &str) -> String {
