@@ -100,7 +100,7 @@ impl Reader {
         let held = slot::published(&self.control, &self.slot).await?;
         // It may have lacked what was done meanwhile, so everything is read anew once it is whole again.
         if let Some(lacks) = held.as_ref().and_then(Published::lacks) {
-            slot::make_whole(&self.control, &self.slot).await?;
+            slot::make_whole(&self.control, &self.slot, self.version).await?;
             for table in 0..self.tables.len() {
                 if self.tables[table].suspended.is_none() {
                     self.reload(table, lacks);

@@ -23,8 +23,17 @@ pub(crate) struct Column {
     /// The type as SQL writes it, for casts.
     pub(crate) sql_type: String,
     pub(crate) not_null: bool,
-    pub(crate) generated: bool,
+    pub(crate) generated: Generated,
     pub(crate) comment: Option<String>,
+}
+
+/// Whether the server computes a column, and whether it keeps the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Generated {
+    No,
+    Stored,
+    /// Computed when it is read; the log never holds it.
+    Virtual,
 }
 
 /// A set of columns that identifies a row: unique, NOT NULL, not deferrable, not partial.
@@ -177,7 +186,7 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
     let rows = client
         .query(
             "SELECT attname::text, atttypid, atttypmod, format_type(atttypid, atttypmod), attnotnull, \
-               attgenerated <> '', col_description(attrelid, attnum), attcollation \
+               attgenerated::text, col_description(attrelid, attnum), attcollation \
              FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             &[&oid],
         )
@@ -194,7 +203,11 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
             collation: row.get(7),
             sql_type: row.get(3),
             not_null: row.get(4),
-            generated: row.get(5),
+            generated: match row.get(5) {
+                "" => Generated::No,
+                "s" => Generated::Stored,
+                _ => Generated::Virtual,
+            },
             comment: row.get(6),
         });
     }

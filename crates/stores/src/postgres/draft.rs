@@ -4,7 +4,7 @@ use hutong_core::contract::Sharing;
 use hutong_core::{Contract, Error, ErrorKind, Field, Result, Secret};
 use serde_json::{Map, json};
 
-use super::catalog::{self, Live, Types};
+use super::catalog::{self, Generated, Live, Types};
 use super::connect;
 use super::ident::TableName;
 
@@ -30,7 +30,7 @@ fn of(live: &Live) -> Option<Contract> {
     let mut fields: Vec<Field> = Vec::with_capacity(live.columns.len());
     let mut left_out = Vec::new();
     for (number, column) in live.columns.iter().enumerate() {
-        let Some(ty) = column.ty.exact().filter(|_| !column.generated) else {
+        let Some(ty) = column.ty.exact().filter(|_| column.generated == Generated::No) else {
             left_out.push(column.name.as_str());
             continue;
         };

@@ -2,7 +2,7 @@
 
 use hutong_core::{Contract, Row, Value};
 
-use super::catalog::{Identity, Live};
+use super::catalog::{Generated, Identity, Live};
 use super::column::{Fit, PgType};
 use super::pgoutput::Cell;
 use super::text;
@@ -110,6 +110,16 @@ pub(crate) struct Problem {
     pub(crate) hint: String,
 }
 
+/// Returns why the log does not hold a column that the server computes.
+fn unlogged(generated: Generated, server_version: u32) -> Option<&'static str> {
+    match generated {
+        Generated::No => None,
+        Generated::Stored if server_version >= 180_000 => None,
+        Generated::Stored => Some("generated, which is not in the log before PostgreSQL 18"),
+        Generated::Virtual => Some("generated when it is read, so it is never in the log"),
+    }
+}
+
 /// Returns what is wrong in one line.
 pub(crate) fn told(problems: &[Problem]) -> String {
     problems.iter().map(|p| p.what.as_str()).collect::<Vec<_>>().join("; ")
@@ -146,13 +156,14 @@ pub(crate) fn problems(contract: &Contract, live: &Live, server_version: u32) ->
                 ),
                 "change the contract's type to what `hutong contract draft` writes".into(),
             ),
-            Some(live) if live.generated && server_version < 180_000 => problem(
-                format!(
-                    "the column `{column}` of {name} is generated, which is not in the log before PostgreSQL 18"
-                ),
-                "take it out of the contract".into(),
-            ),
-            Some(_) => {}
+            Some(live) => {
+                if let Some(why) = unlogged(live.generated, server_version) {
+                    problem(
+                        format!("the column `{column}` of {name} is {why}"),
+                        "take it out of the contract".into(),
+                    );
+                }
+            }
         }
     }
     let key: Vec<&str> = contract.key_fields().map(|field| field.column()).collect();
@@ -180,4 +191,22 @@ pub(crate) fn problems(contract: &Contract, live: &Live, server_version: u32) ->
         }
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i3_a_generated_column_is_captured_only_where_the_log_holds_it() {
+        for (generated, version, captured) in [
+            (Generated::No, 140_000, true),
+            (Generated::Stored, 150_000, false),
+            (Generated::Stored, 170_006, false),
+            (Generated::Stored, 180_000, true),
+            (Generated::Virtual, 180_000, false),
+        ] {
+            assert_eq!(unlogged(generated, version).is_none(), captured, "{generated:?} {version}");
+        }
+    }
 }

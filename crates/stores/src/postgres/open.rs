@@ -134,7 +134,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     }
     let wanted: Vec<_> = tables.iter().filter(|t| t.suspended.is_none()).map(|t| t.name.clone()).collect();
     // The publication is made before the slot: the server decodes with the catalog of the time of each change.
-    for (name, why) in slot::publish(&control, &slot, held.as_ref(), &wanted, &kept).await? {
+    for (name, why) in slot::publish(&control, &slot, version, held.as_ref(), &wanted, &kept).await? {
         let Some(at) = tables.iter().position(|table| table.name == name) else { continue };
         tracing::warn!(capture = %config.capture, table = %name.plain(), reason = %why, "table suspended");
         notes.insert(suspended_note(&name.plain()), Some(why.clone()));

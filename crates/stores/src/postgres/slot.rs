@@ -105,14 +105,20 @@ pub(crate) async fn wait_free(client: &Client, slot: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a publication must be: it hands out everything, and rows of partitions as those of their table.
-const WHOLE: &str = "publish_via_partition_root = true, publish = 'insert, update, delete, truncate'";
+/// Returns what a publication must be: it hands out everything, rows of partitions as those of their table, and where
+/// it is a matter of choice the generated columns that the log holds.
+fn whole(server_version: u32) -> String {
+    let all = "publish_via_partition_root = true, publish = 'insert, update, delete, truncate'";
+    let generated = if server_version >= 180_000 { ", publish_generated_columns = stored" } else { "" };
+    format!("{all}{generated}")
+}
 
 /// Makes the publication hold exactly `wanted`, and of what it holds already also `kept`. Returns the tables that the
 /// role may not publish, each with the server's reason.
 pub(crate) async fn publish(
     client: &Client,
     publication: &str,
+    version: u32,
     held: Option<&Published>,
     wanted: &[TableName],
     kept: &[TableName],
@@ -122,13 +128,13 @@ pub(crate) async fn publish(
     let none = BTreeSet::new();
     let tables = match held {
         None => {
-            let create = format!("CREATE PUBLICATION {name} WITH ({WHOLE})");
+            let create = format!("CREATE PUBLICATION {name} WITH ({})", whole(version));
             client.batch_execute(&create).await.map_err(|e| error::of(e, doing))?;
             &none
         }
         Some(held) => {
-            if held.lacks().is_some() {
-                make_whole(client, publication).await?;
+            if held.lacks().is_some() || !held.generated {
+                make_whole(client, publication, version).await?;
             }
             &held.tables
         }
@@ -152,9 +158,9 @@ pub(crate) async fn publish(
 }
 
 /// Makes a publication hand out everything.
-pub(crate) async fn make_whole(client: &Client, publication: &str) -> Result<()> {
+pub(crate) async fn make_whole(client: &Client, publication: &str, version: u32) -> Result<()> {
     client
-        .batch_execute(&format!("ALTER PUBLICATION {} SET ({WHOLE})", quote(publication)))
+        .batch_execute(&format!("ALTER PUBLICATION {} SET ({})", quote(publication), whole(version)))
         .await
         .map_err(|e| error::of(e, || format!("prepare the publication {publication}")))
 }
@@ -177,6 +183,8 @@ pub(crate) struct Published {
     /// The tables that it names.
     pub(crate) tables: BTreeSet<TableName>,
     whole: bool,
+    /// Without them a table whose contract asks for one is suspended, so nothing of it is missed unnoticed.
+    generated: bool,
 }
 
 impl Published {
@@ -192,8 +200,10 @@ pub(crate) async fn published(client: &Client, publication: &str) -> Result<Opti
     let doing = || format!("read the publication {publication}");
     let whole = client
         .query_opt(
-            "SELECT pubviaroot AND pubinsert AND pubupdate AND pubdelete AND pubtruncate \
-             FROM pg_publication WHERE pubname = $1",
+            // As JSON, since the column exists from PostgreSQL 18 on.
+            "SELECT pubviaroot AND pubinsert AND pubupdate AND pubdelete AND pubtruncate, \
+               coalesce(to_jsonb(p) ->> 'pubgencols', 's') = 's' \
+             FROM pg_publication p WHERE pubname = $1",
             &[&publication],
         )
         .await
@@ -223,7 +233,7 @@ pub(crate) async fn published(client: &Client, publication: &str) -> Result<Opti
         }
         tables.insert(table);
     }
-    Ok(Some(Published { tables, whole: whole.get(0) }))
+    Ok(Some(Published { tables, whole: whole.get(0), generated: whole.get(1) }))
 }
 
 /// Drops a capture's slot and publication. Both may be gone already.
@@ -245,3 +255,14 @@ pub(crate) async fn emit(client: &Client, content: &str) -> Result<()> {
 
 /// The prefix of Hutong's own messages in a change stream.
 pub(crate) const PREFIX: &str = "hutong";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_columns_are_asked_for_where_they_can_be() {
+        let asked = |version| whole(version).contains("publish_generated_columns = stored");
+        assert_eq!((asked(150_000), asked(179_999), asked(180_000)), (false, false, true));
+    }
+}
