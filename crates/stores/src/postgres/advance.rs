@@ -1,9 +1,10 @@
 //! What moves a capture beside the stream: relations, suspended tables, chunks of the snapshot.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hutong_core::{Field, Origin, Position, Result};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::captured::Captured;
 use super::catalog;
@@ -17,6 +18,10 @@ use super::pgoutput::Relation;
 use super::reader::Reader;
 use super::slot::{self, Published};
 use super::snapshot::Waiting;
+
+/// How often a chunk is tried again while the stream stands still, and how long after each time. Then the stream goes
+/// on, since a standby that does not answer keeps commits unseen for as long as it likes.
+const UNREAD: (u32, Duration) = (20, Duration::from_millis(10));
 
 /// What a relation message makes of a table.
 pub(super) enum Found {
@@ -185,17 +190,26 @@ impl Reader {
         }
         let Some((session, open)) = &mut self.chunks else { return Ok(()) };
         let captured = &self.tables[table];
-        let read = chunk::read(
-            session,
-            open,
-            &mut self.types,
-            &captured.name,
-            &captured.contract,
-            &captured.progress,
-            self.config.chunk_rows.max(1),
-            |visibility| snapshot.is_level(table, visibility),
-        );
-        let read = read.await;
+        let mut tries = 0;
+        let read = loop {
+            let read = chunk::read(
+                session,
+                open,
+                &mut self.types,
+                &captured.name,
+                &captured.contract,
+                &captured.progress,
+                self.config.chunk_rows.max(1),
+                |visibility| snapshot.is_level(table, visibility),
+            );
+            match read.await {
+                Err(Refused::Behind) if tries < UNREAD.0 && snapshot.may_soon_be_level() => {
+                    tries += 1;
+                    sleep(UNREAD.1).await;
+                }
+                read => break read,
+            }
+        };
         match read {
             Ok(chunk) => snapshot.accept(table, chunk),
             Err(Refused::Behind) => snapshot.behind_stream(),

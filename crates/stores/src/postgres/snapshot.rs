@@ -6,7 +6,8 @@
 //! transaction may be in the stream and not yet seen by a later snapshot. So
 //!
 //! - no chunk is read in a snapshot that does not see a transaction that was streamed *before* it, and that
-//!   touched the table: a later one is taken;
+//!   touched the table: a later one is taken
+//!   (at once, a few times, while the stream is not read and so no transaction joins those that must be seen);
 //! - a row of a chunk gives way to a change of its key that is streamed *after* it was read and that its
 //!   snapshot does not see;
 //! - what was streamed before this process opened the capture is not remembered: chunks are read only once
@@ -118,6 +119,12 @@ impl Snapshot {
             unseen.retain(|xid| !visibility.sees(*xid));
         }
         self.streamed.get(&table).is_none_or(HashSet::is_empty)
+    }
+
+    /// States whether a database snapshot that is not level may soon be: what it must see was streamed, so it is
+    /// committed; a transaction that runs since before may run for hours.
+    pub(crate) fn may_soon_be_level(&self) -> bool {
+        self.barrier_passed
     }
 
     /// Returns the chunk of a table if its snapshot does not see a transaction.

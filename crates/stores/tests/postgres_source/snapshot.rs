@@ -95,6 +95,51 @@ async fn i3_a_commit_that_becomes_visible_after_the_chunk_is_not_lost() {
     assert!(equal, "the replica is the table");
 }
 
+/// Each commit is streamed at once and seen a little later, as with a standby that answers late, and there is always
+/// one that is not seen yet.
+#[tokio::test]
+async fn commits_that_are_seen_late_do_not_starve_the_snapshot() {
+    let server = Postgres::start().await.unwrap();
+    let mut c = Capture::at(&server.url(), "late", &thousand(), &[("people", people("people"))]).await;
+    c.config.chunk_rows = 100;
+    c.crash().await;
+    c.until("the first chunk", |c| c.rows("people").len() >= 100).await;
+    let first = hold_commits(&c, &server).await;
+    let mut writers = vec![first];
+    for _ in 0..3 {
+        writers.push(hutong_testkit::launch::connect(&server.url()).await.unwrap());
+    }
+    let write = async |writer: &tokio_postgres::Client| {
+        loop {
+            // Ended by the release below, which may also meet the next statement.
+            let _ = writer
+                .batch_execute("UPDATE people SET name = name || 'x' WHERE id = 1 + pg_backend_pid() % 50")
+                .await;
+        }
+    };
+    let releaser = hutong_testkit::launch::connect(&server.url()).await.unwrap();
+    let release = async {
+        loop {
+            let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity \
+                       WHERE wait_event = 'SyncRep' AND clock_timestamp() - query_start > interval '30 ms'";
+            releaser.batch_execute(sql).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    };
+    let writing = futures_util::future::join_all(writers.iter().map(write));
+
+    tokio::select! {
+        _ = writing => unreachable!(),
+        () = release => unreachable!(),
+        () = c.snapshot_done() => {}
+    }
+
+    let_commits_go(&c).await;
+    c.catch_up().await;
+    let equal = c.rows("people") == table(&c).await;
+    assert!(equal, "the replica is the table");
+}
+
 #[tokio::test]
 async fn i7_a_snapshot_goes_on_at_its_last_chunk_beside_live_changes() {
     let mut c = Capture::new(&thousand(), &[("people", people("people"))]).await;
