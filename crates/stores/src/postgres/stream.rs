@@ -32,8 +32,8 @@ pub(crate) async fn connect(
     let mut config = ReplicationConfig::new(to, user, password, database, slot, slot)
         .with_port(port)
         .with_start_lsn(Lsn(from))
-        // Rows may be large, and this bounds them by number only.
-        .with_buffer_size(1024)
+        // Rows may be large, and this bounds them by number only; a larger one was no faster.
+        .with_buffer_size(64)
         // An ack reaches the server within this time.
         .with_status_interval(Duration::from_secs(1))
         .with_wakeup_interval(Duration::from_secs(5))
