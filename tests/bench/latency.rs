@@ -45,8 +45,7 @@ pub(crate) async fn measure(
     let mark = move |n: u64| format!("L{round}{n:07}");
     let citizens: Vec<String> = {
         let client = connect(source).await.unwrap();
-        let sql =
-            "SELECT citizen(((n * 7919) % $1 + 1)::int) FROM generate_series(0::int8, $2 - 1) n ORDER BY n";
+        let sql = "SELECT citizen((n * 7919 % $1::int8 + 1)::int) FROM generate_series(0::int8, $2::int8 - 1) n ORDER BY n";
         let rows = client.query(sql, &[&(people as i64), &(total as i64)]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     };

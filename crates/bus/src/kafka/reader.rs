@@ -22,7 +22,7 @@ use crate::log::{Fetched, Incoming, Reader};
 /// Records that one hand-over holds at the most.
 const RECORD_LIMIT: usize = 5_000;
 /// Bytes that one hand-over holds at the most, but for its last record.
-const BYTE_LIMIT: usize = 3 << 19;
+const BYTE_LIMIT: usize = 1 << 20;
 /// How often group-lag tools are told.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
