@@ -56,7 +56,8 @@ rust_complete() {
     [ "$1" = build ] || { cargo fmt --version && cargo clippy --version; } >/dev/null 2>&1
 }
 
-# Every package here is one that Debian 12 and later and Ubuntu 22.04 and later have under this name.
+# Every package here is one that Debian 12 and later and Ubuntu 22.04 and later have under this name, but for
+# `java`, which stands for what choose_java finds.
 missing=
 need() {
     if ! "$1" "$2"; then missing="$missing $3"; fi
@@ -71,11 +72,29 @@ need_build() {
 }
 
 need_test() {
-    need has_java - default-jre-headless
+    need has_java - java
     need has mvn maven
     need has_postgres - postgresql
     need has_venv - python3-venv
     need has openssl openssl # the certificates of the tests
+}
+
+# The default of Ubuntu 22.04 is Java 11, which Kafka does not take.
+choose_java() {
+    for package in openjdk-21-jre-headless openjdk-17-jre-headless; do
+        if apt-cache show "$package" >/dev/null 2>&1; then
+            echo "$package"
+            return
+        fi
+    done
+    echo default-jre-headless
+}
+
+# Prints the missing packages by their names here. The lists of packages have been fetched before.
+named() {
+    for package in $missing; do
+        if [ "$package" = java ]; then choose_java; else echo "$package"; fi
+    done | tr '\n' ' '
 }
 
 case "${1:-}" in
@@ -95,17 +114,19 @@ check_rust "$1"
 if [ -n "$missing" ]; then
     missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
     if has apt-get && [ "$(id -u)" = 0 ]; then
-        echo "installing $missing"
         export DEBIAN_FRONTEND=noninteractive
         apt-get update -qq
+        missing=$(named)
+        echo "installing $missing"
         # shellcheck disable=SC2086 # a list of packages
         apt-get install -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends ca-certificates $missing
     elif has apt-get; then
+        missing=$(named)
         echo "These packages are missing. Install them, then run make again:" >&2
         echo "    sudo apt-get update && sudo apt-get install -y --no-install-recommends $missing" >&2
         exit 1
     else
-        echo "What these packages of Debian hold is missing here. Install it, then run make again:" >&2
+        echo "What these packages of Debian hold is missing here (java: 17 or later). Install it, then run make again:" >&2
         echo "    $missing" >&2
         exit 1
     fi
