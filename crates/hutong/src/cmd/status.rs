@@ -51,6 +51,8 @@ async fn ask(plan: &Plan) -> Result<Status> {
     let doing = || format!("ask {url}");
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(5))
+        // The process is this machine's own: a proxy in the environment is not for it.
+        .no_proxy()
         .build()
         .or_kind(ErrorKind::Broken, || "make an HTTP client".into())?;
     let answer = client.get(&url).send().await.map_err(|e| {
