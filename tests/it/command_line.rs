@@ -213,6 +213,13 @@ fn contract_diff_says_what_breaks() {
     assert_eq!(unreadable.code, 4, "{}", unreadable.err);
 }
 
+fn subscription(name: &str, columns: &str, rows: &str) -> String {
+    format!(
+        "[subscription.{name}]\ndepartment = \"renshe\"\nstream = \"permit\"\npurpose = \"核验\"\n\
+         columns = [{columns}]\n{rows}into = {{ store = \"replica\", table = \"{name}\" }}\n"
+    )
+}
+
 #[tokio::test]
 async fn contract_check_compares_with_the_table_and_with_what_is_registered() {
     let database = Postgres::shared().await.unwrap();
@@ -227,8 +234,12 @@ async fn contract_check_compares_with_the_table_and_with_what_is_registered() {
     let rest = format!(
         "[department.gongan]\nname = \"公安局\"\n[store.office.postgres]\nurl = \"{}\"\n\
          [stream.permit]\nowner = \"gongan\"\ncontract = \"permit.avsc\"\n\
-         [capture.permits]\nfrom = \"office\"\ntables = {{ \"public.permit\" = \"permit\" }}\n",
-        database.url
+         [capture.permits]\nfrom = \"office\"\ntables = {{ \"public.permit\" = \"permit\" }}\n\
+         [department.renshe]\nname = \"人社局\"\n[store.replica.sqlite]\npath = \"replica.db\"\n{}{}{}",
+        database.url,
+        subscription("payer", "\"id\", \"fee\"", ""),
+        subscription("holder", "\"id\", \"holder\"", ""),
+        subscription("filtered", "\"id\"", "rows = \"holder IS NOT NULL\"\n"),
     );
     let installation = Installation::new(Bus::Embedded, "permits", &rest).await;
     installation.draft_contract(&database.url, "public.permit", "permit");
@@ -254,7 +265,9 @@ async fn contract_check_compares_with_the_table_and_with_what_is_registered() {
     installation.write("permit.avsc", &other.to_string());
     let broken = installation.ask(&["contract", "check"]).expect(6);
     assert!(broken.contains("  FAIL ") && broken.contains("holder"), "{broken}");
-    assert!(broken.contains("gongan.permit.v1-value: would be refused"), "{broken}");
+    let told = "gongan.permit.v1-value: would be refused\n  BREAKS holder: text becomes long: another type on the wire\n  \
+                subscriptions that use it: filtered, holder\n";
+    assert!(broken.contains(told) && !broken.contains("oldSchema"), "{broken}");
 
     // A column that went fits the registered version, not the table.
     installation.write("permit.avsc", &contract);

@@ -28,7 +28,7 @@ pub mod topic_source;
 pub mod watermark;
 
 pub use decoder::{Decoder, Outcome};
-pub use registry::{HttpRegistry, RegistryConfig, SchemaRegistry};
+pub use registry::{Checked, HttpRegistry, RegistryConfig, SchemaRegistry};
 pub use shared::Shared;
 pub use topic_sink::{TopicSink, TopicSinkConfig, TopicStream};
 pub use topic_source::{Limits, TopicSource, TopicSourceConfig};

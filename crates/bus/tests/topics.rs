@@ -188,11 +188,12 @@ async fn the_registry_says_what_is_wrong_by_name() {
     let registry = &office.registry;
     let old = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"long"}]}"#;
     let new = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"string"}]}"#;
-    assert!(registry.check("names-value", old).await.unwrap().is_empty());
+    assert!(registry.check("names-value", old).await.unwrap().reasons.is_empty());
     let id = registry.register("names-value", old).await.unwrap();
     assert_eq!(registry.register("names-value", old).await.unwrap(), id);
     registry.set_compatibility("names-value", "FULL_TRANSITIVE").await.unwrap();
-    assert!(!registry.check("names-value", new).await.unwrap().is_empty());
+    let checked = registry.check("names-value", new).await.unwrap();
+    assert!(!checked.reasons.is_empty() && checked.latest.is_some(), "{checked:?}");
     assert_eq!(registry.register("names-value", new).await.unwrap_err().kind, ErrorKind::SchemaConflict);
     assert_eq!(registry.register("names-value", "{").await.unwrap_err().kind, ErrorKind::SchemaConflict);
     let text = registry.by_id(id).await.unwrap().unwrap();

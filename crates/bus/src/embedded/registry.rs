@@ -16,6 +16,7 @@ use super::compatibility::{self, Level, problems};
 use super::error::Wrap;
 use super::{Bus, canonical};
 use crate::SchemaRegistry;
+use crate::registry::Checked;
 
 /// The registry of an embedded bus. Cheap to clone.
 #[derive(Clone)]
@@ -89,14 +90,20 @@ impl SchemaRegistry for Registry {
             .await
     }
 
-    async fn check(&self, subject: &str, schema: &str) -> hutong_core::Result<Vec<String>> {
+    async fn check(&self, subject: &str, schema: &str) -> hutong_core::Result<Checked> {
         let (name, schema) = (subject.to_owned(), schema.to_owned());
         let doing = format!("check a schema against {subject}");
-        self.bus
-            .reads
-            .run(move |db| conflicts(db, &name, &schema, None).map_err(|fault| fault.error(doing)))
-            .await
+        self.bus.reads.run(move |db| checked(db, &name, &schema).map_err(|fault| fault.error(doing))).await
     }
+}
+
+fn checked(db: &Connection, subject: &str, schema: &str) -> Result<Checked> {
+    let reasons = conflicts(db, subject, schema, None)?;
+    let latest = match reasons.is_empty() {
+        true => None,
+        false => Some(text_of(db, &find(db, subject, Wanted::Latest, false)?)?),
+    };
+    Ok(Checked { reasons, latest })
 }
 
 /// A refusal, with the API's error code and message.

@@ -10,6 +10,7 @@ mod encode;
 mod instant;
 mod placeholder;
 mod plan;
+mod registered;
 mod schema;
 mod shape;
 mod value;
@@ -17,6 +18,7 @@ mod value;
 pub use decode::Decoded;
 pub use encode::{Encoded, Encoder};
 pub use plan::Plan;
+pub use registered::contract_of;
 pub use schema::{Schemas, schemas};
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::SchemaRegistry;
+use super::{Checked, SchemaRegistry};
 
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 /// Answers are schema texts and short messages; nothing else is read to its end.
@@ -40,6 +40,12 @@ pub struct HttpRegistry {
     client: Client,
     urls: Vec<String>,
     basic: Option<(String, Secret)>,
+}
+
+/// A body that holds a schema.
+#[derive(Debug, Deserialize)]
+struct Text {
+    schema: String,
 }
 
 /// The body of every error that the API documents.
@@ -110,10 +116,6 @@ impl SchemaRegistry for HttpRegistry {
     }
 
     async fn by_id(&self, id: u32) -> Result<Option<String>> {
-        #[derive(Deserialize)]
-        struct Found {
-            schema: String,
-        }
         let doing = format!("fetch schema {id}");
         let answer = self.send(&doing, Method::GET, &format!("/schemas/ids/{id}"), None).await?;
         if answer.status() == StatusCode::NOT_FOUND {
@@ -128,7 +130,7 @@ impl SchemaRegistry for HttpRegistry {
             return Err(refused(&doing, answer).await);
         }
         // A schema of another type than Avro is found to be none when it is compiled.
-        Ok(Some(read::<Found>(&doing, answer).await?.schema))
+        Ok(Some(read::<Text>(&doing, answer).await?.schema))
     }
 
     async fn set_compatibility(&self, subject: &str, level: &str) -> Result<()> {
@@ -138,9 +140,9 @@ impl SchemaRegistry for HttpRegistry {
         if answer.status().is_success() { Ok(()) } else { Err(refused(&doing, answer).await) }
     }
 
-    async fn check(&self, subject: &str, schema: &str) -> Result<Vec<String>> {
+    async fn check(&self, subject: &str, schema: &str) -> Result<Checked> {
         #[derive(Deserialize)]
-        struct Checked {
+        struct Answer {
             is_compatible: bool,
             #[serde(default)]
             messages: Option<Vec<String>>,
@@ -152,19 +154,30 @@ impl SchemaRegistry for HttpRegistry {
         if answer.status() == StatusCode::NOT_FOUND {
             // 40401, 40402: no such subject or version yet: nothing to be incompatible with.
             return match refusal(answer).await.error_code {
-                40401 | 40402 => Ok(Vec::new()),
+                40401 | 40402 => Ok(Checked::default()),
                 _ => Err(no_such_path(doing)),
             };
         }
         if !answer.status().is_success() {
             return Err(refused(&doing, answer).await);
         }
-        let checked: Checked = read(&doing, answer).await?;
-        if checked.is_compatible {
-            return Ok(Vec::new());
+        let answer: Answer = read(&doing, answer).await?;
+        if answer.is_compatible {
+            return Ok(Checked::default());
         }
-        let messages = checked.messages.unwrap_or_default();
-        Ok(if messages.is_empty() { vec!["the registry does not say why".to_owned()] } else { messages })
+        let mut reasons = answer.messages.unwrap_or_default();
+        if reasons.is_empty() {
+            reasons.push("the registry does not say why".to_owned());
+        }
+        let doing = format!("fetch the latest schema of {subject}");
+        let path = format!("/subjects/{}/versions/latest", escape(subject));
+        let answer = self.send(&doing, Method::GET, &path, None).await?;
+        let latest = match answer.status() {
+            StatusCode::NOT_FOUND => None,
+            status if status.is_success() => Some(read::<Text>(&doing, answer).await?.schema),
+            _ => return Err(refused(&doing, answer).await),
+        };
+        Ok(Checked { reasons, latest })
     }
 }
 
@@ -269,7 +282,7 @@ mod tests {
             assert_eq!(answering(code).by_id(7).await.unwrap_err().kind, ErrorKind::Config, "{code}");
         }
         for code in [40401, 40402] {
-            assert_eq!(answering(code).check("s", "\"int\"").await.unwrap(), Vec::<String>::new());
+            assert_eq!(answering(code).check("s", "\"int\"").await.unwrap(), Checked::default());
         }
         let error = answering(404).check("s", "\"int\"").await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Config);

@@ -9,6 +9,15 @@ use hutong_core::{ErrorKind, Result};
 
 pub use http::{HttpRegistry, RegistryConfig};
 
+/// What a registry says of a schema that was not registered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Why it would be refused, in the registry's words; empty when it would be taken.
+    pub reasons: Vec<String>,
+    /// The text of the subject's latest version; `None` when there is none, or when it would be taken.
+    pub latest: Option<String>,
+}
+
 /// A schema registry. Subjects are named by topic: `<topic>-key` and `<topic>-value`.
 ///
 /// Every call may return `Err(Unavailable)`: an outage is never an answer about a schema.
@@ -25,9 +34,8 @@ pub trait SchemaRegistry: Send + Sync {
     /// Sets a subject's compatibility level by the API's name: `FULL_TRANSITIVE`, `BACKWARD`, `NONE`, …
     async fn set_compatibility(&self, subject: &str, level: &str) -> Result<()>;
 
-    /// Returns why a schema would be refused under a subject, in the registry's words; empty when it
-    /// would be taken. Registers nothing.
-    async fn check(&self, subject: &str, schema: &str) -> Result<Vec<String>>;
+    /// Tells whether a schema would be taken under a subject. Registers nothing.
+    async fn check(&self, subject: &str, schema: &str) -> Result<Checked>;
 }
 
 /// Registers a schema under a subject of a level.

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use hutong_bus::{Checked, envelope};
 use hutong_core::contract::{Difference, diff};
-use hutong_core::{Contract, Error, ErrorKind, Result, ResultExt};
+use hutong_core::{Contract, Error, ErrorKind, Filter, Result, ResultExt};
 
 use super::{arguments, check};
+use crate::config::plan::{StreamPlan, SubscriptionPlan};
 use crate::config::{self, Plan};
 use crate::exit::Exit;
 use crate::wire;
@@ -87,25 +89,61 @@ async fn against_world(plan: &Plan, only: Option<&str>) -> Result<Exit> {
                 break;
             }
         };
-        let schemas = hutong_bus::envelope::schemas(&stream.contract, &stream.topic());
+        let schemas = envelope::schemas(&stream.contract, &stream.topic());
         for (part, schema) in [("key", schemas.key), ("value", schemas.value)] {
             let subject = format!("{}-{part}", stream.topic());
-            let reasons = bus.registry().check(&subject, &schema).await?;
-            if reasons.is_empty() {
+            let checked = bus.registry().check(&subject, &schema).await?;
+            if checked.reasons.is_empty() {
                 println!("{subject}: fits what is registered");
                 continue;
             }
             fit = false;
             println!("{subject}: would be refused");
-            reasons.iter().for_each(|reason| println!("  {reason}"));
-            let broken: Vec<&str> = plan
-                .subscriptions
-                .iter()
-                .filter(|s| s.stream.name == stream.name)
-                .map(|s| s.name.as_str())
-                .collect();
-            println!("  subscriptions that read it: {}", broken.join(", "));
+            let breaking = match part {
+                "value" => breaking(&schema, &checked, &stream.name),
+                // The row holds the key's fields too, so what changes of them is told there.
+                _ => Vec::new(),
+            };
+            for difference in &breaking {
+                let field = difference.field.as_deref().unwrap_or("the stream");
+                println!("  BREAKS {field}: {}", difference.what);
+            }
+            if breaking.is_empty() {
+                // The registry repeats the whole earlier schema among its reasons.
+                let short = checked.reasons.iter().filter(|reason| !reason.starts_with("{oldSchema:"));
+                short.for_each(|reason| println!("  {reason}"));
+            }
+            if part == "value" {
+                let broken = broken(plan, stream, &breaking);
+                let names = if broken.is_empty() { "none".to_owned() } else { broken.join(", ") };
+                println!("  subscriptions that use it: {names}");
+            }
         }
     }
     Ok(if fit { Exit::Done } else { Exit::SchemaConflict })
+}
+
+/// Returns what breaks between the latest registered schema and a new one; empty when only the registry knows.
+fn breaking(schema: &str, checked: &Checked, stream: &str) -> Vec<Difference> {
+    // As schemas, for the registered one knows no lengths and no NOT NULL.
+    let old = checked.latest.as_deref().map(|text| envelope::contract_of(text, stream));
+    let (Some(Ok(old)), Ok(new)) = (old, envelope::contract_of(schema, stream)) else { return Vec::new() };
+    diff(&old, &new).into_iter().filter(|difference| difference.breaking).collect()
+}
+
+/// Returns the subscriptions whose columns or rows use a field that breaks; all of the stream's where it is told
+/// of the whole stream, or where nobody can tell.
+fn broken<'a>(plan: &'a Plan, stream: &StreamPlan, breaking: &[Difference]) -> Vec<&'a str> {
+    let uses = |subscription: &SubscriptionPlan, field: &str| {
+        let filter = subscription.rows.as_deref().and_then(|sql| Filter::compile(sql, &stream.contract).ok());
+        let in_rows =
+            |filter: &Filter| filter.columns().iter().any(|i| stream.contract.fields[*i].name == field);
+        subscription.columns.iter().any(|column| column == field) || filter.as_ref().is_some_and(in_rows)
+    };
+    let broken = |subscription: &&SubscriptionPlan| {
+        breaking.is_empty()
+            || breaking.iter().any(|d| d.field.as_deref().is_none_or(|field| uses(subscription, field)))
+    };
+    let of_stream = plan.subscriptions.iter().filter(|s| s.stream.name == stream.name);
+    of_stream.filter(broken).map(|s| s.name.as_str()).collect()
 }

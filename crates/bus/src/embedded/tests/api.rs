@@ -4,9 +4,9 @@ use hutong_core::ErrorKind;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::SchemaRegistry;
 use crate::embedded::Registry;
 use crate::embedded::api::Request;
+use crate::{Checked, SchemaRegistry};
 
 struct Client(Registry);
 
@@ -252,14 +252,14 @@ async fn inside_the_process_it_is_a_schema_registry() {
     let text = |body: Json| body["schema"].as_str().unwrap().to_owned();
     let registry: &dyn SchemaRegistry = &c.0;
     registry.set_compatibility("s-value", "FULL_TRANSITIVE").await.unwrap();
-    assert_eq!(registry.check("s-value", &text(record(A))).await.unwrap(), [""; 0]);
+    assert_eq!(registry.check("s-value", &text(record(A))).await.unwrap(), Checked::default());
     assert_eq!(registry.register("s-value", &text(record(A))).await.unwrap(), 1);
     assert_eq!(registry.register("s-value", &text(record(A))).await.unwrap(), 1);
     assert_eq!(registry.by_id(1).await.unwrap().unwrap(), text(record(A)));
     assert_eq!(registry.by_id(2).await.unwrap(), None);
 
     let why = registry.check("s-value", &text(record(ABC))).await.unwrap();
-    assert!(why[0].contains("field 'c'"), "{why:?}");
+    assert!(why.reasons[0].contains("field 'c'"), "{why:?}");
     for (schema, kind) in [(text(record(ABC)), ErrorKind::SchemaConflict), ("{".into(), ErrorKind::Malformed)]
     {
         assert_eq!(registry.register("s-value", &schema).await.unwrap_err().kind, kind);
