@@ -6,11 +6,13 @@
 mod client;
 mod error;
 mod last;
+mod ping;
 mod reader;
 mod topics;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
@@ -36,10 +38,12 @@ impl Bus {
         topics::delete_before(&self.client, topic, partition, offset).await
     }
 
-    /// Answers when the cluster does; for probes.
-    pub async fn ping(&self) -> Result<usize> {
+    /// Returns how many brokers the cluster has; for probes.
+    ///
+    /// `Err` names the brokers that were asked and, where librdkafka knows it, why they do not answer.
+    pub async fn ping(&self, timeout: Duration) -> Result<usize> {
         let client = Arc::clone(&self.client);
-        blocking(move || client.broker_count()).await
+        blocking(move || ping::ping(&client, timeout)).await
     }
 }
 

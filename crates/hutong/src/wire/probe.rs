@@ -1,5 +1,6 @@
 //! `hutong check --probe`: touches the world once, with short connections of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use crate::config::plan::{BusSystem, CapturePlan, StorePlan, StoreSystem, Subscr
 
 /// How long one probe may take before it counts as no answer.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the brokers have to answer: less than the probe, which would otherwise end before it knows why not.
+const SHORTER: Duration = Duration::from_secs(10);
 
 /// Tries the bus, each store, each captured table and each replica. Never stops at the first finding.
 pub async fn all(plan: &Plan) -> Vec<Finding> {
@@ -31,9 +35,7 @@ pub async fn all(plan: &Plan) -> Vec<Finding> {
 
 async fn bus(plan: &Plan) -> Vec<Finding> {
     match &plan.bus.system {
-        BusSystem::Embedded(embedded) => {
-            vec![good(format!("bus: the folder {} is on this machine", embedded.folder.display()))]
-        }
+        BusSystem::Embedded(embedded) => vec![writable(&embedded.folder)],
         BusSystem::Kafka(plan_kafka) => {
             let answer = async {
                 let security = security(plan_kafka)?;
@@ -42,7 +44,7 @@ async fn bus(plan: &Plan) -> Vec<Finding> {
                     bus: plan.bus.name.clone(),
                     security,
                 };
-                let count = kafka::Bus::new(config)?.ping().await?;
+                let count = kafka::Bus::new(config)?.ping(SHORTER).await?;
                 Ok(vec![good(format!("bus: Kafka answers at {}, {count} brokers", plan_kafka.brokers))])
             };
             let mut findings = within("bus", answer).await;
@@ -55,6 +57,27 @@ async fn bus(plan: &Plan) -> Vec<Finding> {
             findings.extend(within("registry", answer).await);
             findings
         }
+    }
+}
+
+/// Tries whether an embedded bus can write in its folder, or make it. Leaves nothing behind.
+fn writable(folder: &Path) -> Finding {
+    let existing = folder.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
+    let existing = match existing {
+        Some(path) if !path.as_os_str().is_empty() => path,
+        // A relative path, none of whose folders is there.
+        _ => Path::new("."),
+    };
+    match tempfile::tempfile_in(existing) {
+        Ok(_) if existing == folder => good(format!("bus: the folder {} may be written", folder.display())),
+        Ok(_) => good(format!("bus: the folder {} can be made", folder.display())),
+        Err(error) => Finding {
+            ok: false,
+            what: format!("bus: the folder {} cannot be written: {error}", existing.display()),
+            hint: Some(
+                "give it to the user that Hutong runs as, or name another [bus.embedded] folder".into(),
+            ),
+        },
     }
 }
 
@@ -124,4 +147,24 @@ fn good(what: String) -> Finding {
 
 fn bad(what: &str, error: &Error) -> Finding {
     Finding { ok: false, what: format!("{what}: {error}"), hint: error.hint.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_tried_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let below = folder.path().join("a").join("bus");
+        let found = [folder.path(), &below, &file.join("bus")].map(writable);
+        let says = ["may be written", "can be made", "cannot be written"];
+        for (finding, says) in found.iter().zip(says) {
+            assert!(finding.what.contains(says), "{finding:?}");
+        }
+        assert_eq!(found.map(|finding| finding.ok), [true, true, false]);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    }
 }
