@@ -41,6 +41,10 @@ fn proves_its_replicas_and_leaves_its_folder() {
     let list = waits.expect(0);
     assert!(list.contains("waiting") && list.contains("gmsfhm is no citizen number (GB 11643)"), "{list}");
     assert!(!list.contains("990101199003070016"), "a list shows no value: {list}");
+    assert!(list.contains("\npopulation_base/0 "), "each stream counts for itself: {list}");
+    let shown =
+        ended(hutong(&folder, &["quarantine", "show", "capture.gongan", "population_base/0"])).expect(0);
+    assert!(shown.contains("\"stream\": \"population_base\""), "{shown}");
 }
 
 #[test]

@@ -158,8 +158,8 @@ pub(super) enum Quarantine {
     Show {
         /// A subscription or a capture.
         pipeline: String,
-        /// The item.
-        id: i64,
+        /// The item, as the list names it: ID, or of a capture STREAM/ID.
+        id: String,
     },
     /// Applies an item again, after its cause is mended.
     Replay {

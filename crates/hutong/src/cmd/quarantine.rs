@@ -30,8 +30,7 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
         }
         Quarantine::Show { pipeline, id } => {
             let items = items_of(&plan, find(&plan, &pipeline)?).await?;
-            let item = items.iter().find(|item| item.id == id).ok_or_else(|| no_item(id, &pipeline))?;
-            print_json(item)?;
+            print_json(one(&items, &id, &pipeline)?)?;
             Ok(Exit::Done)
         }
         Quarantine::Replay { pipeline, ids } => {
@@ -116,7 +115,21 @@ fn only_own(ids: &[i64], known: &[i64], pipeline: &str) -> Result<()> {
     }
 }
 
-fn no_item(id: i64, pipeline: &str) -> Error {
+/// Finds the item of a name; a number alone will do where it is one item's.
+fn one<'a>(items: &'a [Item], id: &str, pipeline: &str) -> Result<&'a Item> {
+    let number = id.parse().ok();
+    let mut found = items.iter().filter(|item| item.name() == id || Some(item.id) == number);
+    let item = found.next().ok_or_else(|| no_item(id, pipeline))?;
+    let others: Vec<String> = found.map(Item::name).collect();
+    if others.is_empty() {
+        return Ok(item);
+    }
+    let why = format!("it is the number of {} and {}", item.name(), others.join(" and "));
+    Err(Error::new(ErrorKind::Config, format!("find item {id} of {pipeline}"), why)
+        .hint("write STREAM/ID, as the list does"))
+}
+
+fn no_item(id: impl std::fmt::Display, pipeline: &str) -> Error {
     Error::new(ErrorKind::Config, format!("find item {id} of {pipeline}"), "no such item waits there")
         .hint(format!("hutong quarantine list {pipeline}"))
 }
@@ -130,7 +143,7 @@ fn print_list(items: &[Item]) {
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for item in items {
         rows.push(vec![
-            item.id.to_string(),
+            item.name(),
             item.state.clone(),
             item.rule.clone(),
             item.first_seen.clone(),
@@ -145,4 +158,37 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).or_kind(ErrorKind::Broken, || "print JSON".into())?;
     println!("{text}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(stream: Option<&str>, id: i64) -> Item {
+        Item {
+            id,
+            stream: stream.map(str::to_owned),
+            lane: "capture.gongan.0".into(),
+            rule: "check".into(),
+            reason: String::new(),
+            position: String::new(),
+            state: "waiting".into(),
+            first_seen: String::new(),
+            change: None,
+            record: None,
+        }
+    }
+
+    #[test]
+    fn a_number_that_two_streams_have_is_asked_for_by_name() {
+        let items = [item(Some("births"), 0), item(Some("people"), 0), item(Some("people"), 1)];
+        let name = |id| one(&items, id, "gongan").map(Item::name).map_err(|error| error.why());
+        assert_eq!(name("people/0").unwrap(), "people/0");
+        assert_eq!(name("1").unwrap(), "people/1");
+        assert_eq!(name("0").unwrap_err(), "it is the number of births/0 and people/0");
+        for id in ["2", "births/1", "births", ""] {
+            assert!(name(id).is_err(), "{id}");
+        }
+        assert_eq!(one(&[item(None, 7)], "7", "renshe").unwrap().name(), "7");
+    }
 }

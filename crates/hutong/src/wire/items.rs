@@ -18,6 +18,9 @@ use crate::config::plan::{CapturePlan, StorePlan, StoreSystem, SubscriptionPlan}
 pub struct Item {
     /// Its number: in a store the item's, in a topic the record's offset.
     pub id: i64,
+    /// In a capture's quarantine the stream: its topic counts for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
     /// The lane that set it aside.
     pub lane: String,
     /// The rule.
@@ -36,6 +39,13 @@ pub struct Item {
     pub record: Option<Json>,
 }
 
+impl Item {
+    /// Returns what it is called: `ID`, in a capture's quarantine `STREAM/ID`.
+    pub fn name(&self) -> String {
+        self.stream.as_ref().map_or_else(|| self.id.to_string(), |stream| format!("{stream}/{}", self.id))
+    }
+}
+
 /// Returns what waits for a subscription.
 pub async fn of_subscription(subscription: &SubscriptionPlan) -> Result<Vec<Item>> {
     let mine = format!("{}.", subscription.pipeline());
@@ -51,6 +61,7 @@ async fn all(store: &StorePlan) -> Result<Vec<Item>> {
                 .into_iter()
                 .map(|i| Item {
                     id: i.id,
+                    stream: None,
                     lane: i.lane,
                     rule: i.rule,
                     reason: i.reason,
@@ -69,6 +80,7 @@ async fn all(store: &StorePlan) -> Result<Vec<Item>> {
                 .into_iter()
                 .map(|i| Item {
                     id: i.id,
+                    stream: None,
                     lane: i.lane,
                     rule: i.rule,
                     reason: i.reason,
@@ -115,7 +127,7 @@ pub async fn of_capture(bus: &Bus, capture: &CapturePlan) -> Result<Vec<Item>> {
             loop {
                 let fetched = reader.next(1_000, 8 << 20).await?;
                 for record in fetched.records {
-                    items.push(item(&record, &mut decoder).await?);
+                    items.push(item(&record, &stream.name, &mut decoder).await?);
                 }
                 if fetched.next >= fetched.end {
                     break;
@@ -126,7 +138,7 @@ pub async fn of_capture(bus: &Bus, capture: &CapturePlan) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-async fn item(record: &Incoming, decoder: &mut Decoder) -> Result<Item> {
+async fn item(record: &Incoming, stream: &str, decoder: &mut Decoder) -> Result<Item> {
     let missing = || Error::new(ErrorKind::Malformed, "read a quarantine record", "it is empty");
     let kept = quarantine::decode(record.value.as_ref().ok_or_else(missing)?)?;
     // A change that could not be written, or that an older contract wrote, is shown without its row.
@@ -135,6 +147,7 @@ async fn item(record: &Incoming, decoder: &mut Decoder) -> Result<Item> {
         if envelope.value.is_some() { decoder.decode_one(&envelope).await.unwrap_or(None) } else { None };
     Ok(Item {
         id: i64::try_from(record.offset).unwrap_or(i64::MAX),
+        stream: Some(stream.to_owned()),
         lane: kept.lane,
         rule: kept.rule,
         reason: kept.reason,
