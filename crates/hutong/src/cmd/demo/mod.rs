@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hutong_core::{ErrorKind, Result, ResultExt};
 use hutong_engine::supervisor::OnError;
-use hutong_engine::{Board, Metrics, Supervisor, status::now_us};
+use hutong_engine::{Board, LaneStatus, Metrics, Supervisor, status::now_us};
 use hutong_stores::sqlite::Plain;
 use tokio_util::sync::CancellationToken;
 
@@ -173,29 +173,71 @@ async fn prove(folder: &Path, screen: &mut Screen, board: &Board) -> Result<Exit
     let lanes = board.status(now_us());
     screen.paint("end", &lanes);
     println!();
-    let mut equal = true;
+    let (text, proved) = verdict(&findings, &lanes);
+    print!("{text}");
+    Ok(if proved { Exit::Done } else { Exit::Broken })
+}
+
+/// Says what is wrong with the lanes, what each replica holds, and whether that is a proof.
+fn verdict(findings: &[(&proof::Claim, Result<proof::Finding>)], lanes: &[LaneStatus]) -> (String, bool) {
+    let mut lines = Vec::new();
+    for lane in lanes.iter().filter(|lane| lane.error.is_some()) {
+        lines.push(format!(
+            "{} is {}: {}",
+            lane.lane,
+            lane.state.name(),
+            lane.error.as_deref().unwrap_or_default()
+        ));
+        lines.extend(lane.hint.as_ref().map(|hint| format!("  what to do: {hint}")));
+    }
+    let mut proved = true;
     for (claim, finding) in findings {
-        let finding = finding?;
-        equal &= finding.equal();
-        println!(
-            "{}: {} rows, {} missing, {} surplus",
-            claim.name,
-            table::thousands(finding.rows),
-            finding.missing,
-            finding.surplus
-        );
+        lines.push(match finding {
+            Ok(finding) => {
+                proved &= finding.equal();
+                let rows = table::thousands(finding.rows);
+                format!(
+                    "{}: {rows} rows, {} missing, {} surplus",
+                    claim.name, finding.missing, finding.surplus
+                )
+            }
+            Err(error) => {
+                proved = false;
+                format!("{}: nothing to compare, {error}", claim.name)
+            }
+        });
     }
     let quarantined: u64 = lanes.iter().map(|lane| lane.quarantined).sum();
-    if quarantined == 1 {
-        println!("1 row waits in the quarantine: its citizen number has a wrong check character");
-    } else {
-        println!("{quarantined} rows wait in the quarantine");
-    }
-    if equal {
-        println!("PROVED: every replica equals what SQL over the register says it should hold.");
-        Ok(Exit::Done)
-    } else {
-        println!("NOT PROVED: a replica differs from what SQL over the register says it should hold.");
-        Ok(Exit::Broken)
+    lines.push(match quarantined {
+        1 => "1 row waits in the quarantine: its citizen number has a wrong check character".to_owned(),
+        more => format!("{more} rows wait in the quarantine"),
+    });
+    let sentence = match proved {
+        true => "PROVED: every replica equals what SQL over the register says it should hold.",
+        false => "NOT PROVED: a replica differs from what SQL over the register says it should hold.",
+    };
+    lines.push(sentence.to_owned());
+    (lines.join("\n") + "\n", proved)
+}
+
+#[cfg(test)]
+mod tests {
+    use hutong_core::Error;
+
+    use super::*;
+
+    #[test]
+    fn a_replica_that_cannot_be_read_is_no_proof() {
+        let equal = || Ok(proof::Finding { rows: 5, missing: 0, surplus: 0 });
+        let unreadable = Err(Error::new(ErrorKind::Config, "read the replica", "no such table: population"));
+        let finding = |finding| vec![(&CLAIMS[0], finding), (&CLAIMS[1], equal())];
+
+        let (text, proved) = verdict(&finding(unreadable), &[]);
+        assert!(!proved);
+        let told = "renshe_population: nothing to compare, failed to read the replica: no such table";
+        assert!(text.starts_with(told) && text.lines().last().unwrap().starts_with("NOT PROVED"), "{text}");
+
+        let (text, proved) = verdict(&finding(equal()), &[]);
+        assert!(proved && text.starts_with("renshe_population: 5 rows, 0 missing, 0 surplus\n"), "{text}");
     }
 }

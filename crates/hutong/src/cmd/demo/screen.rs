@@ -108,7 +108,9 @@ fn rows(lanes: &[LaneStatus]) -> Vec<Vec<String>> {
 
 fn brief(lanes: &[LaneStatus]) -> String {
     let parts = summaries(lanes).into_iter().map(|s| {
-        format!("{} {} applied, lag {}", s.pipeline, table::thousands(s.committed), table::seconds(s.lag))
+        let (applied, lag) = (table::thousands(s.committed), table::seconds(s.lag));
+        let error = s.error.map(|error| format!(" ({error})")).unwrap_or_default();
+        format!("{} {}, {applied} applied, lag {lag}{error}", s.pipeline, s.state)
     });
     parts.collect::<Vec<_>>().join(" | ")
 }
