@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use hutong_testkit::launch::{Postgres, connect, free_port};
+use rusqlite::Connection;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
@@ -187,6 +188,31 @@ fn problems_of_the_configuration_end_with_4_wherever_they_are_met() {
     }
     let missing = ask(folder.path(), &["-c", "nowhere.toml", "check"]).expect(4);
     assert!(missing.contains("nowhere.toml"), "{missing}");
+}
+
+#[test]
+fn a_draft_tells_what_is_wrong_with_the_stores_and_only_that() {
+    let folder = folder();
+    let draft = |text: &str| {
+        std::fs::write(folder.path().join("draft.toml"), text).unwrap();
+        ask(folder.path(), &["-c", "draft.toml", "contract", "draft", "office", "people"])
+    };
+    let rows = [
+        ("[store.office.sqlite]\npaht = \"office.db\"\n", 4, "draft.toml:2:1: unknown key `paht`"),
+        ("[stroe.office.sqlite]\npath = \"office.db\"\n", 4, "draft.toml:1:2: unknown table `stroe`"),
+        ("[store.office.sqlite]\npath = \n", 4, "draft.toml:2:"),
+        ("[store.office]\n", 4, "draft.toml:1:8: store `office` names no system"),
+        ("[http]\n", 4, "hint: it names none: add [store.NAME.postgres]"),
+        // What is wrong elsewhere is not in the way: here the table alone is missing.
+        ("[stream.people]\nonwer = 1\n[store.office.sqlite]\npath = \"office.db\"\n", 6, "people"),
+    ];
+    Connection::open(folder.path().join("office.db")).unwrap().execute_batch("CREATE TABLE t (i)").unwrap();
+    for (text, code, says) in rows {
+        let refused = draft(text);
+        assert_eq!((refused.code, refused.out.as_str()), (code, ""), "{text}{}", refused.err);
+        assert!(refused.err.contains(says), "{text}{}", refused.err);
+        assert!(!refused.err.contains("no problems"), "{text}{}", refused.err);
+    }
 }
 
 #[test]

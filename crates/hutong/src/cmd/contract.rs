@@ -18,7 +18,7 @@ pub(super) async fn run(config_path: &Path, action: arguments::Contract) -> Resu
             let stores = config::stores(config_path).map_err(|report| {
                 eprint!("{report}");
                 let doing = format!("read the stores of {}", config_path.display());
-                Error::new(ErrorKind::Config, doing, "it names none, or they have problems")
+                Error::new(ErrorKind::Config, doing, "they have problems")
             })?;
             let store = stores.get(&store).ok_or_else(|| {
                 let known: Vec<&str> = stores.keys().map(String::as_str).collect();
@@ -27,7 +27,10 @@ pub(super) async fn run(config_path: &Path, action: arguments::Contract) -> Resu
                     format!("find store {store}"),
                     "the configuration has no such store",
                 )
-                .hint(format!("the stores are: {}", known.join(", ")))
+                .hint(match known.is_empty() {
+                    true => "it names none: add [store.NAME.postgres] with `url`, or [store.NAME.sqlite] with `path`".into(),
+                    false => format!("the stores are: {}", known.join(", ")),
+                })
             })?;
             print!("{}", wire::draft(store, &table).await?.to_avsc());
             Ok(Exit::Done)

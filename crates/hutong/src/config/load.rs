@@ -60,11 +60,12 @@ pub fn load_at(path: &Path, now: Timestamp) -> Result<Loaded, Report> {
 /// that name it can be whole.
 pub fn stores(path: &Path) -> Result<BTreeMap<String, Arc<StorePlan>>, Report> {
     let (files, mut problems) = files(path);
-    let count = files.len();
-    let (document, _) = read::read(files);
+    let count = files.len() + problems.len();
+    let (document, wrong) = read::stores(files);
+    problems.extend(wrong);
     let (stores, wrong) = check::stores(&document);
     problems.extend(wrong);
-    if stores.is_empty() || !problems.is_empty() { Err(Report::new(problems, count)) } else { Ok(stores) }
+    if problems.is_empty() { Ok(stores) } else { Err(Report::new(problems, count)) }
 }
 
 fn files(path: &Path) -> (Vec<SourceText>, Vec<Problem>) {

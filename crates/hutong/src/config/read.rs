@@ -23,7 +23,17 @@ const TABLES: [&str; 8] =
 
 /// Reads all files into one document.
 pub(super) fn read(files: Vec<SourceText>) -> (Document, Vec<Problem>) {
-    let mut reading = Reading { problems: Vec::new(), document: Document::default() };
+    read_only(files, None)
+}
+
+/// Reads only the stores of all files: what is wrong elsewhere is not told, but for what no TOML is and for tables
+/// that nobody knows, which may be stores.
+pub(super) fn stores(files: Vec<SourceText>) -> (Document, Vec<Problem>) {
+    read_only(files, Some("store"))
+}
+
+fn read_only(files: Vec<SourceText>, only: Option<&'static str>) -> (Document, Vec<Problem>) {
+    let mut reading = Reading { problems: Vec::new(), document: Document::default(), only };
     for (index, file) in files.iter().enumerate() {
         reading.file(index, file, &files);
     }
@@ -34,6 +44,8 @@ pub(super) fn read(files: Vec<SourceText>) -> (Document, Vec<Problem>) {
 struct Reading {
     problems: Vec<Problem>,
     document: Document,
+    /// The one table that is read; `None`: all are.
+    only: Option<&'static str>,
 }
 
 impl Reading {
@@ -53,6 +65,7 @@ impl Reading {
         for (key, value) in table.into_inner() {
             let at = key.span();
             match key.get_ref().as_ref() {
+                other if TABLES.contains(&other) && self.only.is_some_and(|only| only != other) => {}
                 "bus" => one.single(&mut document.bus, "bus", at, value),
                 "http" => one.single(&mut document.http, "http", at, value),
                 "limits" => one.single(&mut document.limits, "limits", at, value),
