@@ -42,7 +42,12 @@ async fn look(config: &SourceConfig, findings: &mut Vec<Finding>) -> Result<()> 
     let names = config.names()?;
     let session = connect::open(&config.url, "check").await?;
     let version = server(&session, findings).await?;
-    privileges(&session, &slot, findings).await?;
+    privileges(&session, &slot, &names, findings).await?;
+    // One that cannot be read whole is a finding of its own, and not the last.
+    match publication(&session, &slot, &names).await {
+        Ok(finding) => findings.extend(finding),
+        Err(error) => findings.push(error.into()),
+    }
     let state = slot::state(&session, &slot).await?;
     findings.push(match &state {
         None => {
@@ -198,7 +203,12 @@ async fn server(session: &Client, findings: &mut Vec<Finding>) -> Result<u32> {
     Ok(version)
 }
 
-async fn privileges(session: &Client, slot: &str, findings: &mut Vec<Finding>) -> Result<()> {
+async fn privileges(
+    session: &Client,
+    slot: &str,
+    names: &[TableName],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
     let row = session
         .query_one(
             "SELECT r.rolname::text, r.rolreplication OR r.rolsuper, \
@@ -218,10 +228,66 @@ async fn privileges(session: &Client, slot: &str, findings: &mut Vec<Finding>) -
     if !row.get::<_, bool>(2) && !row.get::<_, bool>(3) {
         findings.push(Finding::bad(
             format!("the role {role} may not create the publication {slot}"),
-            format!("GRANT CREATE ON DATABASE to it, or create the publication {slot} for it"),
+            format!(
+                "GRANT CREATE ON DATABASE to it, or who owns the tables runs: CREATE PUBLICATION {slot} FOR TABLE {} \
+                 WITH (publish_via_partition_root = true)",
+                only(names)
+            ),
         ));
     }
     Ok(())
+}
+
+/// Returns `ONLY a, ONLY b`: partitions and children are not published by themselves.
+fn only(names: &[TableName]) -> String {
+    names.iter().map(|name| format!("ONLY {name}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Looks at the publication: a role that does not own it cannot make it what it must be. `None`: there is none.
+async fn publication(session: &Client, name: &str, wanted: &[TableName]) -> Result<Option<Finding>> {
+    let row = session
+        .query_opt(
+            "SELECT pg_has_role(pubowner, 'USAGE'), puballtables, \
+               pubviaroot AND pubinsert AND pubupdate AND pubdelete AND pubtruncate, pg_get_userbyid(pubowner)::text \
+             FROM pg_publication WHERE pubname = $1",
+            &[&name],
+        )
+        .await
+        .map_err(|e| error::of(e, || format!("read the publication {name}")))?;
+    let Some(row) = row else { return Ok(None) };
+    let (own, all, flags, owner): (bool, bool, bool, String) =
+        (row.get(0), row.get(1), row.get(2), row.get(3));
+    if all {
+        let what = format!("the publication {name} is FOR ALL TABLES, also those that are not captured");
+        return Ok(Some(Finding::bad(
+            what,
+            format!("DROP PUBLICATION {name}; it is made for the tables alone"),
+        )));
+    }
+    let held = slot::published(session, name).await?;
+    let mut wrong = Vec::new();
+    if !flags {
+        wrong.push("does not publish every change by the partitions' root".to_owned());
+    }
+    let missing = wanted.iter().filter(|table| !held.contains(*table));
+    wrong.extend(missing.map(|table| format!("lacks {}", table.plain())));
+    let surplus = held.iter().filter(|table| !wanted.contains(table));
+    wrong.extend(surplus.map(|table| format!("holds {}, which is not captured", table.plain())));
+    Ok(Some(if wrong.is_empty() {
+        Finding::good(format!("the publication {name} is as it must be"))
+    } else if own {
+        Finding::good(format!(
+            "the publication {name} is the role's own; it is brought up to date when the capture opens"
+        ))
+    } else {
+        let what = format!("the publication {name} {}, and the role does not own it", wrong.join(", "));
+        let hint = format!(
+            "{owner} runs: ALTER PUBLICATION {name} SET TABLE {}; ALTER PUBLICATION {name} SET \
+             (publish_via_partition_root = true, publish = 'insert, update, delete, truncate')",
+            only(wanted)
+        );
+        Finding::bad(what, hint)
+    }))
 }
 
 async fn rights(session: &Client, slot: &str, name: &TableName) -> Result<Option<Finding>> {

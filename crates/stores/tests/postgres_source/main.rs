@@ -4,6 +4,7 @@
 
 mod capture;
 mod changes;
+mod publication;
 mod reload;
 mod reread;
 mod rights;
