@@ -141,3 +141,36 @@ fn the_readme_copies_the_tables_that_the_code_keeps() {
         }
     }
 }
+
+/// Returns what is written as code in the first two cells of a text's table rows, row by row.
+fn named_by_tables(text: &str) -> Vec<[Vec<&str>; 2]> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
+    rows.map(|row| {
+        let mut start = 0;
+        // `\|` is a bar of the cell's own text.
+        let ends = row.match_indices('|').map(|(at, _)| at).filter(|at| !row[..*at].ends_with('\\'));
+        let mut cells = ends.map(|end| {
+            let cell = &row[start..end];
+            start = end + 1;
+            cell.split('`').skip(1).step_by(2).collect()
+        });
+        [cells.next().unwrap_or_default(), cells.next().unwrap_or_default()]
+    })
+    .collect()
+}
+
+#[test]
+fn both_readmes_name_the_same_keys_commands_and_metrics() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (english, chinese) = (read("README.md"), read("README.zh-CN.md"));
+    let (english, chinese) = (named_by_tables(&english), named_by_tables(&chinese));
+    let named = |name: &str| english.iter().any(|[first, _]| first.contains(&name));
+    assert!(
+        named("hutong_changes_quarantined_total{pipeline}") && named("[bus.kafka]"),
+        "the tables are found"
+    );
+    for (at, row) in english.iter().enumerate() {
+        assert_eq!(chinese.get(at), Some(row), "row {at} of the tables of README.zh-CN.md");
+    }
+    assert_eq!(chinese.len(), english.len());
+}
