@@ -264,14 +264,14 @@ async fn publication(session: &Client, name: &str, wanted: &[TableName]) -> Resu
             format!("DROP PUBLICATION {name}; it is made for the tables alone"),
         )));
     }
-    let held = slot::published(session, name).await?;
+    let Some(held) = slot::published(session, name).await? else { return Ok(None) };
     let mut wrong = Vec::new();
     if !flags {
         wrong.push("does not publish every change by the partitions' root".to_owned());
     }
-    let missing = wanted.iter().filter(|table| !held.contains(*table));
+    let missing = wanted.iter().filter(|table| !held.tables.contains(*table));
     wrong.extend(missing.map(|table| format!("lacks {}", table.plain())));
-    let surplus = held.iter().filter(|table| !wanted.contains(table));
+    let surplus = held.tables.iter().filter(|table| !wanted.contains(table));
     wrong.extend(surplus.map(|table| format!("holds {}, which is not captured", table.plain())));
     Ok(Some(if wrong.is_empty() {
         Finding::good(format!("the publication {name} is as it must be"))
