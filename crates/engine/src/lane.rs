@@ -63,7 +63,9 @@ struct Held {
 
 impl Held {
     fn is_due(&self) -> bool {
-        !self.batch.is_silent() || tokio::time::Instant::now() >= self.until
+        // A step that only tells freshness comes once an interval, and late it would look like lag.
+        let moves = !self.batch.delta.is_empty();
+        !self.batch.is_silent() || !moves || tokio::time::Instant::now() >= self.until
     }
 }
 

@@ -78,7 +78,7 @@ impl Client {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "500")
+            .set("fetch.wait.max.ms", "100")
             .set("fetch.queue.backoff.ms", "10")
             // Bounded memory for each reader: what is prefetched counts.
             .set("queued.max.messages.kbytes", "4096")

@@ -5,4 +5,3 @@ mod aside;
 mod capture;
 mod office;
 mod replicate;
-mod together;

@@ -17,7 +17,7 @@ use super::shape::Shape;
 use super::visibility::Visibility;
 
 /// How many rows a chunk asks for at first, to learn how wide they are.
-const FIRST: usize = 100;
+const FIRST: usize = 8;
 /// A chunk ends early when it holds this much.
 const CHUNK_BYTES: usize = 8 << 20;
 
@@ -215,7 +215,9 @@ pub(crate) async fn read(
 
 /// Returns how many rows to ask for next, when so many have brought so much: they are in memory all at once.
 fn asked(rows: usize, bytes: usize) -> usize {
-    if rows == 0 { FIRST } else { (CHUNK_BYTES.saturating_sub(bytes) * rows / bytes.max(1)).max(1) }
+    // What is asked for is sent, also when rows are suddenly so wide that it is not wanted any more.
+    let most = (rows * FIRST).max(FIRST);
+    if rows == 0 { FIRST } else { (CHUNK_BYTES.saturating_sub(bytes) * rows / bytes.max(1)).clamp(1, most) }
 }
 
 /// Returns the key of a row as the server's texts, in the order of the key's index.
@@ -259,10 +261,11 @@ mod tests {
 
     #[test]
     fn wide_rows_are_read_a_few_at_a_time() {
-        assert_eq!(asked(0, 0), 100);
-        assert_eq!(asked(100, 100 * 400), CHUNK_BYTES / 400 - 100);
-        assert_eq!(asked(100, 0), 100 * CHUNK_BYTES);
-        assert_eq!(asked(100, 2 << 20), 300);
+        assert_eq!(asked(0, 0), 8);
+        assert_eq!(asked(8, 8 * 400), 64);
+        assert_eq!(asked(5_000, 5_000 * 400), CHUNK_BYTES / 400 - 5_000);
+        assert_eq!(asked(8, 0), 64);
+        assert_eq!(asked(8, 2 << 20), 24);
         assert_eq!(asked(1, 9 << 20), 1);
     }
 }

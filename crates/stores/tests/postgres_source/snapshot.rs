@@ -134,7 +134,16 @@ async fn commits_that_are_seen_late_do_not_starve_the_snapshot() {
         () = c.snapshot_done() => {}
     }
 
+    drop(writers);
     let_commits_go(&c).await;
+    // A statement that was on its way ends in the server after its session's client has gone.
+    let writing =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'UPDATE people%' AND pid <> pg_backend_pid()";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while c.client.query_one(writing, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        assert!(Instant::now() < deadline, "the writers end");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     c.catch_up().await;
     let equal = c.rows("people") == table(&c).await;
     assert!(equal, "the replica is the table");
