@@ -167,8 +167,8 @@ async fn idle(installation: &Installation) {
     let mut unwell = Vec::new();
     let idle = answered(async || {
         let lanes = installation.lanes()?;
-        // One capture; twice the partitions of three streams.
-        assert_eq!(lanes.len(), 1 + 2 * (4 + 2 + 1));
+        // One capture; twice the partitions of three streams. A program that has just started makes them one by one.
+        (lanes.len() == 1 + 2 * (4 + 2 + 1)).then_some(())?;
         unwell = lanes.into_iter().filter(|lane| !well(lane)).collect();
         unwell.is_empty().then_some(())
     });

@@ -129,6 +129,15 @@ fn every_scenario_is_in_main() {
 }
 
 #[test]
+fn nothing_is_left_to_be_filled_in() {
+    for name in ["README.md", "README.zh-CN.md"] {
+        let text = std::fs::read_to_string(root().join(name)).unwrap();
+        let hole = text.lines().find(|line| line.len() > 2 && line.starts_with('@') && line.ends_with('@'));
+        assert_eq!(hole, None, "{name}");
+    }
+}
+
+#[test]
 fn the_readme_copies_the_tables_that_the_code_keeps() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
     let readme = read("README.md");
