@@ -53,6 +53,9 @@ pub struct Lane {
 /// few times; after a crash it only reads again what it has dropped before.
 const SILENCE: Duration = Duration::from_millis(500);
 
+/// How many changes a lane reads ahead of a commit that runs, but for its last batch.
+const AHEAD: usize = 1_000;
+
 /// What a lane has read, decided about, and not yet committed.
 struct Held {
     batch: Batch,
@@ -184,14 +187,14 @@ impl Lane {
         loop {
             let turn = match early.take() {
                 Some(read) => Turn::Read(read),
-                None => self.turn(token, held.as_ref().map(|held| held.until)).await,
+                None => self.turn(token, held.as_ref()).await,
             };
             let end = match turn {
                 Turn::Read(read) => match read? {
                     // Nothing of this batch is committed; the next owner reads it again.
                     Some(_) if token.is_cancelled() => Some(End::Asked),
                     Some(batch) => {
-                        self.gather(batch, &mut held)?;
+                        gather(&mut self.steps, batch, &mut held)?;
                         None
                     }
                     None => Some(End::Exhausted),
@@ -220,8 +223,8 @@ impl Lane {
                 }
             }
             let started = Instant::now();
-            let (refused, read) = self.commit_while_reading(&batch).await?;
-            early = read;
+            let refused;
+            (refused, early) = self.commit_while_reading(&batch, &mut held).await?;
             // What another lane may cure is no flood: the sink keeps it low and tries it again.
             *quarantined = would_be + refused.lasting;
             checkpoint.advance(&batch.delta)?;
@@ -237,79 +240,42 @@ impl Lane {
     }
 
     /// Waits for what happens next. Dropping `next` is safe: it is cancel safe.
-    async fn turn(&mut self, token: &CancellationToken, due: Option<tokio::time::Instant>) -> Turn {
-        let silence = async {
-            match due {
-                Some(due) => tokio::time::sleep_until(due).await,
+    async fn turn(&mut self, token: &CancellationToken, held: Option<&Held>) -> Turn {
+        let due = async {
+            match held {
+                Some(held) if held.is_due() => {}
+                Some(held) => tokio::time::sleep_until(held.until).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             () = token.cancelled() => Turn::Asked,
+            () = due => Turn::Due,
             read = self.source.next() => Turn::Read(read),
-            () = silence => Turn::Due,
         }
     }
 
-    /// Decides about a batch, and joins it to what is held.
-    fn gather(&mut self, batch: Batch, held: &mut Option<Held>) -> Result<()> {
-        let newest_us = batch.changes.iter().map(|c| c.origin.committed_us).max();
-        let decided = self.decide(batch);
-        match held {
-            None => {
-                let until = tokio::time::Instant::now() + SILENCE;
-                *held = Some(Held { batch: decided, newest_us, until });
-            }
-            Some(held) => {
-                held.batch.append(decided)?;
-                held.newest_us = held.newest_us.max(newest_us);
-            }
-        }
-        Ok(())
-    }
-
-    /// Applies the steps to each change. I3: each one passes, is counted under a rule, or is set aside.
-    fn decide(&mut self, mut batch: Batch) -> Batch {
-        if self.steps.is_empty() {
-            return batch;
-        }
-        let mut passed = Vec::with_capacity(batch.changes.len());
-        'changes: for mut change in std::mem::take(&mut batch.changes) {
-            for step in &mut self.steps {
-                match step.apply(change) {
-                    Verdict::Pass(next) => change = next,
-                    Verdict::Drop { reason } => {
-                        *batch.dropped.entry(reason).or_default() += 1;
-                        continue 'changes;
-                    }
-                    Verdict::Reject(rejected) => {
-                        batch.rejected.push(rejected);
-                        continue 'changes;
-                    }
-                }
-            }
-            passed.push(change);
-        }
-        batch.changes = passed;
-        batch
-    }
-
-    /// Commits, and reads the next batch meanwhile. Dropping `next` is safe: it is cancel safe.
+    /// Commits, and meanwhile reads and decides about what goes into the next commit: the longer a commit takes, the
+    /// larger the next one, up to [`AHEAD`]. What ends the reading is returned. Dropping `next` is safe: it is cancel
+    /// safe.
     async fn commit_while_reading(
         &mut self,
         batch: &Batch,
+        held: &mut Option<Held>,
     ) -> Result<(Refused, Option<Result<Option<Batch>>>)> {
         let commit = self.sink.commit(batch);
         tokio::pin!(commit);
-        let mut early = None;
+        let mut ended = None;
         loop {
+            let small = held.as_ref().is_none_or(|held| held.batch.changes.len() < AHEAD);
             tokio::select! {
                 biased;
-                done = &mut commit => {
-                    return Ok((done?, early));
-                }
-                read = self.source.next(), if early.is_none() => early = Some(read),
+                done = &mut commit => return Ok((done?, ended)),
+                read = self.source.next(), if ended.is_none() && small => match read {
+                    Ok(Some(next)) => gather(&mut self.steps, next, held)?,
+                    end => ended = Some(end),
+                },
             }
         }
     }
@@ -331,7 +297,7 @@ impl Lane {
         if let Some(first) = batch.rejected.first() {
             warn!(lane = %self.id, count = quarantined, rule = first.rule, reason = %first.reason, "quarantined");
         }
-        debug!(lane = %self.id, changes = committed, quarantined, "committed");
+        debug!(lane = %self.id, changes = committed, quarantined, took_us = took.as_micros() as u64, "committed");
         let passed = Passed {
             committed,
             quarantined,
@@ -371,6 +337,49 @@ impl Lane {
             self.id.pipeline.name
         ))
     }
+}
+
+/// Decides about a batch, and joins it to what is held.
+fn gather(steps: &mut [Box<dyn Step>], batch: Batch, held: &mut Option<Held>) -> Result<()> {
+    let newest_us = batch.changes.iter().map(|c| c.origin.committed_us).max();
+    let decided = decide(steps, batch);
+    match held {
+        None => {
+            let until = tokio::time::Instant::now() + SILENCE;
+            *held = Some(Held { batch: decided, newest_us, until });
+        }
+        Some(held) => {
+            held.batch.append(decided)?;
+            held.newest_us = held.newest_us.max(newest_us);
+        }
+    }
+    Ok(())
+}
+
+/// Applies the steps to each change. I3: each one passes, is counted under a rule, or is set aside.
+fn decide(steps: &mut [Box<dyn Step>], mut batch: Batch) -> Batch {
+    if steps.is_empty() {
+        return batch;
+    }
+    let mut passed = Vec::with_capacity(batch.changes.len());
+    'changes: for mut change in std::mem::take(&mut batch.changes) {
+        for step in steps.iter_mut() {
+            match step.apply(change) {
+                Verdict::Pass(next) => change = next,
+                Verdict::Drop { reason } => {
+                    *batch.dropped.entry(reason).or_default() += 1;
+                    continue 'changes;
+                }
+                Verdict::Reject(rejected) => {
+                    batch.rejected.push(rejected);
+                    continue 'changes;
+                }
+            }
+        }
+        passed.push(change);
+    }
+    batch.changes = passed;
+    batch
 }
 
 /// Waits for `work` unless the lane is asked to stop first: then `None`, and `work` is dropped.
