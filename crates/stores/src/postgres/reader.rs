@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hutong_core::{Batch, Behind, Error, ErrorKind, Position, Result};
-use pgwire_replication::Lsn;
-use pgwire_replication::client::ReplicationClient;
+use pgwire_replication::client::{ReplicationClient, ReplicationEvent};
+use pgwire_replication::{Lsn, PgWireError};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::assembly::Assembly;
@@ -21,8 +22,13 @@ use super::snapshot::Snapshot;
 use super::source::SourceConfig;
 use super::{error, slot, stream};
 
-/// How long a batch waits for more when the stream is silent.
+/// How long a batch waits for more when the stream is silent after a batch of more than [`BUSY`] changes. After a
+/// smaller one it does not wait: what comes during its commit goes together into the next.
 const LINGER: Duration = Duration::from_millis(2);
+/// So many changes in a batch are a backlog.
+const BUSY: usize = 100;
+/// How many events are taken in between two looks at the clock.
+const DRAIN: usize = 256;
 /// How long the first change of a batch waits at most between transactions.
 const AGE: Duration = Duration::from_millis(20);
 /// How long to wait before looking again whether a commit that was streamed is seen.
@@ -67,8 +73,9 @@ pub(crate) struct Reader {
     /// A relation whose types are still to be asked for.
     pub(super) relation: Option<Relation>,
     pub(super) era: u16,
-    /// Where the last batch ended.
+    /// Where the last batch ended, and whether it was a large one.
     pub(super) at: Position,
+    pub(super) busy: bool,
     /// What is committed downstream already and must not be handed out again.
     pub(super) skip: Position,
     pub(super) open: Option<Open>,
@@ -104,6 +111,7 @@ impl Reader {
             relation: None,
             era: start.era,
             at: start.at,
+            busy: false,
             skip: start.at,
             open: None,
             assembly: Assembly::default(),
@@ -160,24 +168,48 @@ impl Reader {
             }
             self.write_reloads().await?;
             self.advance_snapshot().await?;
+            if self.drain()? {
+                continue;
+            }
             let until = self.wake_at();
-            let event = tokio::select! {
+            tokio::select! {
                 biased;
-                event = self.client.recv() => event.map_err(|e| stream::failed(e, &self.slot))?,
+                event = self.client.recv() => self.received(event)?,
                 () = sleep_until(until) => {
                     if self.open.is_none() && self.assembly.is_urgent() {
                         let batch = self.take();
                         self.hand_out(batch);
                     }
-                    continue;
                 }
-            };
-            match event {
-                Some(event) => self.event(event)?,
-                None => {
-                    let doing = format!("read the replication slot {}", self.slot);
-                    return Err(Error::new(ErrorKind::Unavailable, doing, "the server has ended the stream"));
-                }
+            }
+        }
+    }
+
+    /// Takes in what has arrived already, up to what needs another look; `false` when there was nothing.
+    ///
+    /// In a backlog this is the loop that every change goes through: it asks no clock and sets no timer. An error of a
+    /// session that ends at this very moment may get lost; then the next call says only that it has ended, and who
+    /// opens again learns why.
+    fn drain(&mut self) -> Result<bool> {
+        for taken in 0..DRAIN {
+            let full = self.assembly.is_large(&self.config.limit) && self.open.is_none();
+            if full || self.relation.is_some() || self.assembly.is_beyond(&self.config.limit) {
+                return Ok(true);
+            }
+            match self.client.recv().now_or_never() {
+                Some(event) => self.received(event)?,
+                None => return Ok(taken > 0),
+            }
+        }
+        Ok(true)
+    }
+
+    fn received(&mut self, event: Result<Option<ReplicationEvent>, PgWireError>) -> Result<()> {
+        match event.map_err(|e| stream::failed(e, &self.slot))? {
+            Some(event) => self.event(event),
+            None => {
+                let doing = format!("read the replication slot {}", self.slot);
+                Err(Error::new(ErrorKind::Unavailable, doing, "the server has ended the stream"))
             }
         }
     }
@@ -213,7 +245,8 @@ impl Reader {
         if self.open.is_none()
             && let Some(since) = self.assembly.since()
         {
-            until = until.min(Instant::now() + LINGER).min(since + AGE);
+            let linger = if self.busy { LINGER } else { Duration::ZERO };
+            until = until.min(Instant::now() + linger).min(since + AGE);
         }
         match self.snapshot.as_ref().and_then(Snapshot::due) {
             Some(due) => until.min(due),
@@ -268,6 +301,7 @@ impl Reader {
     }
 
     fn moved(&mut self, batch: &Batch) {
+        self.busy = batch.changes.len() > BUSY;
         if let Some((_, to)) = batch.delta.ranges.values().next() {
             self.at = *to;
         }
