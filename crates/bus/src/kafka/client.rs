@@ -81,9 +81,9 @@ impl Client {
             .set("fetch.wait.max.ms", "100")
             .set("fetch.queue.backoff.ms", "10")
             // Bounded memory for each reader: what is prefetched counts.
-            .set("queued.max.messages.kbytes", "4096")
-            .set("queued.min.messages", "5000")
-            .set("fetch.message.max.bytes", "524288")
+            .set("queued.max.messages.kbytes", "1024")
+            .set("queued.min.messages", "2000")
+            .set("fetch.message.max.bytes", "262144")
             .set("receive.message.max.bytes", "104857600");
         settings
     }

@@ -14,7 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::blocking;
-use super::client::{Client, TIMEOUT};
+use super::client::Client;
 use super::error::failed;
 use super::topics::watermarks;
 use crate::log::{Fetched, Incoming, Reader};
@@ -22,7 +22,9 @@ use crate::log::{Fetched, Incoming, Reader};
 /// Records that one hand-over holds at the most.
 const RECORD_LIMIT: usize = 5_000;
 /// Bytes that one hand-over holds at the most, but for its last record.
-const BYTE_LIMIT: usize = 1 << 20;
+const BYTE_LIMIT: usize = 512 << 10;
+/// How long a reader goes on without having seen the end before it asks for it.
+const END_INTERVAL: Duration = Duration::from_secs(1);
 /// How often group-lag tools are told.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -81,6 +83,7 @@ impl Reader for Partition {
             let stop = Arc::new(AtomicBool::new(false));
             let (sender, fetched) = mpsc::channel(1);
             let drain = Drain {
+                client,
                 consumer,
                 stop: Arc::clone(&stop),
                 topic: topic.clone(),
@@ -145,6 +148,7 @@ impl Partition {
 
 /// The loop of the reading thread.
 struct Drain {
+    client: Arc<Client>,
     consumer: BaseConsumer,
     stop: Arc<AtomicBool>,
     topic: String,
@@ -155,13 +159,20 @@ struct Drain {
 
 impl Drain {
     fn run(mut self, sender: &mpsc::Sender<Result<Fetched>>) {
-        let mut asked = Instant::now();
+        let mut known = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
-            match self.gather(&mut asked) {
+            match self.gather() {
                 Ok(None) => {}
                 Ok(Some(fetched)) => {
+                    if fetched.next == fetched.end {
+                        known = Instant::now();
+                    }
                     if sender.blocking_send(Ok(fetched)).is_err() {
                         return;
+                    }
+                    if known.elapsed() > END_INTERVAL {
+                        self.ask();
+                        known = Instant::now();
                     }
                 }
                 Err(error) => {
@@ -173,8 +184,19 @@ impl Drain {
         }
     }
 
+    /// Asks where the end is, for a reader that does not see it by itself.
+    ///
+    /// Over the connection for questions: on the reader's own the answer would wait for the fetch that is on its way,
+    /// and with it every record, for up to `fetch.wait.max.ms`.
+    fn ask(&mut self) {
+        match watermarks(&self.client, &self.topic, self.partition as u32) {
+            Ok((_, high)) => self.end = high,
+            Err(error) => tracing::debug!(%error, topic = self.topic, "ask for the end"),
+        }
+    }
+
     /// Waits for a record, then takes what is there without waiting.
-    fn gather(&mut self, asked: &mut Instant) -> Result<Option<Fetched>> {
+    fn gather(&mut self) -> Result<Option<Fetched>> {
         let mut records = Vec::new();
         let mut bytes = 0;
         let mut reached_end = false;
@@ -202,14 +224,6 @@ impl Drain {
             // we are, not what the broker calls the end.
             self.end = self.next;
         } else if !records.is_empty() {
-            if asked.elapsed() > Duration::from_secs(1) {
-                *asked = Instant::now();
-                let (_, high) =
-                    self.consumer.fetch_watermarks(&self.topic, self.partition, TIMEOUT).map_err(|e| {
-                        failed(format!("ask for the end of {}/{}", self.topic, self.partition), e)
-                    })?;
-                self.end = u64::try_from(high).unwrap_or(0);
-            }
             // The end was not seen, so at least one record is thought to follow.
             self.end = self.end.max(self.next + 1);
         }
