@@ -23,6 +23,21 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     let (board, metrics) = (Board::new(), Metrics::new()?);
     let mut supervisor = Supervisor::new();
     let wire = Wire::connect(&plan, board.clone(), metrics.clone())?;
+    let mut lanes = Vec::new();
+    let named = |pipeline: String| options.only.is_empty() || options.only.contains(&pipeline);
+    for capture in plan.captures.iter().filter(|c| named(c.pipeline().to_string())) {
+        match wire.capture(capture) {
+            Ok(lane) => lanes.push(lane),
+            Err(problem) => wire.cannot_run(capture.pipeline(), &problem),
+        }
+    }
+    for subscription in plan.subscriptions.iter().filter(|s| named(s.pipeline().to_string())) {
+        match wire.replicate(subscription) {
+            Ok(of_it) => lanes.extend(of_it),
+            Err(problem) => wire.cannot_run(subscription.pipeline(), &problem),
+        }
+    }
+    // Served once every lane is on the board: who looks early must not see a part and take it for all.
     let watched = http::status::Watched { board: board.clone(), metrics };
     let address =
         http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
@@ -30,22 +45,8 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     if let Some(address) = wire.serve_registry(&mut supervisor).await? {
         info!(%address, "schema registry");
     }
-    let named = |pipeline: String| options.only.is_empty() || options.only.contains(&pipeline);
-    for capture in plan.captures.iter().filter(|c| named(c.pipeline().to_string())) {
-        match wire.capture(capture) {
-            Ok(lane) => {
-                supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
-            }
-            Err(problem) => wire.cannot_run(capture.pipeline(), &problem),
-        }
-    }
-    for subscription in plan.subscriptions.iter().filter(|s| named(s.pipeline().to_string())) {
-        match wire.replicate(subscription) {
-            Ok(lanes) => lanes.into_iter().for_each(|lane| {
-                supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
-            }),
-            Err(problem) => wire.cannot_run(subscription.pipeline(), &problem),
-        }
+    for lane in lanes {
+        supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
     }
     supervisor.spawn("progress", OnError::Continue, progress::tell(board, supervisor.token()));
     stop_on_signal(&mut supervisor)?;
