@@ -20,7 +20,7 @@ pub(crate) async fn measure(folder: &Path, source: &str, count: usize, people: u
     let mut streets = Program::start(folder, &names);
     capture.runs().await;
     streets.runs().await;
-    at_the_head(&streets).await;
+    streets.is_at_the_head().await;
     let before = streets.used();
     let client = connect(source).await.unwrap();
     let update =
@@ -39,21 +39,9 @@ pub(crate) async fn measure(folder: &Path, source: &str, count: usize, people: u
         }
         client.batch_execute("COMMIT").await.unwrap();
     }
-    at_the_head(&streets).await;
+    streets.is_at_the_head().await;
     let after = streets.used();
     capture.stop().await;
     streets.stop().await;
     Used { cpu: after.cpu - before.cpu, memory: after.memory }
-}
-
-/// Waits until no lane is behind.
-async fn at_the_head(streets: &Program) {
-    let until = Instant::now() + Duration::from_secs(300);
-    let mut in_a_row = 0;
-    while in_a_row < 3 {
-        let behind = streets.metric("hutong_lag_seconds", &[]).await;
-        in_a_row = if behind == 0.0 { in_a_row + 1 } else { 0 };
-        assert!(Instant::now() < until, "the street offices are {behind} lane seconds behind");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }

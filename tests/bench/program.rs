@@ -62,8 +62,20 @@ impl Program {
         self.until(|text| sum(text, "hutong_changes_committed_total", &[&label]) >= count as f64).await
     }
 
+    /// Waits until no lane is behind.
+    pub(crate) async fn is_at_the_head(&self) {
+        let until = Instant::now() + PATIENCE;
+        let mut in_a_row = 0;
+        while in_a_row < 3 {
+            let behind = self.metric("hutong_lag_seconds", &[]).await;
+            in_a_row = if behind == 0.0 { in_a_row + 1 } else { 0 };
+            assert!(Instant::now() < until, "lanes are {behind} seconds behind in all");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Returns the sum of a metric's series that carry all the labels.
-    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         sum(&self.scrape().await.unwrap_or_default(), name, labels)
     }
 
