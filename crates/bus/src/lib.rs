@@ -6,6 +6,7 @@
 
 mod base;
 mod binary;
+mod feed;
 mod freshness;
 mod history;
 #[cfg(test)]
@@ -22,12 +23,14 @@ pub mod partition;
 pub mod quarantine;
 pub mod registry;
 pub mod reset;
+pub mod shared;
 pub mod topic_sink;
 pub mod topic_source;
 pub mod watermark;
 
 pub use decoder::{Decoder, Outcome};
 pub use registry::{Checked, HttpRegistry, RegistryConfig, SchemaRegistry};
+pub use shared::Shared;
 pub use topic_sink::{TopicSink, TopicSinkConfig, TopicStream};
 pub use topic_source::{Limits, TopicSource, TopicSourceConfig};
 

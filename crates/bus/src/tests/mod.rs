@@ -5,3 +5,4 @@ mod aside;
 mod capture;
 mod office;
 mod replicate;
+mod together;

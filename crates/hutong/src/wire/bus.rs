@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hutong_bus::log::Log;
 use hutong_bus::registry::{HttpRegistry, RegistryConfig};
-use hutong_bus::{SchemaRegistry, embedded, kafka};
+use hutong_bus::{SchemaRegistry, Shared, embedded, kafka};
 use hutong_core::{Result, Secret};
 
 use crate::config::plan::{BusPlan, BusSystem, EmbeddedPlan, KafkaPlan};
@@ -13,6 +13,7 @@ use crate::config::plan::{BusPlan, BusSystem, EmbeddedPlan, KafkaPlan};
 /// A bus: topics and schemas.
 pub struct Bus {
     log: Arc<dyn Log>,
+    shared: Arc<dyn Log>,
     registry: Arc<dyn SchemaRegistry>,
     embedded: Option<embedded::Registry>,
 }
@@ -42,7 +43,8 @@ impl Bus {
     fn embedded(bus: &Arc<embedded::Bus>) -> Self {
         let registry = embedded::Registry::new(Arc::clone(bus));
         let log: Arc<dyn Log> = Arc::clone(bus) as _;
-        Self { log, registry: Arc::new(registry.clone()), embedded: Some(registry) }
+        let shared = Shared::new(Arc::clone(&log));
+        Self { log, shared, registry: Arc::new(registry.clone()), embedded: Some(registry) }
     }
 
     fn kafka(name: &str, plan: &KafkaPlan) -> Result<Self> {
@@ -53,12 +55,18 @@ impl Bus {
             registry.basic = Some((login.user.clone(), login.password.resolve()?));
         }
         let log: Arc<dyn Log> = kafka::Bus::new(config)?;
-        Ok(Self { log, registry: Arc::new(HttpRegistry::new(registry)?), embedded: None })
+        let shared = Shared::new(Arc::clone(&log));
+        Ok(Self { log, shared, registry: Arc::new(HttpRegistry::new(registry)?), embedded: None })
     }
 
     /// Returns the topics.
     pub fn log(&self) -> &Arc<dyn Log> {
         &self.log
+    }
+
+    /// Returns the topics for lanes that read what others of this process read too.
+    pub fn shared(&self) -> &Arc<dyn Log> {
+        &self.shared
     }
 
     /// Returns the schemas.

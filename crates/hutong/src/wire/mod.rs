@@ -126,7 +126,7 @@ impl Wire {
             foreign_before_full: false,
             limits: Limits { watermark_interval: interval, ..Limits::default() },
         };
-        let source = TopicSource::new(Arc::clone(self.bus.log()), Arc::clone(self.bus.registry()), config);
+        let source = TopicSource::new(Arc::clone(self.bus.shared()), Arc::clone(self.bus.registry()), config);
         // A new generation of the topic, or another number of partitions, is other rows in other lanes: like
         // another grant, it fills the replica anew.
         let grant = format!("{} {} {}", subscription.grant()?.digest(), stream.topic(), stream.partitions);

@@ -1,0 +1,327 @@
+//! One reader of a partition for many lanes, and the short memory of what it has read.
+//!
+//! No task of its own: the lane that wants the next records first reads them, for everybody. A lane that falls behind
+//! holds the others up for a moment only ([`PATIENCE`]); then it is left behind and reads for itself.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hutong_core::Result;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::log::{Fetched, Incoming, Reader};
+
+/// How many bytes are kept for a lane that comes a little later.
+const KEPT_BYTES: usize = 1 << 20;
+/// How many bytes are read ahead of the slowest lane, but for the last portion.
+const AHEAD_BYTES: usize = 2 << 20;
+/// How many records a lane may stand before its feed and wait for it.
+const WAIT_RECORDS: u64 = 5_000;
+/// How long the others wait for the slowest lane when they are so far ahead.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A reader that lanes share.
+pub(crate) struct Feed {
+    /// Whoever holds it reads for everybody.
+    reader: tokio::sync::Mutex<Box<dyn Reader>>,
+    memory: Mutex<Memory>,
+    /// Wakes those who wait: something was read, or there is room again.
+    changed: watch::Sender<()>,
+}
+
+/// A lane's share in a feed.
+pub(crate) struct Member {
+    feed: Arc<Feed>,
+    id: u64,
+    /// The portion to be read next, and the offset that everything before was handed out.
+    number: u64,
+    offset: u64,
+    /// Whether the lane knows that it stands at the end, if it does.
+    told_end: bool,
+}
+
+/// What became of the wish to share a feed.
+pub(crate) enum Joined {
+    Member(Member),
+    /// It does not read there.
+    Elsewhere,
+    /// It has failed: another one must begin.
+    Over,
+}
+
+/// Portions in the order in which they were read. They are numbered, because one that only says where the end is
+/// moves no offset.
+struct Memory {
+    portions: VecDeque<Portion>,
+    bytes: usize,
+    /// The number behind the last portion, the offset that it reached, and the end that it saw.
+    number: u64,
+    next: u64,
+    end: Option<u64>,
+    failed: bool,
+    /// Since when nothing may be read because of the slowest lane.
+    full_since: Option<Instant>,
+    /// The portion that each lane reads next.
+    members: HashMap<u64, u64>,
+    last_id: u64,
+}
+
+struct Portion {
+    from: u64,
+    bytes: usize,
+    fetched: Arc<Fetched>,
+}
+
+/// What the memory has for a lane.
+enum Found {
+    Portion(Arc<Fetched>),
+    /// The lane stands at the end.
+    End(Fetched),
+    /// Nothing yet: it must be read.
+    Nothing,
+    /// Nothing may be read before this time, unless the slowest lane goes on.
+    Full(Instant),
+    /// It is no longer there, or will never come.
+    Forgotten,
+}
+
+impl Feed {
+    /// Begins a feed with a reader that stands at an offset; returns the first share in it.
+    pub(crate) fn begin(reader: Box<dyn Reader>, offset: u64) -> (Arc<Self>, Member) {
+        let memory = Memory {
+            portions: VecDeque::new(),
+            bytes: 0,
+            number: 0,
+            next: offset,
+            end: None,
+            failed: false,
+            full_since: None,
+            members: HashMap::new(),
+            last_id: 0,
+        };
+        let feed = Arc::new(Self {
+            reader: tokio::sync::Mutex::new(reader),
+            memory: Mutex::new(memory),
+            changed: watch::Sender::new(()),
+        });
+        let member = feed.member(&mut feed.memory(), 0, offset);
+        (feed, member)
+    }
+
+    /// Joins a lane that stands at an offset.
+    pub(crate) fn join(self: &Arc<Self>, offset: u64) -> Joined {
+        let mut memory = self.memory();
+        if memory.failed {
+            return Joined::Over;
+        }
+        match memory.holds(offset) {
+            Some(number) => Joined::Member(self.member(&mut memory, number, offset)),
+            None => Joined::Elsewhere,
+        }
+    }
+
+    fn member(self: &Arc<Self>, memory: &mut Memory, number: u64, offset: u64) -> Member {
+        memory.last_id += 1;
+        memory.members.insert(memory.last_id, number);
+        Member { feed: Arc::clone(self), id: memory.last_id, number, offset, told_end: false }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut memory = self.feed.memory();
+        memory.members.remove(&self.id);
+        if memory.trim() {
+            self.feed.changed.send_replace(());
+        }
+    }
+}
+
+impl Member {
+    /// Returns the offset that everything before was handed out.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Waits for the next records; `None` when the feed has left this lane behind, or has failed for another one.
+    /// Cancel safe: between what is read, or taken from the memory, and the return nothing waits.
+    pub(crate) async fn next(&mut self, limit: usize, limit_bytes: usize) -> Result<Option<Fetched>> {
+        let feed = Arc::clone(&self.feed);
+        let mut changed = feed.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let found = feed.memory().find(self);
+            match found {
+                Found::Portion(fetched) => match self.take(fetched) {
+                    Some(fetched) => return Ok(Some(fetched)),
+                    None => continue,
+                },
+                Found::End(fetched) => return Ok(Some(fetched)),
+                Found::Forgotten => return Ok(None),
+                Found::Full(until) => {
+                    tokio::select! {
+                        biased;
+                        _ = changed.changed() => {}
+                        () = sleep_until(until) => {
+                            feed.memory().leave_behind();
+                            feed.changed.send_replace(());
+                        }
+                    }
+                    continue;
+                }
+                Found::Nothing => {}
+            }
+            let mut reader = tokio::select! {
+                biased;
+                _ = changed.changed() => continue,
+                reader = feed.reader.lock() => reader,
+            };
+            // Somebody may have read while this lane waited for its turn.
+            if !matches!(feed.memory().find(self), Found::Nothing) {
+                continue;
+            }
+            let read = reader.next(limit, limit_bytes).await;
+            let failed = {
+                let mut memory = feed.memory();
+                match read {
+                    Ok(fetched) => {
+                        memory.push(fetched);
+                        None
+                    }
+                    Err(error) => {
+                        memory.failed = true;
+                        Some(error)
+                    }
+                }
+            };
+            feed.changed.send_replace(());
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Moves behind a portion; returns what of it the lane has not had, `None` when it stands behind all of it.
+    fn take(&mut self, fetched: Arc<Fetched>) -> Option<Fetched> {
+        self.number += 1;
+        let made_room = {
+            let mut memory = self.feed.memory();
+            if let Some(number) = memory.members.get_mut(&self.id) {
+                *number = self.number;
+            }
+            memory.trim()
+        };
+        if made_room {
+            self.feed.changed.send_replace(());
+        }
+        if fetched.next < self.offset {
+            return None;
+        }
+        let from = std::mem::replace(&mut self.offset, fetched.next);
+        let mut fetched = Arc::unwrap_or_clone(fetched);
+        if fetched.records.first().is_some_and(|record| record.offset < from) {
+            fetched.records.retain(|record| record.offset >= from);
+        }
+        self.told_end = fetched.next >= fetched.end;
+        Some(fetched)
+    }
+}
+
+impl Memory {
+    fn first(&self) -> u64 {
+        self.number - self.portions.len() as u64
+    }
+
+    /// Returns the number of the portion that a lane at an offset reads next, if it may read here: the portion holds
+    /// the offset, or the feed comes to it, and the offset is known to exist.
+    fn holds(&self, offset: u64) -> Option<u64> {
+        let comes = |end| offset <= self.next + WAIT_RECORDS && offset <= end;
+        if offset == self.next || (offset > self.next && self.end.is_some_and(comes)) {
+            return Some(self.number);
+        }
+        let found = self.portions.iter().position(|portion| portion.fetched.next > offset)?;
+        (self.portions[found].from <= offset).then_some(self.first() + found as u64)
+    }
+
+    fn find(&mut self, member: &mut Member) -> Found {
+        if !self.members.contains_key(&member.id) {
+            return Found::Forgotten;
+        }
+        if let Some(at) = member.number.checked_sub(self.first())
+            && let Some(portion) = self.portions.get(at as usize)
+        {
+            return Found::Portion(Arc::clone(&portion.fetched));
+        }
+        if self.failed {
+            return Found::Forgotten;
+        }
+        // Who joins at the end must learn that it is the end, though the portion that said so is of an earlier time.
+        if !member.told_end && self.end == Some(self.next) && member.offset == self.next {
+            member.told_end = true;
+            let (next, end) = (self.next, self.next);
+            return Found::End(Fetched { records: Vec::new(), next, end });
+        }
+        if self.is_full() {
+            let since = *self.full_since.get_or_insert_with(Instant::now);
+            return Found::Full(since + PATIENCE);
+        }
+        Found::Nothing
+    }
+
+    fn push(&mut self, fetched: Fetched) {
+        let bytes = fetched.records.iter().map(weight).sum::<usize>() + size_of::<Portion>();
+        let from = std::mem::replace(&mut self.next, fetched.next);
+        self.end = Some(fetched.end);
+        self.number += 1;
+        self.bytes += bytes;
+        self.portions.push_back(Portion { from, bytes, fetched: Arc::new(fetched) });
+    }
+
+    /// Returns the portion that the slowest lane reads next.
+    fn slowest(&self) -> u64 {
+        self.members.values().copied().min().unwrap_or(self.number)
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes > AHEAD_BYTES && self.slowest() <= self.first()
+    }
+
+    /// Forgets what no lane needs, but for a little when there are several. Returns whether somebody waited for that.
+    fn trim(&mut self) -> bool {
+        let kept = if self.members.len() > 1 { KEPT_BYTES } else { 0 };
+        let slowest = self.slowest();
+        while self.bytes > kept && self.first() < slowest {
+            self.forget_first();
+        }
+        !self.is_full() && self.full_since.take().is_some()
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(portion) = self.portions.pop_front() {
+            self.bytes -= portion.bytes;
+        }
+    }
+
+    /// Leaves the slowest lanes behind, when the others have waited long enough.
+    fn leave_behind(&mut self) {
+        if self.full_since.is_none_or(|since| since.elapsed() < PATIENCE) {
+            return;
+        }
+        while self.bytes > KEPT_BYTES && self.portions.len() > 1 {
+            self.forget_first();
+        }
+        let first = self.first();
+        self.members.retain(|_, number| *number >= first);
+        self.full_since = None;
+    }
+}
+
+fn weight(record: &Incoming) -> usize {
+    record.value.as_ref().map_or(0, bytes::Bytes::len) + size_of::<Incoming>()
+}
