@@ -12,13 +12,24 @@ use crate::program::{Program, Used};
 const RATE: u64 = 1_000;
 const SECONDS: u64 = 15;
 
-/// Runs the first `count` street offices while the register changes, and returns what their process used meanwhile.
-pub(crate) async fn measure(folder: &Path, source: &str, count: usize, people: u64, round: u64) -> Used {
+/// Runs the first `count` street offices while the register changes. Returns what their process used meanwhile, and what
+/// the process before had used that has filled them.
+pub(crate) async fn measure(
+    folder: &Path,
+    source: &str,
+    count: usize,
+    people: u64,
+    round: u64,
+) -> (Used, Used) {
     let names: Vec<String> = (1..=count).map(|n| format!("replicate.street{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut capture = Program::start(folder, &["capture.gongan"]);
-    let mut streets = Program::start(folder, &names);
+    let mut filling = Program::start(folder, &names);
     capture.runs().await;
+    filling.runs().await;
+    filling.is_at_the_head().await;
+    let filling = filling.stop().await;
+    let mut streets = Program::start(folder, &names);
     streets.runs().await;
     streets.is_at_the_head().await;
     let before = streets.used();
@@ -43,5 +54,5 @@ pub(crate) async fn measure(folder: &Path, source: &str, count: usize, people: u
     let after = streets.used();
     capture.stop().await;
     streets.stop().await;
-    Used { cpu: after.cpu - before.cpu, memory: after.memory }
+    (Used { cpu: after.cpu - before.cpu, memory: after.memory }, filling)
 }

@@ -272,28 +272,29 @@ impl Bench {
     }
 
     async fn fanout(&mut self) {
-        let mut used = Vec::new();
+        let (mut used, mut filled) = (Vec::new(), Used::default());
         for (round, count) in [1, 10, 50].into_iter().enumerate() {
-            let streets = fanout::measure(
-                self.folder.path(),
-                &self.source_url,
-                count,
-                self.people as u64,
-                round as u64,
-            );
-            let streets = streets.await;
+            let (folder, people) = (self.folder.path(), self.people as u64);
+            let measured = fanout::measure(folder, &self.source_url, count, people, round as u64);
+            let (streets, filling) = Box::pin(measured).await;
             self.used("fanout", streets);
             for n in 1..=count {
                 let rows = format!("jzdz_xzqh = '9901{n:02}'");
                 population::compare(&self.source, &self.share, &format!("share.street{n}"), &rows).await;
             }
-            used.push(streets.cpu);
+            used.push(streets);
+            filled = filling;
         }
+        let [one, ten, fifty] = [used[0], used[1], used[2]];
+        let megabytes = |used: Used| used.memory as f64 / 1e6;
         let note = format!(
-            "at most 8 times; 10 take {:.1} times; one takes {:.2} CPU s",
-            used[1] / used[0],
-            used[0]
+            "at most 8 times; 10 take {:.1} times; one takes {:.2} CPU s and {:.0} MB, 50 {:.0} MB, while they are filled {:.0} MB",
+            ten.cpu / one.cpu,
+            one.cpu,
+            megabytes(one),
+            megabytes(fifty),
+            megabytes(filled),
         );
-        self.table.add("fanout_50", used[2], "CPU s", Some(used[0]), note);
+        self.table.add("fanout_50", fifty.cpu, "CPU s", Some(one.cpu), note);
     }
 }

@@ -13,8 +13,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::log::{Fetched, Incoming, Reader};
 
-/// How many bytes are kept for a lane that comes a little later.
+/// How many bytes are kept for a lane that comes a little later, beside others and beside one.
 const KEPT_BYTES: usize = 1 << 20;
+const KEPT_BESIDE_ONE_BYTES: usize = 64 << 10;
 /// How many bytes are read ahead of the slowest lane, but for the last portion.
 const AHEAD_BYTES: usize = 2 << 20;
 /// How many records a lane may stand before its feed and wait for it.
@@ -24,6 +25,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A reader that lanes share.
 pub(crate) struct Feed {
+    /// Which of the feeds of its partition it is.
+    id: u64,
+    /// How many lanes of this process have still to say where in the partition they stand, and until when it waits for
+    /// them before it reads.
+    expected: (watch::Receiver<usize>, Instant),
     /// Whoever holds it reads for everybody.
     reader: tokio::sync::Mutex<Box<dyn Reader>>,
     memory: Mutex<Memory>,
@@ -40,15 +46,6 @@ pub(crate) struct Member {
     offset: u64,
     /// Whether the lane knows that it stands at the end, if it does.
     told_end: bool,
-}
-
-/// What became of the wish to share a feed.
-pub(crate) enum Joined {
-    Member(Member),
-    /// It does not read there.
-    Elsewhere,
-    /// It has failed: another one must begin.
-    Over,
 }
 
 /// Portions in the order in which they were read. They are numbered, because one that only says where the end is
@@ -89,7 +86,15 @@ enum Found {
 
 impl Feed {
     /// Begins a feed with a reader that stands at an offset; returns the first share in it.
-    pub(crate) fn begin(reader: Box<dyn Reader>, offset: u64) -> (Arc<Self>, Member) {
+    ///
+    /// It reads when the lanes that are expected have come, so that one that is quick to open does not leave the others
+    /// of its process behind, or at a time.
+    pub(crate) fn begin(
+        id: u64,
+        reader: Box<dyn Reader>,
+        offset: u64,
+        expected: (watch::Receiver<usize>, Instant),
+    ) -> (Arc<Self>, Member) {
         let memory = Memory {
             portions: VecDeque::new(),
             bytes: 0,
@@ -102,6 +107,8 @@ impl Feed {
             last_id: 0,
         };
         let feed = Arc::new(Self {
+            id,
+            expected,
             reader: tokio::sync::Mutex::new(reader),
             memory: Mutex::new(memory),
             changed: watch::Sender::new(()),
@@ -110,22 +117,31 @@ impl Feed {
         (feed, member)
     }
 
-    /// Joins a lane that stands at an offset.
-    pub(crate) fn join(self: &Arc<Self>, offset: u64) -> Joined {
+    /// Joins a lane that stands at an offset, if the feed reads there. `ahead_of`: and only if it has come further than
+    /// that feed; of two at one place it is the newer one, so that lanes do not change places.
+    pub(crate) fn join(self: &Arc<Self>, offset: u64, ahead_of: Option<(u64, u64)>) -> Option<Member> {
         let mut memory = self.memory();
-        if memory.failed {
-            return Joined::Over;
+        if memory.failed || ahead_of.is_some_and(|other| (memory.next, self.id) <= other) {
+            return None;
         }
-        match memory.holds(offset) {
-            Some(number) => Joined::Member(self.member(&mut memory, number, offset)),
-            None => Joined::Elsewhere,
-        }
+        let number = memory.holds(offset)?;
+        Some(self.member(&mut memory, number, offset))
     }
 
     fn member(self: &Arc<Self>, memory: &mut Memory, number: u64, offset: u64) -> Member {
         memory.last_id += 1;
         memory.members.insert(memory.last_id, number);
         Member { feed: Arc::clone(self), id: memory.last_id, number, offset, told_end: false }
+    }
+
+    /// Waits for the lanes that are expected.
+    async fn gather(&self) {
+        let (mut expected, until) = self.expected.clone();
+        tokio::select! {
+            biased;
+            _ = expected.wait_for(|expected| *expected == 0) => {}
+            () = sleep_until(until) => {}
+        }
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -147,6 +163,11 @@ impl Member {
     /// Returns the offset that everything before was handed out.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Returns how far its feed has come, and which one that is.
+    pub(crate) fn place(&self) -> (u64, u64) {
+        (self.feed.memory().next, self.feed.id)
     }
 
     /// Waits for the next records; `None` when the feed has left this lane behind, or has failed for another one.
@@ -177,6 +198,7 @@ impl Member {
                 }
                 Found::Nothing => {}
             }
+            feed.gather().await;
             let mut reader = tokio::select! {
                 biased;
                 _ = changed.changed() => continue,
@@ -292,9 +314,9 @@ impl Memory {
         self.bytes > AHEAD_BYTES && self.slowest() <= self.first()
     }
 
-    /// Forgets what no lane needs, but for a little when there are several. Returns whether somebody waited for that.
+    /// Forgets what no lane needs, but for a little. Returns whether somebody waited for that.
     fn trim(&mut self) -> bool {
-        let kept = if self.members.len() > 1 { KEPT_BYTES } else { 0 };
+        let kept = if self.members.len() > 1 { KEPT_BYTES } else { KEPT_BESIDE_ONE_BYTES };
         let slowest = self.slowest();
         while self.bytes > kept && self.first() < slowest {
             self.forget_first();

@@ -1,18 +1,25 @@
 //! One read of a partition for all the lanes of a process that stand at about the same place in it.
 //!
-//! A decorator of any [`Log`]. Lanes at one place of a partition share a [`Feed`]; one that is behind reads for itself
-//! until it stands where the others do. Bytes only, like all logs.
+//! A decorator of any [`Log`]. Lanes at one place of a partition share a [`Feed`]; one that stands elsewhere begins a
+//! feed of its own, and changes into the one that has come further as soon as that holds its place. Bytes only, like
+//! all logs.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::feed::{Feed, Joined, Member};
+use crate::feed::{Feed, Member};
 use crate::log::{Extent, Fetched, Log, Reader, TopicSpec, Trim, Writer};
+
+/// How long a feed waits for lanes of its process that are still opening.
+pub(crate) const GATHERING: Duration = Duration::from_secs(2);
 
 /// A log whose readers share what they read.
 pub struct Shared {
@@ -25,9 +32,19 @@ struct Partition {
     log: Arc<dyn Log>,
     topic: String,
     number: u32,
-    feed: Mutex<Weak<Feed>>,
+    /// How many lanes have still to say where they stand.
+    expected: watch::Sender<usize>,
+    feeds: Mutex<Feeds>,
     /// Held while a feed is begun, so that many lanes that open at once begin one.
     beginning: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Feeds {
+    begun: u64,
+    /// Until when feeds wait for lanes that are expected: one that never comes delays nothing twice.
+    gathering: Option<Instant>,
+    known: Vec<Weak<Feed>>,
 }
 
 impl Shared {
@@ -36,11 +53,22 @@ impl Shared {
         Arc::new(Self { log, partitions: Mutex::default() })
     }
 
+    /// Announces a lane that is going to read a partition, so that those that open sooner wait for it a moment.
+    pub fn expect(&self, topic: &str, partition: u32) {
+        self.partition(topic, partition).expected.send_modify(|expected| *expected += 1);
+    }
+
     fn partition(&self, topic: &str, number: u32) -> Arc<Partition> {
         let mut partitions = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
         let partition = partitions.entry((topic.to_owned(), number)).or_insert_with(|| {
-            let (log, topic) = (Arc::clone(&self.log), topic.to_owned());
-            Arc::new(Partition { log, topic, number, feed: Mutex::default(), beginning: Default::default() })
+            Arc::new(Partition {
+                log: Arc::clone(&self.log),
+                topic: topic.to_owned(),
+                number,
+                expected: watch::Sender::new(0),
+                feeds: Mutex::default(),
+                beginning: tokio::sync::Mutex::default(),
+            })
         });
         Arc::clone(partition)
     }
@@ -79,49 +107,44 @@ impl Log for Shared {
 }
 
 impl Partition {
-    fn feed(&self) -> MutexGuard<'_, Weak<Feed>> {
-        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn feeds(&self) -> MutexGuard<'_, Feeds> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(&self, offset: u64) -> Joined {
-        // Not held while a share is dropped, which may end the feed.
-        let feed = self.feed().upgrade();
-        feed.map_or(Joined::Over, |feed| feed.join(offset))
+    fn join(&self, offset: u64, ahead_of: Option<(u64, u64)>) -> Option<Member> {
+        // Not held while a feed may be dropped.
+        let known: Vec<Arc<Feed>> = {
+            let mut feeds = self.feeds();
+            feeds.known.retain(|feed| feed.strong_count() > 0);
+            feeds.known.iter().filter_map(Weak::upgrade).collect()
+        };
+        known.iter().find_map(|feed| feed.join(offset, ahead_of))
     }
 
-    /// Makes a reader into one that others share, unless there is such a one meanwhile: then it goes on alone.
-    fn begin(&self, reader: Box<dyn Reader>, offset: u64) -> At {
-        let mut known = self.feed();
-        if known.upgrade().is_some_and(|feed| !matches!(feed.join(offset), Joined::Over)) {
-            return At::Alone(reader, offset);
+    /// Returns a share in a feed that has come further than a lane's own and holds its place.
+    fn change(&self, member: &Member) -> Option<Member> {
+        let alone = self.feeds().known.len() <= 1;
+        if alone { None } else { self.join(member.offset(), Some(member.place())) }
+    }
+
+    /// Finds the feed of a lane that stands at an offset, or begins it.
+    async fn settle(self: Arc<Self>, offset: u64) -> Result<Member> {
+        if let Some(member) = self.join(offset, None) {
+            return Ok(member);
         }
-        let (feed, member) = Feed::begin(reader, offset);
-        *known = Arc::downgrade(&feed);
-        At::Together(member)
-    }
-
-    async fn alone(&self, offset: u64) -> Result<Box<dyn Reader>> {
+        let _one = self.beginning.lock().await;
+        if let Some(member) = self.join(offset, None) {
+            return Ok(member);
+        }
         let mut reader = self.log.reader(&self.topic, self.number, None).await?;
         reader.seek(offset).await?;
-        Ok(reader)
-    }
-
-    /// Finds out how a lane reads from an offset on.
-    async fn settle(self: Arc<Self>, offset: u64) -> Result<At> {
-        match self.join(offset) {
-            Joined::Member(member) => return Ok(At::Together(member)),
-            Joined::Elsewhere => return Ok(At::Alone(self.alone(offset).await?, offset)),
-            Joined::Over => {}
-        }
-        let one = self.beginning.lock().await;
-        match self.join(offset) {
-            Joined::Member(member) => Ok(At::Together(member)),
-            Joined::Elsewhere => {
-                drop(one);
-                Ok(At::Alone(self.alone(offset).await?, offset))
-            }
-            Joined::Over => Ok(self.begin(self.alone(offset).await?, offset)),
-        }
+        let mut feeds = self.feeds();
+        feeds.begun += 1;
+        let until = *feeds.gathering.get_or_insert_with(|| Instant::now() + GATHERING);
+        let expected = (self.expected.subscribe(), until);
+        let (feed, member) = Feed::begin(feeds.begun, reader, offset, expected);
+        feeds.known.push(Arc::downgrade(&feed));
+        Ok(member)
     }
 }
 
@@ -137,10 +160,8 @@ enum At {
     Nowhere,
     /// On its way. Kept here, so that a call that is dropped does not lose what was done: calls may be dropped more
     /// often than a reader takes to begin.
-    Moving(BoxFuture<'static, Result<At>>),
-    /// Reads for itself; the offset to be read next.
-    Alone(Box<dyn Reader>, u64),
-    Together(Member),
+    Moving(BoxFuture<'static, Result<Member>>),
+    Reading(Member),
 }
 
 impl Place {
@@ -153,7 +174,7 @@ impl Place {
             let arrived = way.await;
             // What has ended is not asked again, whatever came of it.
             self.at = At::Nowhere;
-            self.at = arrived?;
+            self.at = At::Reading(arrived?);
         }
         Ok(())
     }
@@ -163,39 +184,27 @@ impl Place {
 impl Reader for Place {
     async fn seek(&mut self, offset: u64) -> Result<()> {
         self.go(offset);
-        self.arrive().await
+        let arrived = self.arrive().await;
+        self.partition.expected.send_modify(|expected| *expected = expected.saturating_sub(1));
+        arrived
     }
 
     async fn next(&mut self, limit: usize, limit_bytes: usize) -> Result<Fetched> {
         loop {
             self.arrive().await?;
-            match std::mem::replace(&mut self.at, At::Nowhere) {
-                At::Alone(reader, next) => {
-                    self.at = match self.partition.join(next) {
-                        Joined::Member(member) => At::Together(member),
-                        Joined::Over => self.partition.begin(reader, next),
-                        Joined::Elsewhere => At::Alone(reader, next),
-                    };
-                }
-                at => self.at = at,
+            let At::Reading(member) = &mut self.at else {
+                let doing = format!("read {}/{}", self.partition.topic, self.partition.number);
+                let why = "the reader was not told where to start";
+                return Err(Error::new(ErrorKind::Unavailable, doing, why));
+            };
+            if let Some(further) = self.partition.change(member) {
+                *member = further;
             }
-            match &mut self.at {
-                At::Alone(reader, next) => {
-                    let fetched = reader.next(limit, limit_bytes).await?;
-                    *next = fetched.next;
-                    return Ok(fetched);
-                }
-                At::Together(member) => match member.next(limit, limit_bytes).await? {
-                    Some(fetched) => return Ok(fetched),
-                    None => {
-                        let offset = member.offset();
-                        self.go(offset);
-                    }
-                },
-                At::Moving(_) | At::Nowhere => {
-                    let doing = format!("read {}/{}", self.partition.topic, self.partition.number);
-                    let why = "the reader was not told where to start";
-                    return Err(Error::new(ErrorKind::Unavailable, doing, why));
+            match member.next(limit, limit_bytes).await? {
+                Some(fetched) => return Ok(fetched),
+                None => {
+                    let offset = member.offset();
+                    self.go(offset);
                 }
             }
         }

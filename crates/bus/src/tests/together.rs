@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::feed::PATIENCE;
 use crate::log::{Extent, Fetched, Incoming, Log, Reader, TopicSpec, Trim, Writer};
-use crate::shared::Shared;
+use crate::shared::{GATHERING, Shared};
 
 /// How long a reader takes to begin.
 const SEEK: Duration = Duration::from_millis(50);
@@ -220,6 +220,50 @@ async fn i4_a_lane_that_stands_a_little_ahead_waits_for_the_others() {
     let mut ahead = lanes(&log, 150, 1).await.remove(0);
     assert_eq!(read(ahead.as_mut(), 200).await.unwrap(), (150..200).collect::<Vec<_>>());
     assert_eq!(tape.readers.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lanes_that_are_expected_are_waited_for_but_not_for_ever() {
+    let tape = Tape::new();
+    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    tape.end.send_replace(100_000);
+    for _ in 0..3 {
+        log.expect("t", 0);
+    }
+    let mut quick = lanes(&log, 0, 1).await.remove(0);
+    let (began, log) = (Instant::now(), &log);
+    let late = async {
+        tokio::time::sleep(GATHERING / 4).await;
+        lanes(log, 0, 1).await.remove(0)
+    };
+    let (first, mut late) = tokio::join!(quick.next(100, 1 << 20), late);
+    assert_eq!(began.elapsed(), GATHERING, "the third never comes");
+    let second = late.next(100, 1 << 20).await.unwrap();
+    assert_eq!(first.unwrap().next, second.next);
+    assert_eq!(tape.readers.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i3_i4_lanes_that_are_behind_share_a_reader_until_they_stand_with_the_others() {
+    let tape = Tape::new();
+    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    tape.end.send_replace(50_000);
+    let mut head = lanes(&log, 50_000, 1).await.remove(0);
+    head.next(100, 1 << 20).await.unwrap();
+    let mut behind = lanes(&log, 10_000, 10).await;
+    let reads = futures_util::future::join_all(behind.iter_mut().map(|lane| read(lane.as_mut(), 50_000)));
+    for offsets in reads.await {
+        assert_eq!(offsets.unwrap(), (10_000..50_000).collect::<Vec<_>>());
+    }
+    assert_eq!(tape.read.load(Ordering::Relaxed), 40_000, "once for all of them");
+    tape.end.send_replace(50_100);
+    behind.push(head);
+    let reads = futures_util::future::join_all(behind.iter_mut().map(|lane| read(lane.as_mut(), 50_100)));
+    for offsets in reads.await {
+        assert_eq!(offsets.unwrap(), (50_000..50_100).collect::<Vec<_>>());
+    }
+    assert_eq!(tape.read.load(Ordering::Relaxed), 40_100, "and now they stand with the first");
+    assert_eq!(tape.readers.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use crate::config::plan::{BusPlan, BusSystem, EmbeddedPlan, KafkaPlan};
 /// A bus: topics and schemas.
 pub struct Bus {
     log: Arc<dyn Log>,
-    shared: Arc<dyn Log>,
+    shared: Arc<Shared>,
     registry: Arc<dyn SchemaRegistry>,
     embedded: Option<embedded::Registry>,
 }
@@ -65,7 +65,7 @@ impl Bus {
     }
 
     /// Returns the topics for lanes that read what others of this process read too.
-    pub fn shared(&self) -> &Arc<dyn Log> {
+    pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 

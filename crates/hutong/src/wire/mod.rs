@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hutong_bus::log::checkpoint_topic;
+use hutong_bus::log::{Log, checkpoint_topic};
 use hutong_bus::{Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceConfig, TopicStream};
 use hutong_core::grant::{Permit, end_us};
 use hutong_core::quality::Quality;
@@ -126,7 +126,9 @@ impl Wire {
             foreign_before_full: false,
             limits: Limits { watermark_interval: interval, ..Limits::default() },
         };
-        let source = TopicSource::new(Arc::clone(self.bus.shared()), Arc::clone(self.bus.registry()), config);
+        self.bus.shared().expect(&config.topic, partition);
+        let log: Arc<dyn Log> = Arc::clone(self.bus.shared()) as _;
+        let source = TopicSource::new(log, Arc::clone(self.bus.registry()), config);
         // A new generation of the topic, or another number of partitions, is other rows in other lanes: like
         // another grant, it fills the replica anew.
         let grant = format!("{} {} {}", subscription.grant()?.digest(), stream.topic(), stream.partitions);
