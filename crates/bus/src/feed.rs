@@ -20,6 +20,8 @@ const KEPT_BESIDE_ONE_BYTES: usize = 64 << 10;
 const AHEAD_BYTES: usize = 2 << 20;
 /// How many records a lane may stand before its feed and wait for it.
 const WAIT_RECORDS: u64 = 5_000;
+/// How long a reader needs at the most to say what is new; both buses look more often.
+const SURE: Duration = Duration::from_millis(250);
 /// How long the others wait for the slowest lane when they are so far ahead.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -44,6 +46,10 @@ pub(crate) struct Member {
     /// The portion to be read next, and the offset that everything before was handed out.
     number: u64,
     offset: u64,
+    /// The first portion that was read after the lane has joined: what those before say of the end is of another time.
+    joined: u64,
+    /// From when on silence of the reader means that the lane stands at the end as it was when it joined.
+    sure_at: Instant,
     /// Whether the lane knows that it stands at the end, if it does.
     told_end: bool,
 }
@@ -85,7 +91,7 @@ enum Found {
 }
 
 impl Feed {
-    /// Begins a feed with a reader that stands at an offset; returns the first share in it.
+    /// Begins a feed with a reader that stands at an offset.
     ///
     /// It reads when the lanes that are expected have come, so that one that is quick to open does not leave the others
     /// of its process behind, or at a time.
@@ -94,7 +100,7 @@ impl Feed {
         reader: Box<dyn Reader>,
         offset: u64,
         expected: (watch::Receiver<usize>, Instant),
-    ) -> (Arc<Self>, Member) {
+    ) -> Arc<Self> {
         let memory = Memory {
             portions: VecDeque::new(),
             bytes: 0,
@@ -106,15 +112,13 @@ impl Feed {
             members: HashMap::new(),
             last_id: 0,
         };
-        let feed = Arc::new(Self {
+        Arc::new(Self {
             id,
             expected,
             reader: tokio::sync::Mutex::new(reader),
             memory: Mutex::new(memory),
             changed: watch::Sender::new(()),
-        });
-        let member = feed.member(&mut feed.memory(), 0, offset);
-        (feed, member)
+        })
     }
 
     /// Joins a lane that stands at an offset, if the feed reads there. `ahead_of`: and only if it has come further than
@@ -131,7 +135,9 @@ impl Feed {
     fn member(self: &Arc<Self>, memory: &mut Memory, number: u64, offset: u64) -> Member {
         memory.last_id += 1;
         memory.members.insert(memory.last_id, number);
-        Member { feed: Arc::clone(self), id: memory.last_id, number, offset, told_end: false }
+        let (feed, id) = (Arc::clone(self), memory.last_id);
+        let (joined, sure_at) = (memory.number, Instant::now() + SURE);
+        Member { feed, id, number, offset, joined, sure_at, told_end: false }
     }
 
     /// Waits for the lanes that are expected.
@@ -202,13 +208,18 @@ impl Member {
             let mut reader = tokio::select! {
                 biased;
                 _ = changed.changed() => continue,
+                () = self.until_sure() => continue,
                 reader = feed.reader.lock() => reader,
             };
             // Somebody may have read while this lane waited for its turn.
             if !matches!(feed.memory().find(self), Found::Nothing) {
                 continue;
             }
-            let read = reader.next(limit, limit_bytes).await;
+            let read = tokio::select! {
+                biased;
+                read = reader.next(limit, limit_bytes) => read,
+                () = self.until_sure() => continue,
+            };
             let failed = {
                 let mut memory = feed.memory();
                 match read {
@@ -229,8 +240,17 @@ impl Member {
         }
     }
 
+    /// Waits until silence means the end; for ever when that was so before.
+    async fn until_sure(&self) {
+        if self.told_end || self.sure_at <= Instant::now() {
+            std::future::pending::<()>().await;
+        }
+        sleep_until(self.sure_at).await;
+    }
+
     /// Moves behind a portion; returns what of it the lane has not had, `None` when it stands behind all of it.
     fn take(&mut self, fetched: Arc<Fetched>) -> Option<Fetched> {
+        let old = self.number < self.joined;
         self.number += 1;
         let made_room = {
             let mut memory = self.feed.memory();
@@ -249,6 +269,9 @@ impl Member {
         let mut fetched = Arc::unwrap_or_clone(fetched);
         if fetched.records.first().is_some_and(|record| record.offset < from) {
             fetched.records.retain(|record| record.offset >= from);
+        }
+        if old {
+            fetched.end = fetched.end.max(fetched.next + 1);
         }
         self.told_end = fetched.next >= fetched.end;
         Some(fetched)
@@ -283,10 +306,12 @@ impl Memory {
         if self.failed {
             return Found::Forgotten;
         }
-        // Who joins at the end must learn that it is the end, though the portion that said so is of an earlier time.
-        if !member.told_end && self.end == Some(self.next) && member.offset == self.next {
+        // Who joins at the end must learn that it is the end, though the portion that said so is of an earlier time. It
+        // may stand behind it, where there is nothing but markers.
+        let at_end = self.end == Some(self.next) && member.offset >= self.next;
+        if at_end && !member.told_end && member.sure_at <= Instant::now() {
             member.told_end = true;
-            let (next, end) = (self.next, self.next);
+            let (next, end) = (member.offset, member.offset);
             return Found::End(Fetched { records: Vec::new(), next, end });
         }
         if self.is_full() {
@@ -321,7 +346,12 @@ impl Memory {
         while self.bytes > kept && self.first() < slowest {
             self.forget_first();
         }
-        !self.is_full() && self.full_since.take().is_some()
+        let waited = self.full_since.is_some();
+        // Only when the slowest has really come near: one that takes a little at a time would hold the others to its pace.
+        if self.bytes <= KEPT_BYTES {
+            self.full_since = None;
+        }
+        waited && !self.is_full()
     }
 
     fn forget_first(&mut self) {
@@ -332,10 +362,10 @@ impl Memory {
 
     /// Leaves the slowest lanes behind, when the others have waited long enough.
     fn leave_behind(&mut self) {
-        if self.full_since.is_none_or(|since| since.elapsed() < PATIENCE) {
+        if !self.is_full() || self.full_since.is_none_or(|since| since.elapsed() < PATIENCE) {
             return;
         }
-        while self.bytes > KEPT_BYTES && self.portions.len() > 1 {
+        while self.bytes > KEPT_BYTES {
             self.forget_first();
         }
         let first = self.first();
@@ -345,5 +375,8 @@ impl Memory {
 }
 
 fn weight(record: &Incoming) -> usize {
-    record.value.as_ref().map_or(0, bytes::Bytes::len) + size_of::<Incoming>()
+    let headers =
+        record.headers.iter().map(|(name, value)| name.len() + value.len() + size_of_val(&(name, value)));
+    let bytes = [&record.key, &record.value].into_iter().flatten().map(bytes::Bytes::len);
+    bytes.sum::<usize>() + headers.sum::<usize>() + size_of::<Incoming>()
 }

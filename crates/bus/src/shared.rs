@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture};
 use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -35,9 +35,12 @@ struct Partition {
     /// How many lanes have still to say where they stand.
     expected: watch::Sender<usize>,
     feeds: Mutex<Feeds>,
-    /// Held while a feed is begun, so that many lanes that open at once begin one.
-    beginning: tokio::sync::Mutex<()>,
+    /// A feed that is about to begin, and where. Many lanes that open at once begin one: whichever of them is polled
+    /// drives it, so one that is not, because its store hangs, holds nobody up.
+    beginning: Mutex<Option<(u64, Beginning)>>,
 }
+
+type Beginning = future::Shared<BoxFuture<'static, Result<Arc<Feed>, Arc<Error>>>>;
 
 #[derive(Default)]
 struct Feeds {
@@ -67,7 +70,7 @@ impl Shared {
                 number,
                 expected: watch::Sender::new(0),
                 feeds: Mutex::default(),
-                beginning: tokio::sync::Mutex::default(),
+                beginning: Mutex::default(),
             })
         });
         Arc::clone(partition)
@@ -129,22 +132,53 @@ impl Partition {
 
     /// Finds the feed of a lane that stands at an offset, or begins it.
     async fn settle(self: Arc<Self>, offset: u64) -> Result<Member> {
-        if let Some(member) = self.join(offset, None) {
-            return Ok(member);
+        loop {
+            if let Some(member) = self.join(offset, None) {
+                return Ok(member);
+            }
+            let (at, beginning) = self.beginning(offset);
+            let begun = beginning.clone().await;
+            self.over(&beginning);
+            match begun {
+                Ok(feed) => {
+                    if let Some(member) = feed.join(offset, None) {
+                        return Ok(member);
+                    }
+                }
+                // That is of the other's place alone.
+                Err(error) if error.kind == ErrorKind::PositionLost && at != offset => {}
+                Err(error) => {
+                    let copy = Error::new(error.kind, error.doing.clone(), error.why());
+                    return Err(match &error.hint {
+                        Some(hint) => copy.hint(hint.clone()),
+                        None => copy,
+                    });
+                }
+            }
         }
-        let _one = self.beginning.lock().await;
-        if let Some(member) = self.join(offset, None) {
-            return Ok(member);
-        }
-        let mut reader = self.log.reader(&self.topic, self.number, None).await?;
-        reader.seek(offset).await?;
+    }
+
+    /// Returns the feed that is about to begin, of this lane if there is no other.
+    fn beginning(self: &Arc<Self>, offset: u64) -> (u64, Beginning) {
+        let mut beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = || (offset, Arc::clone(self).begin(offset).boxed().shared());
+        beginning.get_or_insert_with(own).clone()
+    }
+
+    fn over(&self, done: &Beginning) {
+        let mut beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        beginning.take_if(|(_, known)| known.ptr_eq(done));
+    }
+
+    async fn begin(self: Arc<Self>, offset: u64) -> Result<Arc<Feed>, Arc<Error>> {
+        let mut reader = self.log.reader(&self.topic, self.number, None).await.map_err(Arc::new)?;
+        reader.seek(offset).await.map_err(Arc::new)?;
         let mut feeds = self.feeds();
         feeds.begun += 1;
         let until = *feeds.gathering.get_or_insert_with(|| Instant::now() + GATHERING);
-        let expected = (self.expected.subscribe(), until);
-        let (feed, member) = Feed::begin(feeds.begun, reader, offset, expected);
+        let feed = Feed::begin(feeds.begun, reader, offset, (self.expected.subscribe(), until));
         feeds.known.push(Arc::downgrade(&feed));
-        Ok(member)
+        Ok(feed)
     }
 }
 

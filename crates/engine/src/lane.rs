@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hutong_core::{
-    Batch, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink, Source, Step,
-    Verdict,
+    Batch, Change, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink, Source,
+    Step, Verdict,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -53,18 +53,26 @@ pub struct Lane {
 /// few times; after a crash it only reads again what it has dropped before.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// How many changes a lane reads ahead of a commit that runs, but for its last batch.
+/// How many changes and rejects a lane reads ahead of a commit that runs, and how many bytes, but for its last batch.
 const AHEAD: usize = 1_000;
+const AHEAD_BYTES: usize = 4 << 20;
 
 /// What a lane has read, decided about, and not yet committed.
 struct Held {
     batch: Batch,
+    /// Roughly what it takes of memory.
+    bytes: usize,
     newest_us: Option<i64>,
     /// When it is committed although it writes nothing.
     until: tokio::time::Instant,
 }
 
 impl Held {
+    /// States whether there is room for more.
+    fn is_small(&self) -> bool {
+        self.batch.changes.len() + self.batch.rejected.len() < AHEAD && self.bytes < AHEAD_BYTES
+    }
+
     fn is_due(&self) -> bool {
         // A step that only tells freshness comes once an interval, and late it would look like lag.
         let moves = !self.batch.delta.is_empty();
@@ -268,7 +276,7 @@ impl Lane {
         tokio::pin!(commit);
         let mut ended = None;
         loop {
-            let small = held.as_ref().is_none_or(|held| held.batch.changes.len() < AHEAD);
+            let small = held.as_ref().is_none_or(Held::is_small);
             tokio::select! {
                 biased;
                 done = &mut commit => return Ok((done?, ended)),
@@ -343,13 +351,16 @@ impl Lane {
 fn gather(steps: &mut [Box<dyn Step>], batch: Batch, held: &mut Option<Held>) -> Result<()> {
     let newest_us = batch.changes.iter().map(|c| c.origin.committed_us).max();
     let decided = decide(steps, batch);
+    let rejected = decided.rejected.iter().filter_map(|rejected| rejected.change.as_deref());
+    let bytes = decided.changes.iter().chain(rejected).map(Change::weight).sum::<usize>();
     match held {
         None => {
             let until = tokio::time::Instant::now() + SILENCE;
-            *held = Some(Held { batch: decided, newest_us, until });
+            *held = Some(Held { batch: decided, bytes, newest_us, until });
         }
         Some(held) => {
             held.batch.append(decided)?;
+            held.bytes += bytes;
             held.newest_us = held.newest_us.max(newest_us);
         }
     }

@@ -2,9 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hutong_core::{Change, ErrorKind, Kind, LaneId, PipelineId, Position, Refused, Rejected, Step, Verdict};
+use async_trait::async_trait;
+use hutong_core::{
+    Batch, Change, Checkpoint, Contract, ErrorKind, Kind, LaneId, PipelineId, Position, Refused, Rejected,
+    Result, Sink, Step, Verdict,
+};
 use hutong_engine::status::now_us;
 use hutong_engine::supervisor::OnError;
 use hutong_engine::{Board, Lane, Metrics, Settings, State, Supervisor};
@@ -145,6 +150,50 @@ fn i2_i3_steps_that_write_no_rows_are_committed_with_the_next_that_does() {
         assert_eq!(world.checkpoint.position(PARTITION), Position::offset(count - 1));
         assert_eq!(world.rows.len() as u64, count - 98);
         assert!(world.log.is_empty(), "I1: what is durable was acked");
+    }
+}
+
+/// Takes its time for each commit, and remembers how many changes each had.
+struct Slow {
+    inner: Box<dyn Sink>,
+    counts: Arc<Mutex<Vec<usize>>>,
+}
+
+#[async_trait]
+impl Sink for Slow {
+    async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
+        self.inner.open(lane).await
+    }
+
+    async fn prepare(&mut self, contract: &Contract) -> Result<()> {
+        self.inner.prepare(contract).await
+    }
+
+    async fn commit(&mut self, batch: &Batch) -> Result<Refused> {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.counts.lock().unwrap().push(batch.changes.len());
+        self.inner.commit(batch).await
+    }
+}
+
+#[test]
+fn what_comes_during_a_commit_goes_together_into_the_next_up_to_a_limit_of_changes_and_of_bytes() {
+    let megabyte = "x".repeat(1 << 20);
+    for (text, count, expected) in
+        [("v", 2_500, vec![100, 1_000, 1_000, 400]), (&megabyte, 12, vec![1, 4, 4, 3])]
+    {
+        let (world, board) = (Shared::default(), Board::new());
+        let contract = contract();
+        world.lock().batch_limit = expected[0];
+        for place in 0..count {
+            world.lock().log.insert(place, change(&contract, place, place as i64, Some(text)));
+        }
+        let mut lane = lane(&world, &board, vec![], 0);
+        let counts = Arc::<Mutex<Vec<usize>>>::default();
+        lane.sink = Box::new(Slow { inner: lane.sink, counts: Arc::clone(&counts) });
+        in_paused_time(lane.run(CancellationToken::new())).unwrap();
+        assert_eq!(*counts.lock().unwrap(), expected);
+        assert_eq!(world.lock().rows.len() as u64, count);
     }
 }
 

@@ -27,6 +27,8 @@ struct Tape {
     read: AtomicU64,
     /// Makes the next read fail.
     fails: Mutex<bool>,
+    /// How many bytes a record has.
+    size: AtomicUsize,
 }
 
 impl Tape {
@@ -36,6 +38,7 @@ impl Tape {
             readers: AtomicUsize::new(0),
             read: AtomicU64::new(0),
             fails: Mutex::new(false),
+            size: AtomicUsize::new(8),
         })
     }
 }
@@ -93,9 +96,10 @@ impl Reader for Head {
                 return Err(Error::new(ErrorKind::Unavailable, "read", "the test says so"));
             }
             let end = *grown.borrow_and_update();
+            let size = self.tape.size.load(Ordering::Relaxed);
             if self.next < end {
                 let to = end.min(self.next + self.random.random_range(1..5));
-                let records: Vec<Incoming> = (self.next..to).map(record).collect();
+                let records: Vec<Incoming> = (self.next..to).map(|offset| record(offset, size)).collect();
                 self.tape.read.fetch_add(records.len() as u64, Ordering::Relaxed);
                 (self.next, self.told_end) = (to, false);
                 // As on Kafka: that it was the end comes by itself.
@@ -109,8 +113,8 @@ impl Reader for Head {
     }
 }
 
-fn record(offset: u64) -> Incoming {
-    let value = Some(Bytes::from(offset.to_string()));
+fn record(offset: u64, size: usize) -> Incoming {
+    let value = Some(Bytes::from(vec![0; size]));
     Incoming { offset, written_us: 0, key: None, value, headers: Vec::new() }
 }
 
@@ -264,6 +268,79 @@ async fn i3_i4_lanes_that_are_behind_share_a_reader_until_they_stand_with_the_ot
     }
     assert_eq!(tape.read.load(Ordering::Relaxed), 40_100, "and now they stand with the first");
     assert_eq!(tape.readers.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_lane_that_takes_nothing_more_holds_nobody_up_however_large_the_records_are() {
+    let tape = Tape::new();
+    tape.size.store(3 << 20, Ordering::Relaxed);
+    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let mut all = lanes(&log, 0, 2).await;
+    tape.end.send_replace(20);
+    let began = Instant::now();
+    assert_eq!(read(all[0].as_mut(), 20).await.unwrap(), (0..20).collect::<Vec<_>>());
+    assert_eq!(began.elapsed(), PATIENCE);
+    assert_eq!(read(all[1].as_mut(), 20).await.unwrap(), (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_lane_that_goes_on_slowly_holds_the_others_up_once() {
+    let tape = Tape::new();
+    tape.size.store(1 << 20, Ordering::Relaxed);
+    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let mut all = lanes(&log, 0, 2).await;
+    tape.end.send_replace(100);
+    let (mut slow, mut fast) = (all.pop().unwrap(), all.pop().unwrap());
+    let slowly = async {
+        loop {
+            slow.next(100, 1 << 20).await.unwrap();
+            tokio::time::sleep(PATIENCE * 9 / 10).await;
+        }
+    };
+    let began = Instant::now();
+    let offsets = tokio::select! {
+        offsets = read(fast.as_mut(), 100) => offsets.unwrap(),
+        () = slowly => unreachable!("it never ends"),
+    };
+    assert_eq!(offsets, (0..100).collect::<Vec<_>>());
+    assert!(began.elapsed() < PATIENCE * 3, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_a_lane_that_is_not_polled_while_a_reader_begins_holds_nobody_up() {
+    let tape = Tape::new();
+    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let mut all = lanes(&log, 0, 3).await;
+    *tape.fails.lock().unwrap() = true;
+    tape.end.send_replace(30);
+    assert!(all[0].next(100, 1 << 20).await.is_err());
+    let mut other = all.pop().unwrap();
+    let mut parked = all.pop().unwrap();
+    // It has begun to open a reader, and its store hangs now.
+    assert!(tokio::time::timeout(SEEK / 5, parked.next(100, 1 << 20)).await.is_err());
+    assert_eq!(read(other.as_mut(), 30).await.unwrap(), (0..30).collect::<Vec<_>>());
+    assert_eq!(read(parked.as_mut(), 30).await.unwrap(), (0..30).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_the_end_before_a_lane_joined_is_not_told_as_its_end() {
+    let tape = Tape::new();
+    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    tape.end.send_replace(100);
+    let mut parked = lanes(&log, 0, 1).await.remove(0);
+    while parked.next(100, 1 << 20).await.is_ok_and(|fetched| fetched.next < fetched.end) {}
+    tape.end.send_replace(140);
+    for from in [99, 100] {
+        let mut joiner = lanes(&log, from, 1).await.remove(0);
+        loop {
+            let fetched = joiner.next(100, 1 << 20).await.unwrap();
+            assert!(fetched.next == 140 || fetched.end > fetched.next, "{fetched:?} is not the end");
+            if fetched.next == fetched.end {
+                break;
+            }
+        }
+    }
+    assert_eq!(tape.readers.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]

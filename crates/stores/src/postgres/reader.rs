@@ -194,7 +194,9 @@ impl Reader {
         for taken in 0..DRAIN {
             let full = self.assembly.is_large(&self.config.limit) && self.open.is_none();
             if full || self.relation.is_some() || self.assembly.is_beyond(&self.config.limit) {
-                return Ok(true);
+                // Nothing taken: what is beyond the limits is one row, which ends nowhere else, and the next one is waited
+                // for.
+                return Ok(taken > 0);
             }
             match self.client.recv().now_or_never() {
                 Some(event) => self.received(event)?,

@@ -283,6 +283,18 @@ async fn i7_a_large_transaction_is_split_and_goes_on_in_its_middle() {
 }
 
 #[tokio::test]
+async fn i7_a_row_beyond_the_limits_of_a_transaction_does_not_stop_the_capture() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.config.limit.transaction_rows = 1;
+    c.open_new().await;
+    c.snapshot_done().await;
+    c.clear();
+    c.sql("INSERT INTO people SELECT i, 'x' FROM generate_series(1, 5) i").await;
+    c.catch_up().await;
+    assert_eq!(c.letters(), "ccccc");
+}
+
+#[tokio::test]
 async fn a_table_that_joins_later_has_its_own_snapshot() {
     let sql = format!(
         "{}; CREATE TABLE other (id int PRIMARY KEY, name text); INSERT INTO other VALUES (1, 'o'), (2, 'q')",
