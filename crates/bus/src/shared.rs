@@ -1,6 +1,6 @@
 //! One read of a partition for all the lanes of a process that stand at about the same place in it.
 //!
-//! A decorator of any [`Log`]. Lanes at one place of a partition share a [`Feed`]; one that stands elsewhere begins a
+//! A decorator of any [`Log`]. Lanes at one place of a partition share a feed; one that stands elsewhere begins a
 //! feed of its own, and changes into the one that has come further as soon as that holds its place. Bytes only, like
 //! all logs.
 
