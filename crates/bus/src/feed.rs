@@ -56,6 +56,7 @@ pub(crate) struct Member {
 
 /// Portions in the order in which they were read. They are numbered, because one that only says where the end is
 /// moves no offset.
+#[derive(Default)]
 struct Memory {
     portions: VecDeque<Portion>,
     bytes: usize,
@@ -101,22 +102,11 @@ impl Feed {
         offset: u64,
         expected: (watch::Receiver<usize>, Instant),
     ) -> Arc<Self> {
-        let memory = Memory {
-            portions: VecDeque::new(),
-            bytes: 0,
-            number: 0,
-            next: offset,
-            end: None,
-            failed: false,
-            full_since: None,
-            members: HashMap::new(),
-            last_id: 0,
-        };
         Arc::new(Self {
             id,
             expected,
             reader: tokio::sync::Mutex::new(reader),
-            memory: Mutex::new(memory),
+            memory: Mutex::new(Memory { next: offset, ..Memory::default() }),
             changed: watch::Sender::new(()),
         })
     }
@@ -129,15 +119,11 @@ impl Feed {
             return None;
         }
         let number = memory.holds(offset)?;
-        Some(self.member(&mut memory, number, offset))
-    }
-
-    fn member(self: &Arc<Self>, memory: &mut Memory, number: u64, offset: u64) -> Member {
         memory.last_id += 1;
-        memory.members.insert(memory.last_id, number);
-        let (feed, id) = (Arc::clone(self), memory.last_id);
-        let (joined, sure_at) = (memory.number, Instant::now() + SURE);
-        Member { feed, id, number, offset, joined, sure_at, told_end: false }
+        let id = memory.last_id;
+        memory.members.insert(id, number);
+        let (feed, joined) = (Arc::clone(self), memory.number);
+        Some(Member { feed, id, number, offset, joined, sure_at: Instant::now() + SURE, told_end: false })
     }
 
     /// Waits for the lanes that are expected.

@@ -43,6 +43,13 @@ impl Tape {
     }
 }
 
+/// Returns a tape, and a log over it whose readers share what they read.
+fn shared() -> (Arc<Tape>, Arc<Shared>) {
+    let tape = Tape::new();
+    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    (tape, log)
+}
+
 /// The tape as a log.
 struct Tapes(Arc<Tape>);
 
@@ -142,8 +149,7 @@ async fn lanes(log: &Shared, from: u64, count: usize) -> Vec<Box<dyn Reader>> {
 
 #[tokio::test(start_paused = true)]
 async fn i3_i4_lanes_at_one_place_share_one_reader_and_miss_nothing() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     let mut all = lanes(&log, 0, 20).await;
     for to in [1, 40, 41, 200] {
         tape.end.send_replace(to);
@@ -159,8 +165,7 @@ async fn i3_i4_lanes_at_one_place_share_one_reader_and_miss_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn i3_i4_a_slow_lane_reads_for_itself_until_it_stands_with_the_others() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     let mut all = lanes(&log, 0, 2).await;
     let mut slow = all.pop().unwrap();
     let mut fast = all.pop().unwrap();
@@ -180,8 +185,7 @@ async fn i3_i4_a_slow_lane_reads_for_itself_until_it_stands_with_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn i3_i4_a_lane_that_comes_later_or_starts_elsewhere_misses_nothing() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     tape.end.send_replace(100);
     let mut first = lanes(&log, 50, 1).await.remove(0);
     assert_eq!(read(first.as_mut(), 100).await.unwrap(), (50..100).collect::<Vec<_>>());
@@ -196,8 +200,7 @@ async fn i3_i4_a_lane_that_comes_later_or_starts_elsewhere_misses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_joins_at_the_end_is_told_that_it_is_the_end() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     tape.end.send_replace(100);
     let mut first = lanes(&log, 0, 1).await.remove(0);
     let mut told = first.next(100, 1 << 20).await.unwrap();
@@ -216,8 +219,7 @@ async fn a_lane_that_joins_at_the_end_is_told_that_it_is_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn i4_a_lane_that_stands_a_little_ahead_waits_for_the_others() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     tape.end.send_replace(200);
     let mut first = lanes(&log, 0, 1).await.remove(0);
     first.next(100, 1 << 20).await.unwrap();
@@ -228,8 +230,7 @@ async fn i4_a_lane_that_stands_a_little_ahead_waits_for_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn lanes_that_are_expected_are_waited_for_but_not_for_ever() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     tape.end.send_replace(100_000);
     for _ in 0..3 {
         log.expect("t", 0);
@@ -249,8 +250,7 @@ async fn lanes_that_are_expected_are_waited_for_but_not_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn i3_i4_lanes_that_are_behind_share_a_reader_until_they_stand_with_the_others() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     tape.end.send_replace(50_000);
     let mut head = lanes(&log, 50_000, 1).await.remove(0);
     head.next(100, 1 << 20).await.unwrap();
@@ -272,9 +272,8 @@ async fn i3_i4_lanes_that_are_behind_share_a_reader_until_they_stand_with_the_ot
 
 #[tokio::test(start_paused = true)]
 async fn i7_a_lane_that_takes_nothing_more_holds_nobody_up_however_large_the_records_are() {
-    let tape = Tape::new();
+    let (tape, log) = shared();
     tape.size.store(3 << 20, Ordering::Relaxed);
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
     let mut all = lanes(&log, 0, 2).await;
     tape.end.send_replace(20);
     let began = Instant::now();
@@ -285,9 +284,8 @@ async fn i7_a_lane_that_takes_nothing_more_holds_nobody_up_however_large_the_rec
 
 #[tokio::test(start_paused = true)]
 async fn i7_a_lane_that_goes_on_slowly_holds_the_others_up_once() {
-    let tape = Tape::new();
+    let (tape, log) = shared();
     tape.size.store(1 << 20, Ordering::Relaxed);
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
     let mut all = lanes(&log, 0, 2).await;
     tape.end.send_replace(100);
     let (mut slow, mut fast) = (all.pop().unwrap(), all.pop().unwrap());
@@ -308,8 +306,7 @@ async fn i7_a_lane_that_goes_on_slowly_holds_the_others_up_once() {
 
 #[tokio::test(start_paused = true)]
 async fn i7_a_lane_that_is_not_polled_while_a_reader_begins_holds_nobody_up() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     let mut all = lanes(&log, 0, 3).await;
     *tape.fails.lock().unwrap() = true;
     tape.end.send_replace(30);
@@ -324,8 +321,7 @@ async fn i7_a_lane_that_is_not_polled_while_a_reader_begins_holds_nobody_up() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_the_end_before_a_lane_joined_is_not_told_as_its_end() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     tape.end.send_replace(100);
     let mut parked = lanes(&log, 0, 1).await.remove(0);
     while parked.next(100, 1 << 20).await.is_ok_and(|fetched| fetched.next < fetched.end) {}
@@ -345,8 +341,7 @@ async fn what_was_the_end_before_a_lane_joined_is_not_told_as_its_end() {
 
 #[tokio::test(start_paused = true)]
 async fn i7_a_lane_whose_calls_are_dropped_faster_than_a_reader_begins_arrives_all_the_same() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     let mut lane = lanes(&log, 0, 1).await.remove(0);
     *tape.fails.lock().unwrap() = true;
     tape.end.send_replace(30);
@@ -366,8 +361,7 @@ async fn i7_a_lane_whose_calls_are_dropped_faster_than_a_reader_begins_arrives_a
 
 #[tokio::test(start_paused = true)]
 async fn i3_a_reader_that_fails_tells_one_lane_and_the_others_go_on() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     let mut all = lanes(&log, 0, 5).await;
     *tape.fails.lock().unwrap() = true;
     tape.end.send_replace(30);
@@ -380,8 +374,7 @@ async fn i3_a_reader_that_fails_tells_one_lane_and_the_others_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn i3_i4_calls_that_are_dropped_lose_nothing() {
-    let tape = Tape::new();
-    let log = Shared::new(Arc::new(Tapes(Arc::clone(&tape))));
+    let (tape, log) = shared();
     let mut all = lanes(&log, 0, 3).await;
     let mut random = StdRng::seed_from_u64(3);
     let mut seen = vec![Vec::new(); 3];
