@@ -19,6 +19,7 @@ mod probe;
 mod prune;
 pub mod quarantine;
 mod reader;
+mod recent;
 mod reload;
 mod replay;
 mod row;

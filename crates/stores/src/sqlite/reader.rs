@@ -15,6 +15,7 @@ use super::connect::{quoted, quoted_list};
 use super::cursor::{self, Cursor, Progress};
 use super::error::Context;
 use super::install::now_us;
+use super::recent::{LOOK_BACK, Recent};
 use super::source::{Captured, Limits};
 use super::table::Table;
 use super::trigger::{Names, numbered};
@@ -45,6 +46,15 @@ pub(super) struct Reader {
     pub(super) names: Names,
     pub(super) tables: Vec<Reading>,
     pub(super) limit: Limits,
+}
+
+/// One row of the log: what it says happened.
+struct Logged {
+    at_us: i64,
+    /// What the log left there before, where it is neither the old row nor the new one.
+    standing: Option<Row>,
+    old: Option<Image>,
+    new: Option<Image>,
 }
 
 /// One image of a row; `refused` says why a field of it cannot be carried, which then is not known.
@@ -92,26 +102,37 @@ impl Reader {
         let standing = self.tables.iter().filter(|t| t.standing.is_some());
         let width = standing.map(|t| t.captured.contract.fields.len()).max().unwrap_or(0);
         let sql = format!(
-            "SELECT seq, at_us, layout, op, {}, {} FROM {} WHERE seq > ?1 ORDER BY seq",
+            "SELECT seq, at_us, layout, op, {}, {} FROM {} WHERE seq > ?1 - {LOOK_BACK} ORDER BY seq",
             numbered("o", width),
             numbered("n", width),
             quoted(&self.names.log)
         );
         let mut statement = connection.prepare_cached(&sql).doing(doing)?;
         let mut rows = statement.query([cursor.seq as i64]).doing(doing)?;
+        let mut recent = Recent::default();
         while let Some(row) = rows.next().doing(doing)? {
+            let seq = row.get::<_, i64>(0).doing(doing)? as u64;
+            let layout: i64 = row.get(2).doing(doing)?;
+            let reading = self.tables.iter().find(|t| t.layout() == Some(layout));
+            if seq <= cursor.seq {
+                // Handed out before: it only tells what is downstream.
+                if let Some(reading) = reading {
+                    logged(row, reading, layout, width, &mut recent).doing(doing)?;
+                }
+                continue;
+            }
             if found.full(self.limit) {
                 return Ok(false);
             }
-            *cursor = Cursor { seq: row.get::<_, i64>(0).doing(doing)? as u64, ordinal: 0, part: 0 };
-            found.last_read = Some((cursor.seq, row.get(1).doing(doing)?));
-            let layout: i64 = row.get(2).doing(doing)?;
-            let Some(reading) = self.tables.iter().find(|t| t.layout() == Some(layout)) else {
+            *cursor = Cursor { seq, ordinal: 0, part: 0 };
+            found.last_read = Some((seq, row.get(1).doing(doing)?));
+            let Some(reading) = reading else {
                 // I3: a table that is suspended, is read again as a whole, or is captured no more.
                 found.skipped += 1;
                 continue;
             };
-            self.logged(row, reading, width, cursor, found).doing(doing)?;
+            let logged = logged(row, reading, layout, width, &mut recent).doing(doing)?;
+            logged.hand_out(reading, cursor, found);
         }
         Ok(true)
     }
@@ -180,69 +201,6 @@ impl Reader {
         cursor.next_row();
         let change = self.tables[table].change(Op::Truncate, Before::None, None, cursor, now_us(), None);
         found.push(change, None);
-    }
-
-    fn logged(
-        &self,
-        row: &StoredRow<'_>,
-        reading: &Reading,
-        width: usize,
-        cursor: &mut Cursor,
-        found: &mut Found,
-    ) -> rusqlite::Result<()> {
-        let contract = &reading.captured.contract;
-        let at_us: i64 = row.get(1)?;
-        let seq = Some(cursor.seq);
-        let op: String = row.get(3)?;
-        let old = || image(row, reading, 4);
-        let new = || image(row, reading, 4 + width);
-        match op.as_str() {
-            "c" => {
-                let new = new()?;
-                found.push(
-                    reading.change(Op::Insert, Before::None, Some(new.row), cursor, at_us, seq),
-                    new.refused,
-                );
-            }
-            "d" => {
-                let old = old()?;
-                let refused = old.refused.clone().filter(|_| !old.keyed(contract));
-                found.push(
-                    reading.change(Op::Delete, old.before(contract), None, cursor, at_us, seq),
-                    refused,
-                );
-            }
-            _ => {
-                let (old, new) = (old()?, new()?);
-                if old.row == new.row && old.refused.is_none() && new.refused.is_none() {
-                    // A change of columns that the contract does not name.
-                    found.unchanged += 1;
-                } else if !old.keyed(contract) {
-                    // The old row had no key that could be carried, so it never went downstream.
-                    found.push(
-                        reading.change(Op::Insert, Before::None, Some(new.row), cursor, at_us, seq),
-                        new.refused,
-                    );
-                } else if contract.key_of(&old.row) == contract.key_of(&new.row) {
-                    let before = old.before(contract);
-                    found.push(
-                        reading.change(Op::Update, before, Some(new.row), cursor, at_us, seq),
-                        new.refused,
-                    );
-                } else {
-                    found.push(
-                        reading.change(Op::Delete, old.before(contract), None, cursor, at_us, seq),
-                        None,
-                    );
-                    cursor.part = 1;
-                    found.push(
-                        reading.change(Op::Insert, Before::None, Some(new.row), cursor, at_us, seq),
-                        new.refused,
-                    );
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -323,6 +281,66 @@ impl Image {
             Before::None
         }
     }
+}
+
+impl Logged {
+    fn hand_out(self, reading: &Reading, cursor: &mut Cursor, found: &mut Found) {
+        let contract = &reading.captured.contract;
+        let (at_us, seq) = (self.at_us, Some(cursor.seq));
+        let mut push = |op, before, after, refused| {
+            found.push(reading.change(op, before, after, cursor, at_us, seq), refused);
+            cursor.part += 1;
+        };
+        if let (Some(standing), Some(old)) = (self.standing, &self.old) {
+            push(Op::Update, Before::Full(standing), Some(old.row.clone()), None);
+        }
+        match (self.old, self.new) {
+            (Some(old), None) => {
+                let refused = old.refused.clone().filter(|_| !old.keyed(contract));
+                push(Op::Delete, old.before(contract), None, refused);
+            }
+            (Some(old), Some(new)) if old.keyed(contract) => {
+                if contract.key_of(&old.row) != contract.key_of(&new.row) {
+                    push(Op::Delete, old.before(contract), None, None);
+                    push(Op::Insert, Before::None, Some(new.row), new.refused);
+                } else if old.row != new.row || old.refused.is_some() || new.refused.is_some() {
+                    push(Op::Update, old.before(contract), Some(new.row), new.refused);
+                } else {
+                    // A change of columns that the contract does not name.
+                    found.unchanged += 1;
+                }
+            }
+            // An old row without a key that could be carried never went downstream.
+            (_, Some(new)) => push(Op::Insert, Before::None, Some(new.row), new.refused),
+            (None, None) => {}
+        }
+        cursor.part = cursor.part.saturating_sub(1);
+    }
+}
+
+/// Reads a row of the log, and remembers what it leaves.
+fn logged(
+    row: &StoredRow<'_>,
+    reading: &Reading,
+    layout: i64,
+    width: usize,
+    recent: &mut Recent,
+) -> rusqlite::Result<Logged> {
+    let contract = &reading.captured.contract;
+    let op: String = row.get(3)?;
+    let old = if op == "c" { None } else { Some(image(row, reading, 4)?) };
+    let new = if op == "d" { None } else { Some(image(row, reading, 4 + width)?) };
+    let mut standing = None;
+    if let Some(old) = &old {
+        let key = contract.key_of(&old.row);
+        let differs = |row: &&Row| **row != old.row && new.as_ref().is_none_or(|new| new.row != **row);
+        standing = recent.row(layout, &key).filter(differs).filter(|_| old.refused.is_none()).cloned();
+        recent.left(layout, key, None);
+    }
+    if let Some(new) = new.as_ref().filter(|new| new.refused.is_none()) {
+        recent.left(layout, contract.key_of(&new.row), Some(new.row.clone()));
+    }
+    Ok(Logged { at_us: row.get(1)?, standing, old, new })
 }
 
 /// Reads the contract's fields out of the columns from `first` on. I6: what cannot be carried is named.

@@ -66,3 +66,37 @@ async fn a_departments_own_trigger_that_changes_the_row_is_captured() {
         assert_eq!(last[2], Value::text("stamped"), "made before: {before}");
     }
 }
+
+/// SQLite's triggers see the row as it was before both, so the way from one change to the next must be told.
+#[tokio::test]
+async fn i5_what_a_before_trigger_makes_of_its_own_row_does_not_stay() {
+    for (when, last, op) in [
+        ("UPDATE OF code", "UPDATE people SET code = 'x', note = 'p' WHERE id = 1", Op::Update),
+        ("UPDATE OF code", "UPDATE people SET code = 'z', note = 'q' WHERE id = 1", Op::Update),
+        ("DELETE", "DELETE FROM people WHERE id = 1", Op::Delete),
+    ] {
+        let office = Office::installed(TABLES[0]);
+        office.run("INSERT INTO people (id, code, note) VALUES (1, 'x', 'p')").unwrap();
+        let own = format!(
+            "CREATE TRIGGER own BEFORE {when} ON people BEGIN UPDATE people SET note = 'own' WHERE id = OLD.id; END"
+        );
+        office.run(&own).unwrap();
+        // A reader that stops between the two changes looks back on the first.
+        for changes in [1, 100] {
+            let mut source = sqlite::Source::new(SourceConfig {
+                limit: sqlite::Limits { changes, ..office.config().limit },
+                ..office.config()
+            });
+            source.open(&Checkpoint::default()).await.unwrap();
+            let mut replica = Replica::default();
+            replica.catch_up(&mut source).await;
+            office.run("BEGIN").unwrap();
+            office.run(last).unwrap();
+            office.run("COMMIT").unwrap();
+            replica.catch_up(&mut source).await;
+            assert_eq!(replica.rows, office.rows(), "{last}, {changes} at a time");
+            assert_eq!(replica.log.last(), Some(&op.letter()));
+            office.run("INSERT OR REPLACE INTO people (id, code, note) VALUES (1, 'x', 'p')").unwrap();
+        }
+    }
+}
