@@ -13,6 +13,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::log::{Fetched, Incoming, Reader};
 
+/// How much is read at once, for all.
+const READ_RECORDS: usize = 5_000;
+const READ_BYTES: usize = 4 << 20;
 /// How many bytes are kept for a lane that comes a little later, beside others and beside one.
 const KEPT_BYTES: usize = 1 << 20;
 const KEPT_BESIDE_ONE_BYTES: usize = 64 << 10;
@@ -162,7 +165,7 @@ impl Member {
         (self.feed.memory().next, self.feed.id)
     }
 
-    /// Waits for the next records; `None` when the feed has left this lane behind, or has failed for another one.
+    /// Waits for the next records, up to the limits; `None` when the feed has left this lane behind, or has failed for another one.
     /// Cancel safe: between what is read, or taken from the memory, and the return nothing waits.
     pub(crate) async fn next(&mut self, limit: usize, limit_bytes: usize) -> Result<Option<Fetched>> {
         let feed = Arc::clone(&self.feed);
@@ -171,7 +174,7 @@ impl Member {
             changed.mark_unchanged();
             let found = feed.memory().find(self);
             match found {
-                Found::Portion(fetched) => match self.take(fetched) {
+                Found::Portion(fetched) => match self.take(&fetched, limit, limit_bytes) {
                     Some(fetched) => return Ok(Some(fetched)),
                     None => continue,
                 },
@@ -203,7 +206,7 @@ impl Member {
             }
             let read = tokio::select! {
                 biased;
-                read = reader.next(limit, limit_bytes) => read,
+                read = reader.next(READ_RECORDS, READ_BYTES) => read,
                 () = self.until_sure() => continue,
             };
             let failed = {
@@ -234,9 +237,32 @@ impl Member {
         sleep_until(self.sure_at).await;
     }
 
-    /// Moves behind a portion; returns what of it the lane has not had, `None` when it stands behind all of it.
-    fn take(&mut self, fetched: Arc<Fetched>) -> Option<Fetched> {
+    /// Takes the next records of a portion, at least one; `None` when the lane stands behind all of it.
+    fn take(&mut self, fetched: &Fetched, limit: usize, limit_bytes: usize) -> Option<Fetched> {
         let old = self.number < self.joined;
+        let first = fetched.records.partition_point(|record| record.offset < self.offset);
+        let left = fetched.records.get(first..).unwrap_or_default();
+        let (mut count, mut bytes) = (0, 0);
+        while count < left.len().min(limit.max(1)) && (count == 0 || bytes < limit_bytes) {
+            bytes += weight(&left[count]);
+            count += 1;
+        }
+        let (records, rest) = left.split_at(count);
+        let next = rest.first().map_or(fetched.next, |record| record.offset);
+        if rest.is_empty() {
+            self.pass();
+        }
+        if next < self.offset {
+            return None;
+        }
+        self.offset = next;
+        let end = if old { fetched.end.max(fetched.next + 1) } else { fetched.end };
+        self.told_end = next >= end;
+        Some(Fetched { records: records.to_vec(), next, end })
+    }
+
+    /// Moves behind a portion.
+    fn pass(&mut self) {
         self.number += 1;
         let made_room = {
             let mut memory = self.feed.memory();
@@ -248,19 +274,6 @@ impl Member {
         if made_room {
             self.feed.changed.send_replace(());
         }
-        if fetched.next < self.offset {
-            return None;
-        }
-        let from = std::mem::replace(&mut self.offset, fetched.next);
-        let mut fetched = Arc::unwrap_or_clone(fetched);
-        if fetched.records.first().is_some_and(|record| record.offset < from) {
-            fetched.records.retain(|record| record.offset >= from);
-        }
-        if old {
-            fetched.end = fetched.end.max(fetched.next + 1);
-        }
-        self.told_end = fetched.next >= fetched.end;
-        Some(fetched)
     }
 }
 

@@ -26,7 +26,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How much a batch may hold, and how often an idle lane learns how fresh it is.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Records of one batch.
+    /// Records of one batch: few, because the lane joins batches while a commit runs, and two hundred lanes may hold
+    /// one each.
     pub batch_limit: usize,
     /// Bytes of one batch, but for its last record.
     pub batch_limit_bytes: usize,
@@ -36,7 +37,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch_limit: 5_000, batch_limit_bytes: 4 << 20, watermark_interval: Duration::from_secs(2) }
+        Self { batch_limit: 250, batch_limit_bytes: 512 << 10, watermark_interval: Duration::from_secs(2) }
     }
 }
 

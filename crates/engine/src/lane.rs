@@ -12,6 +12,7 @@ use hutong_core::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use crate::ahead::{Ahead, Share};
 use crate::backoff::Backoff;
 use crate::metrics::Metrics;
 use crate::status::{Entry, Passed, State, now_us};
@@ -47,6 +48,8 @@ pub struct Lane {
     pub entry: Entry,
     /// The process's metrics.
     pub metrics: Metrics,
+    /// The room that it shares with the other lanes of the process.
+    pub ahead: Ahead,
 }
 
 /// How long a step that writes no rows waits for one that does. A lane that is granted few of many rows so commits
@@ -54,14 +57,13 @@ pub struct Lane {
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// How many changes and rejects a lane reads ahead of a commit that runs, and how many bytes, but for its last batch.
-const AHEAD: usize = 1_000;
+const AHEAD: usize = 2_000;
 const AHEAD_BYTES: usize = 4 << 20;
 
 /// What a lane has read, decided about, and not yet committed.
 struct Held {
     batch: Batch,
-    /// Roughly what it takes of memory.
-    bytes: usize,
+    share: Share,
     newest_us: Option<i64>,
     /// When it is committed although it writes nothing.
     until: tokio::time::Instant,
@@ -70,7 +72,7 @@ struct Held {
 impl Held {
     /// States whether there is room for more.
     fn is_small(&self) -> bool {
-        self.batch.changes.len() + self.batch.rejected.len() < AHEAD && self.bytes < AHEAD_BYTES
+        self.batch.changes.len() + self.batch.rejected.len() < AHEAD && self.share.bytes() < AHEAD_BYTES
     }
 
     fn is_due(&self) -> bool {
@@ -202,7 +204,7 @@ impl Lane {
                     // Nothing of this batch is committed; the next owner reads it again.
                     Some(_) if token.is_cancelled() => Some(End::Asked),
                     Some(batch) => {
-                        gather(&mut self.steps, batch, &mut held)?;
+                        gather(&mut self.steps, batch, &mut held, &self.ahead)?;
                         None
                     }
                     None => Some(End::Exhausted),
@@ -211,7 +213,9 @@ impl Lane {
                 Turn::Due => None,
             };
             self.permitted_now()?;
-            let Some(Held { batch, newest_us, .. }) = held.take_if(|held| end.is_some() || held.is_due())
+            // The share is given back when the commit is over.
+            let Some(Held { batch, newest_us, share: _share, .. }) =
+                held.take_if(|held| end.is_some() || held.is_due())
             else {
                 match end {
                     Some(end) => return Ok(end),
@@ -265,7 +269,7 @@ impl Lane {
     }
 
     /// Commits, and meanwhile reads and decides about what goes into the next commit: the longer a commit takes, the
-    /// larger the next one, up to [`AHEAD`]. What ends the reading is returned. Dropping `next` is safe: it is cancel
+    /// larger the next one, up to [`AHEAD`] and while there is room for all lanes. What ends the reading is returned. Dropping `next` is safe: it is cancel
     /// safe.
     async fn commit_while_reading(
         &mut self,
@@ -276,12 +280,12 @@ impl Lane {
         tokio::pin!(commit);
         let mut ended = None;
         loop {
-            let small = held.as_ref().is_none_or(Held::is_small);
+            let small = held.as_ref().is_none_or(Held::is_small) && self.ahead.has_room();
             tokio::select! {
                 biased;
                 done = &mut commit => return Ok((done?, ended)),
                 read = self.source.next(), if ended.is_none() && small => match read {
-                    Ok(Some(next)) => gather(&mut self.steps, next, held)?,
+                    Ok(Some(next)) => gather(&mut self.steps, next, held, &self.ahead)?,
                     end => ended = Some(end),
                 },
             }
@@ -348,7 +352,7 @@ impl Lane {
 }
 
 /// Decides about a batch, and joins it to what is held.
-fn gather(steps: &mut [Box<dyn Step>], batch: Batch, held: &mut Option<Held>) -> Result<()> {
+fn gather(steps: &mut [Box<dyn Step>], batch: Batch, held: &mut Option<Held>, ahead: &Ahead) -> Result<()> {
     let newest_us = batch.changes.iter().map(|c| c.origin.committed_us).max();
     let decided = decide(steps, batch);
     let rejected = decided.rejected.iter().filter_map(|rejected| rejected.change.as_deref());
@@ -356,11 +360,13 @@ fn gather(steps: &mut [Box<dyn Step>], batch: Batch, held: &mut Option<Held>) ->
     match held {
         None => {
             let until = tokio::time::Instant::now() + SILENCE;
-            *held = Some(Held { batch: decided, bytes, newest_us, until });
+            let mut share = ahead.share();
+            share.grow(bytes);
+            *held = Some(Held { batch: decided, share, newest_us, until });
         }
         Some(held) => {
             held.batch.append(decided)?;
-            held.bytes += bytes;
+            held.share.grow(bytes);
             held.newest_us = held.newest_us.max(newest_us);
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Knows the ports of `core` and no adapter: it cannot tell a topic from a table.
 
+pub mod ahead;
 pub mod backoff;
 pub mod lag;
 pub mod lane;
@@ -9,6 +10,7 @@ pub mod metrics;
 pub mod status;
 pub mod supervisor;
 
+pub use ahead::Ahead;
 pub use lane::{Lane, Settings};
 pub use metrics::Metrics;
 pub use status::{Board, LaneStatus, State};

@@ -12,7 +12,7 @@ use hutong_core::{
 };
 use hutong_engine::status::now_us;
 use hutong_engine::supervisor::OnError;
-use hutong_engine::{Board, Lane, Metrics, Settings, State, Supervisor};
+use hutong_engine::{Ahead, Board, Lane, Metrics, Settings, State, Supervisor};
 use hutong_testkit::memory::{Fault, PARTITION, Shared, change, contract};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,7 @@ fn lane(world: &Shared, board: &Board, steps: Vec<Box<dyn Step>>, quarantine_lim
         settings: Settings { quarantine_limit, ends_us: None },
         entry: board.add(id.clone(), 1, now_us()),
         metrics: Metrics::new().unwrap(),
+        ahead: Ahead::default(),
         id,
     }
 }
@@ -180,7 +181,7 @@ impl Sink for Slow {
 fn what_comes_during_a_commit_goes_together_into_the_next_up_to_a_limit_of_changes_and_of_bytes() {
     let megabyte = "x".repeat(1 << 20);
     for (text, count, expected) in
-        [("v", 2_500, vec![100, 1_000, 1_000, 400]), (&megabyte, 12, vec![1, 4, 4, 3])]
+        [("v", 4_500, vec![100, 2_000, 2_000, 400]), (&megabyte, 12, vec![1, 4, 4, 3])]
     {
         let (world, board) = (Shared::default(), Board::new());
         let contract = contract();
@@ -195,6 +196,29 @@ fn what_comes_during_a_commit_goes_together_into_the_next_up_to_a_limit_of_chang
         assert_eq!(*counts.lock().unwrap(), expected);
         assert_eq!(world.lock().rows.len() as u64, count);
     }
+}
+
+#[test]
+fn lanes_of_a_process_read_ahead_only_while_there_is_room_for_all() {
+    let (ahead, contract, text) = (Ahead::default(), contract(), "x".repeat(1 << 20));
+    let counts: Vec<_> = std::iter::repeat_with(Arc::<Mutex<Vec<usize>>>::default).take(40).collect();
+    in_paused_time(async {
+        let lanes = counts.iter().map(|counts| {
+            let world = Shared::default();
+            let changes = (0..12).map(|place| (place, change(&contract, place, place as i64, Some(&text))));
+            world.lock().log.extend(changes);
+            let mut lane = lane(&world, &Board::new(), vec![], 0);
+            lane.ahead = ahead.clone();
+            lane.sink = Box::new(Slow { inner: lane.sink, counts: Arc::clone(counts) });
+            lane.run(CancellationToken::new())
+        });
+        futures_util::future::try_join_all(lanes).await.unwrap();
+    });
+    let counts: Vec<Vec<usize>> = counts.iter().map(|counts| counts.lock().unwrap().clone()).collect();
+    assert!(counts.iter().all(|counts| counts.iter().sum::<usize>() == 12));
+    // Each holds the megabyte that it commits; of 64 the rest is read ahead, where each alone would read four more.
+    let second: usize = counts.iter().map(|counts| counts[1]).sum();
+    assert!((40..=64).contains(&second), "{second} megabytes in the second commits");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use hutong_bus::{Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceCon
 use hutong_core::grant::{Permit, end_us};
 use hutong_core::quality::Quality;
 use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId, Result, Step};
-use hutong_engine::{Board, Lane, Metrics, Settings, Supervisor, status::now_us};
+use hutong_engine::{Ahead, Board, Lane, Metrics, Settings, Supervisor, status::now_us};
 use tracing::error;
 
 pub use self::anew::{reload, reset};
@@ -37,6 +37,7 @@ pub struct Wire {
     quarantine_limit: u64,
     board: Board,
     metrics: Metrics,
+    ahead: Ahead,
     registry_address: Option<SocketAddr>,
     /// Stream to how often its capture says that it is complete, where the capture is of this configuration.
     intervals: HashMap<String, Duration>,
@@ -58,6 +59,7 @@ impl Wire {
             quarantine_limit: plan.limits.quarantine,
             board,
             metrics,
+            ahead: Ahead::default(),
             registry_address,
             intervals: intervals.collect(),
             zone: plan.bus.zone.clone(),
@@ -98,6 +100,7 @@ impl Wire {
             settings: Settings { quarantine_limit: self.quarantine_limit, ends_us: None },
             entry: self.board.add(id.clone(), us(capture.watermark_interval), now_us()),
             metrics: self.metrics.clone(),
+            ahead: self.ahead.clone(),
             id,
         })
     }
@@ -146,6 +149,7 @@ impl Wire {
             },
             entry: self.board.add(id.clone(), us(interval), now_us()),
             metrics: self.metrics.clone(),
+            ahead: self.ahead.clone(),
             id,
         })
     }
