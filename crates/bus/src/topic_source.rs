@@ -37,7 +37,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { batch_limit: 250, batch_limit_bytes: 512 << 10, watermark_interval: Duration::from_secs(2) }
+        Self { batch_limit: 128, batch_limit_bytes: 256 << 10, watermark_interval: Duration::from_secs(2) }
     }
 }
 

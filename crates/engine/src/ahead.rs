@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many bytes all lanes together hold, roughly, before none reads ahead of a commit.
-const ROOM_BYTES: usize = 64 << 20;
+const ROOM_BYTES: usize = 32 << 20;
 
 /// The room that lanes share. Cheap to clone; clones share.
 #[derive(Debug, Clone, Default)]

@@ -201,7 +201,7 @@ fn what_comes_during_a_commit_goes_together_into_the_next_up_to_a_limit_of_chang
 #[test]
 fn lanes_of_a_process_read_ahead_only_while_there_is_room_for_all() {
     let (ahead, contract, text) = (Ahead::default(), contract(), "x".repeat(1 << 20));
-    let counts: Vec<_> = std::iter::repeat_with(Arc::<Mutex<Vec<usize>>>::default).take(40).collect();
+    let counts: Vec<_> = std::iter::repeat_with(Arc::<Mutex<Vec<usize>>>::default).take(20).collect();
     in_paused_time(async {
         let lanes = counts.iter().map(|counts| {
             let world = Shared::default();
@@ -216,9 +216,9 @@ fn lanes_of_a_process_read_ahead_only_while_there_is_room_for_all() {
     });
     let counts: Vec<Vec<usize>> = counts.iter().map(|counts| counts.lock().unwrap().clone()).collect();
     assert!(counts.iter().all(|counts| counts.iter().sum::<usize>() == 12));
-    // Each holds the megabyte that it commits; of 64 the rest is read ahead, where each alone would read four more.
+    // Each holds the megabyte that it commits; of 32 the rest is read ahead, where each alone would read four more.
     let second: usize = counts.iter().map(|counts| counts[1]).sum();
-    assert!((40..=64).contains(&second), "{second} megabytes in the second commits");
+    assert!((20..=32).contains(&second), "{second} megabytes in the second commits");
 }
 
 #[test]

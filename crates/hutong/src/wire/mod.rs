@@ -37,6 +37,7 @@ pub struct Wire {
     quarantine_limit: u64,
     board: Board,
     metrics: Metrics,
+    /// Shared by the lanes of all replicas.
     ahead: Ahead,
     registry_address: Option<SocketAddr>,
     /// Stream to how often its capture says that it is complete, where the capture is of this configuration.
@@ -100,7 +101,8 @@ impl Wire {
             settings: Settings { quarantine_limit: self.quarantine_limit, ends_us: None },
             entry: self.board.add(id.clone(), us(capture.watermark_interval), now_us()),
             metrics: self.metrics.clone(),
-            ahead: self.ahead.clone(),
+            // Alone: a large transaction of a department must not make the replicas' commits small.
+            ahead: Ahead::default(),
             id,
         })
     }
