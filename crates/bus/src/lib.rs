@@ -11,6 +11,7 @@ mod freshness;
 mod history;
 #[cfg(test)]
 mod oracle;
+mod trimmed;
 mod watch;
 
 pub mod decoder;

@@ -431,7 +431,12 @@ impl Sink for TopicSink {
             *end = (*end).max(offset + 1);
         }
         for ((topic, partition), end) in reached {
-            self.ends.insert(partition_key(&topic, partition), end);
+            let key = partition_key(&topic, partition);
+            if let Some(known) = self.ends.insert(key.clone(), end).filter(|known| *known >= end) {
+                // I3: a replica behind the new end would read on as if nothing had happened.
+                let why = format!("the last record took offset {}, and others stood up to {known}", end - 1);
+                return Err(base::lost(format!("continue {key}"), why, &self.name));
+            }
         }
         self.as_of_us = complete_to_us;
         self.pending.clear();

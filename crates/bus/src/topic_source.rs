@@ -17,6 +17,7 @@ use crate::framing;
 use crate::freshness::Freshness;
 use crate::log::{Fetched, Incoming, Log, Reader};
 use crate::registry::SchemaRegistry;
+use crate::trimmed;
 use crate::watch::Watch;
 use crate::watermark::{Watermark, incarnation_note, partition_key};
 
@@ -115,10 +116,29 @@ impl TopicSource {
     async fn read_from(&mut self, offset: u64) -> Result<()> {
         let (topic, partition) = (&self.config.topic, self.config.partition);
         let mut reader = self.log.reader(topic, partition, self.config.pipeline.as_ref()).await?;
-        reader.seek(offset).await?;
+        if let Err(error) = reader.seek(offset).await {
+            return Err(self.explained(error, offset).await);
+        }
         self.reader = Some(reader);
         (self.next, self.end) = (offset, offset);
         Ok(())
+    }
+
+    /// Says of a lost place what is gone, where the bus can tell.
+    async fn explained(&mut self, error: Error, place: u64) -> Error {
+        if error.kind != ErrorKind::PositionLost {
+            return error;
+        }
+        let kept = self.log.extent(&self.config.topic).await.ok().flatten();
+        match kept.and_then(|kept| kept.get(&self.config.partition).copied()) {
+            Some(kept) => trimmed::place(&self.key, place, kept, self.name()),
+            None => error,
+        }
+    }
+
+    /// Returns the subscription's name, as a command takes it.
+    fn name(&self) -> &str {
+        self.config.pipeline.as_ref().map_or("NAME", |pipeline| &pipeline.name)
     }
 
     /// Returns where an empty lane starts: at the base. `None` while the capture has not begun the topic.
@@ -144,6 +164,10 @@ impl TopicSource {
             return Ok(None);
         };
         self.see(&last)?;
+        if base < first {
+            let capture = last.lane.split('.').nth(1).unwrap_or("CAPTURE");
+            return Err(trimmed::base(&self.key, base, first, capture));
+        }
         Ok(Some(base))
     }
 
@@ -174,7 +198,7 @@ impl TopicSource {
             (Some(found), None) => (self.incarnation, self.unnoted) = (Some(found.to_owned()), true),
             (Some(found), Some(known)) if found == known => {}
             (Some(_), Some(_)) => {
-                let name = self.config.pipeline.as_ref().map_or("NAME", |pipeline| &pipeline.name);
+                let name = self.name();
                 let why = "the topic was begun anew since this lane has read it";
                 return Err(Error::new(ErrorKind::PositionLost, format!("continue {}", self.key), why)
                     .hint(format!("`hutong subscription reload {name}` reads it again from the base")));
@@ -330,7 +354,10 @@ impl Source for TopicSource {
             let Some(reader) = &mut self.reader else { continue };
             let limits = &self.config.limits;
             tokio::select! {
-                fetched = reader.next(limits.batch_limit, limits.batch_limit_bytes) => self.fetched = Some(fetched?),
+                fetched = reader.next(limits.batch_limit, limits.batch_limit_bytes) => match fetched {
+                    Ok(fetched) => self.fetched = Some(fetched),
+                    Err(error) => return Err(self.explained(error, self.next).await),
+                },
                 watermark = Watch::next(&mut self.watch) => {
                     let watermark = watermark?;
                     self.see(&watermark)?;

@@ -1,6 +1,7 @@
 //! Topics that begin anew: deleted, made again, of another generation. Nobody reads on as if they were the same.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hutong_core::{Checkpoint, Error, ErrorKind, Op, Position, Sink, Source};
 
@@ -95,6 +96,45 @@ async fn i3_a_capture_stops_when_its_topic_is_gone_or_is_shorter_than_what_it_wr
     let spec = TopicSpec { name: TOPIC.into(), partitions: PARTITIONS, compacted: false };
     shorter.log.ensure(&spec).await.unwrap();
     let error = shorter.sink().open(&lane()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PositionLost, "{error}");
+    says(&error, "hutong source reset gongan");
+}
+
+#[tokio::test]
+async fn i3_what_was_trimmed_before_it_was_read_is_said_with_its_extent_and_what_to_do() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    truncates(&office, &mut sink, 0..1).await;
+    let (mut checkpoint, mut source) = (Checkpoint::default(), office.source(0));
+    source.open(&checkpoint).await.unwrap();
+    drain(&mut source, &mut checkpoint).await.unwrap();
+    truncates(&office, &mut sink, 1..4).await;
+
+    office.log.trim(TOPIC, 0, 3, i64::MAX).await.unwrap();
+
+    let error = office.source(0).open(&checkpoint).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PositionLost, "{error}");
+    assert!(error.to_string().contains("offsets 1 to 2 were removed"), "{error}");
+    says(&error, "hutong subscription reload renshe");
+    // The base was among it, so the reload would not help.
+    let mut source = office.source(0);
+    source.open(&Checkpoint::default()).await.unwrap();
+    let error = source.next().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PositionLost, "{error}");
+    assert!(error.to_string().contains("began at 0, and offsets 0 to 2 of it were removed"), "{error}");
+    says(&error, "hutong source reset gongan");
+}
+
+#[tokio::test]
+async fn i3_a_capture_stops_when_its_topic_is_made_again_under_it() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    truncates(&office, &mut sink, 0..3).await;
+
+    office.anew.store(true, Ordering::Relaxed);
+
+    let change = office.change(4, Op::Truncate, 0, "");
+    let error = sink.commit(&batch(3, 4, vec![change], 3)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::PositionLost, "{error}");
     says(&error, "hutong source reset gongan");
 }

@@ -27,6 +27,8 @@ pub(super) struct Office {
     pub(super) contract: Arc<Contract>,
     /// Whether the next commit is done but its answer lost.
     pub(super) lose: Arc<AtomicBool>,
+    /// Whether somebody has deleted the topics and made them again before the next commit.
+    pub(super) anew: Arc<AtomicBool>,
     _folder: TempDir,
 }
 
@@ -36,13 +38,14 @@ impl Office {
         let bus = embedded::Bus::open(folder.path(), embedded::Options::default()).unwrap();
         let registry = Arc::new(embedded::Registry::new(Arc::clone(&bus)));
         let lose = Arc::new(AtomicBool::new(false));
-        let log = Arc::new(Lossy { log: bus, lose: Arc::clone(&lose) });
+        let anew = Arc::new(AtomicBool::new(false));
+        let log = Arc::new(Lossy { log: bus, lose: Arc::clone(&lose), anew: Arc::clone(&anew) });
         let contract = Contract::parse(
             r#"{"type":"record","name":"person","sharing":"unconditional","key":["id"],"fields":[
                 {"name":"id","type":"long"},
                 {"name":"name","type":["null",{"type":"string","length":4}]}]}"#,
         );
-        Self { log, registry, contract: contract.unwrap().shared(), lose, _folder: folder }
+        Self { log, registry, contract: contract.unwrap().shared(), lose, anew, _folder: folder }
     }
 
     pub(super) fn sink(&self) -> TopicSink {
@@ -157,15 +160,17 @@ pub(super) async fn opened(office: &Office) -> (TopicSink, Checkpoint) {
     (sink, checkpoint)
 }
 
-/// A bus whose commits may lose their answer.
+/// A bus whose commits may lose their answer, and whose topics may begin anew.
 struct Lossy {
     log: Arc<dyn Log>,
     lose: Arc<AtomicBool>,
+    anew: Arc<AtomicBool>,
 }
 
 struct LossyWriter {
     writer: Box<dyn Writer>,
     lose: Arc<AtomicBool>,
+    anew: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -187,7 +192,7 @@ impl Log for Lossy {
 
     async fn writer(&self, lane: &LaneId) -> Result<Box<dyn Writer>> {
         let writer = self.log.writer(lane).await?;
-        Ok(Box::new(LossyWriter { writer, lose: Arc::clone(&self.lose) }))
+        Ok(Box::new(LossyWriter { writer, lose: Arc::clone(&self.lose), anew: Arc::clone(&self.anew) }))
     }
 
     async fn reader(
@@ -210,6 +215,9 @@ impl Writer for LossyWriter {
         let offsets = self.writer.commit(records, checkpoint).await?;
         if self.lose.swap(false, Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Unknown, "commit", "the answer is lost"));
+        }
+        if self.anew.swap(false, Ordering::Relaxed) {
+            return Ok(vec![0; offsets.len()]);
         }
         Ok(offsets)
     }
