@@ -123,7 +123,7 @@ impl Lane {
 
     async fn rounds(mut self, token: CancellationToken) -> Result<()> {
         self.metrics.lane_added(&self.id);
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::of(&self.id);
         let mut quarantined = 0;
         let halted = loop {
             match self.session(&token, &mut backoff, &mut quarantined).await {
