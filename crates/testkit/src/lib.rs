@@ -1,6 +1,8 @@
-//! What tests share: launchers of real servers.
+//! What tests share: launchers of real servers, ports in memory, faults around a port, seeds that repeat a run.
 //!
 //! A dev-dependency only; nothing that is shipped depends on it.
 
+pub mod faulty;
 pub mod launch;
 pub mod memory;
+pub mod seed;
