@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hutong_core::{Before, Error, ErrorKind, Position, Result, Transaction, Value};
+use hutong_core::{Error, ErrorKind, Position, Result, Transaction};
 use pgwire_replication::client::ReplicationEvent;
 
 use super::captured::{Open, origin};
 use super::fit::Plan;
-use super::image::{self, Item, Maker};
+use super::image::{Item, Maker};
 use super::pgoutput::Message;
 use super::reader::Reader;
 use super::reread::{self, Missing};
@@ -135,27 +135,7 @@ impl Reader {
         let maker = Maker { contract: &captured.contract, plan, origin: &origin, position: &position };
         let mut image = maker.image(message);
         if let Some(snapshot) = &mut self.snapshot {
-            snapshot.streamed(table, xid);
-            if let Some(chunk) = snapshot.behind(table, xid) {
-                // The chunk's row is the version before this change, so it tells what did not change.
-                let old: Vec<_> =
-                    image.keys.iter().filter_map(|key| chunk.give_way(&captured.contract, key)).collect();
-                for item in &mut image.items {
-                    if let (Item::Change(change), Some(old)) = (item, old.first())
-                        && let Some(after) = &mut change.after
-                    {
-                        image::fill(after, old);
-                        // I3: it stands for the row that gave way, so no reader may take the old image for one that
-                        // the replicas hold, and leave out a change that nobody is permitted to see.
-                        if let Before::Full(before) = &mut change.before {
-                            let key = captured.contract.key.iter();
-                            let mut known = vec![Value::Unknown; before.len()];
-                            key.for_each(|at| known[*at] = before[*at].clone());
-                            change.before = Before::Key(known);
-                        }
-                    }
-                }
-            }
+            snapshot.streamed(table, xid, &captured.contract, &mut image);
         }
         let key = image.keys.pop().unwrap_or_default();
         for item in image.items {
@@ -188,10 +168,7 @@ impl Reader {
         let maker = Maker { contract: &captured.contract, plan: &plan, origin: &origin, position: &position };
         let item = maker.truncate(part);
         if let Some(snapshot) = &mut self.snapshot {
-            snapshot.streamed(table, xid);
-            if let Some(chunk) = snapshot.behind(table, xid) {
-                chunk.clear();
-            }
+            snapshot.truncated(table, xid);
         }
         self.push(table, item);
     }

@@ -65,6 +65,17 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// Makes a chunk without a row yet, after `progress`.
+    pub(crate) fn new(visibility: Visibility, read_us: i64, progress: Progress, plan: Plan) -> Self {
+        Self { visibility, read_us, rows: Vec::new(), lines: Vec::new(), keys: None, progress, plan }
+    }
+
+    /// Adds the next row in key order, as a line of COPY.
+    pub(crate) fn push(&mut self, contract: &Contract, line: Bytes) {
+        self.rows.push(Some(self.plan.row(contract, &cells(&line))));
+        self.lines.push(line);
+    }
+
     /// Takes the row of a key out: a newer change has been streamed.
     pub(crate) fn give_way(&mut self, contract: &Contract, key: &Vec<Cell>) -> Option<Row> {
         let keys = self.keys.get_or_insert_with(|| {
@@ -160,15 +171,7 @@ pub(crate) async fn read(
     let present = contract.fields.iter().filter_map(|field| live.column(field.column()));
     let plan = Plan::new(contract, present.map(|c| (c.name.as_str(), &c.ty))).map_err(Refused::Unfit)?;
 
-    let mut chunk = Chunk {
-        visibility,
-        read_us,
-        rows: Vec::new(),
-        lines: Vec::new(),
-        keys: None,
-        progress: progress.clone(),
-        plan,
-    };
+    let mut chunk = Chunk::new(visibility, read_us, progress.clone(), plan);
     let mut last = progress.last.clone();
     let mut bytes = 0;
     let mut exhausted = false;
@@ -189,8 +192,7 @@ pub(crate) async fn read(
             && let Some(line) = copied.line().await.map_err(|e| error::of(e, doing))?
         {
             bytes += line.len();
-            chunk.rows.push(Some(chunk.plan.row(contract, &cells(&line))));
-            chunk.lines.push(line);
+            chunk.push(contract, line);
         }
         exhausted = chunk.rows.len() - before < asked && bytes < 2 * CHUNK_BYTES;
         if let Some(line) = chunk.lines.last() {

@@ -16,9 +16,11 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use hutong_core::{Before, Contract, Value};
 use tokio::time::Instant;
 
 use super::chunk::Chunk;
+use super::image::{self, Image, Item};
 use super::visibility::Visibility;
 
 /// How long to wait before a chunk is read again, at first and at most.
@@ -87,9 +89,47 @@ impl Snapshot {
         self.pause = (self.pause * 2).min(AGAIN.1);
     }
 
-    /// A change of a table was streamed.
-    pub(crate) fn streamed(&mut self, table: usize, xid: u32) {
+    /// A row message of a table was streamed: the rows of its keys give way that were read before it, in a snapshot
+    /// that does not see it.
+    pub(crate) fn streamed(&mut self, table: usize, xid: u32, contract: &Contract, image: &mut Image) {
+        self.note(table, xid);
+        let Some(chunk) = self.behind(table, xid) else { return };
+        // The chunk's row is the version before this change, so it tells what did not change.
+        let old: Vec<_> = image.keys.iter().filter_map(|key| chunk.give_way(contract, key)).collect();
+        for item in &mut image.items {
+            if let (Item::Change(change), Some(old)) = (item, old.first())
+                && let Some(after) = &mut change.after
+            {
+                image::fill(after, old);
+                // I3: it stands for the row that gave way, so no reader may take the old image for one that
+                // the replicas hold, and leave out a change that nobody is permitted to see.
+                if let Before::Full(before) = &mut change.before {
+                    let key = contract.key.iter();
+                    let mut known = vec![Value::Unknown; before.len()];
+                    key.for_each(|at| known[*at] = before[*at].clone());
+                    change.before = Before::Key(known);
+                }
+            }
+        }
+    }
+
+    /// The truncate of a table was streamed: every row gives way that was read before it.
+    pub(crate) fn truncated(&mut self, table: usize, xid: u32) {
+        self.note(table, xid);
+        if let Some(chunk) = self.behind(table, xid) {
+            chunk.clear();
+        }
+    }
+
+    /// A transaction of a table was streamed that no chunk's snapshot has seen yet.
+    fn note(&mut self, table: usize, xid: u32) {
         self.streamed.entry(table).or_default().insert(xid);
+    }
+
+    /// Returns the chunk of a table if its snapshot does not see a transaction.
+    fn behind(&mut self, table: usize, xid: u32) -> Option<&mut Chunk> {
+        let waiting = self.waiting.as_mut().filter(|waiting| waiting.table == table)?;
+        (!waiting.chunk.visibility.sees(xid)).then_some(&mut waiting.chunk)
     }
 
     /// Takes a chunk that was read in a database snapshot that is level with the stream.
@@ -127,12 +167,6 @@ impl Snapshot {
         self.barrier_passed
     }
 
-    /// Returns the chunk of a table if its snapshot does not see a transaction.
-    pub(crate) fn behind(&mut self, table: usize, xid: u32) -> Option<&mut Chunk> {
-        let waiting = self.waiting.as_mut().filter(|waiting| waiting.table == table)?;
-        (!waiting.chunk.visibility.sees(xid)).then_some(&mut waiting.chunk)
-    }
-
     /// A message of Hutong's was streamed: returns the chunk whose high watermark it is.
     pub(crate) fn passed(&mut self, token: &[u8]) -> Option<Waiting> {
         self.waiting.take_if(|waiting| waiting.token.as_bytes() == token)
@@ -144,3 +178,7 @@ impl Snapshot {
         self.waiting.take_if(|waiting| waiting.table == table);
     }
 }
+
+#[cfg(test)]
+#[path = "snapshot_test.rs"]
+mod tests;
