@@ -79,6 +79,8 @@ pub(crate) enum End {
     Drained,
     /// It was killed.
     Killed,
+    /// It was killed since it came to no end.
+    Held,
     /// It halted.
     Halted(ErrorKind),
 }

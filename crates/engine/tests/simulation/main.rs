@@ -28,6 +28,7 @@ fn holds(test: &str, shape: Shape, count: u64) {
         let done = run(seed, shape, None);
         let found = judge(&done);
         predicates::given(&done)?;
+        predicates::drained(&done)?;
         if found.is_empty() {
             return Ok(());
         }

@@ -23,6 +23,8 @@ pub(crate) enum Plant {
     OlderGrant,
     /// The sink writes a value that nobody told as NULL.
     UnknownAsNull,
+    /// The sink commits a batch without what is rejected in it.
+    RejectNotKept,
     /// A deleted row of which the key is known is handed on as if all of it were, with NULL for the rest.
     KeyTakenForFull,
 }
@@ -92,6 +94,11 @@ fn i4_a_checkpoint_read_too_early_writes_changes_twice() {
 #[test]
 fn i3_a_delete_that_is_dropped_since_its_old_image_was_taken_for_known_is_found() {
     caught(Plant::KeyTakenForFull, Shape::Granted, &["I3"]);
+}
+
+#[test]
+fn i3_a_reject_that_is_not_kept_in_the_commit_is_found() {
+    caught(Plant::RejectNotKept, Shape::Capture, &["I3"]);
 }
 
 #[test]

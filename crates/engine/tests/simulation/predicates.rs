@@ -21,6 +21,8 @@ pub(crate) struct Run {
     pub(crate) forgets: bool,
     /// Whether each batch says in a note how far it goes.
     pub(crate) notes: bool,
+    /// Whether no call failed or was held.
+    pub(crate) calm: bool,
     /// What decides about changes.
     pub(crate) rules: Rules,
     /// The partitions of each lane.
@@ -283,6 +285,7 @@ fn i7(run: &Run) -> Result<(), String> {
                 ends.insert(*lane, *how);
                 let good = match how {
                     End::Finished | End::Drained | End::Killed | End::Halted(ErrorKind::Fenced) => true,
+                    End::Held => !run.calm,
                     // Who is shut out while it opens stands at a place that the newer owner may have left behind.
                     End::Halted(ErrorKind::PositionLost) => took.get(lane) != Some(owner),
                     End::Halted(_) => false,
@@ -307,6 +310,23 @@ fn i7(run: &Run) -> Result<(), String> {
             require(!run.forgets || pruned == all, || {
                 format!("{pruned} of {all} of {partition} are forgotten")
             })?;
+        }
+    }
+    Ok(())
+}
+
+/// Who was asked to stop, while nothing failed, has acked what it has committed: nothing of it is left to others.
+pub(crate) fn drained(run: &Run) -> Result<(), String> {
+    let mut open: BTreeMap<usize, &Places> = BTreeMap::new();
+    for (when, event) in run.history.iter().filter(|_| run.calm) {
+        match event {
+            Event::Stored(transaction) => drop(open.insert(transaction.owner, &transaction.reached)),
+            Event::Acked { owner, upto, .. } => open.retain(|of, reached| of != owner || *reached != upto),
+            Event::Ended { owner, how: End::Drained, .. } => {
+                let left = open.get(owner);
+                require(left.is_none(), || format!("at {when:?} owner {owner} ended, not acked: {left:?}"))?;
+            }
+            _ => {}
         }
     }
     Ok(())

@@ -259,9 +259,10 @@ impl Stage {
 
     /// Nothing fails any more: whoever is left ends or is killed, and a last owner of each lane finishes its work.
     async fn end(mut self) -> Run {
+        let calm;
         {
             let mut inner = self.world.lock();
-            (inner.rough, inner.log.finished) = (0, true);
+            (calm, inner.rough, inner.log.finished) = (inner.rough == 0, 0, true);
         }
         self.world.written.notify_waiters();
         self.owners.iter_mut().for_each(|owner| (owner.frozen, owner.doom) = (false, None));
@@ -275,6 +276,7 @@ impl Stage {
             pruned: std::mem::take(&mut inner.log.pruned),
             forgets: inner.log.forgets,
             notes: inner.log.notes,
+            calm,
             rules: self.rules,
             lanes: self.lanes,
         }
@@ -287,7 +289,7 @@ impl Stage {
             self.go(over - tokio::time::Instant::now()).await;
         }
         for owner in self.owners.drain(..) {
-            let how = End::Killed;
+            let how = End::Held;
             self.world.lock().record(Event::Ended { owner: owner.number, lane: owner.lane, how });
         }
     }

@@ -5,11 +5,13 @@
 //! one lane hides from a reader what others have committed behind it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hutong_core::{
     Batch, Change, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Refused, Result, Row, Sink, Value,
 };
+use tokio::time::Instant;
 
 use crate::history::{Event, Left, Places, Transaction, Write, places, reached};
 use crate::planted::Plant;
@@ -47,9 +49,13 @@ pub(crate) struct Standing {
     pub(crate) checkpoint: Checkpoint,
 }
 
+/// After so long the log aborts a transaction by itself: its owner may be gone for good.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 struct Record {
     lane: usize,
+    since: Instant,
     state: Mark,
     checkpoint: Checkpoint,
 }
@@ -123,7 +129,8 @@ impl Writer {
     async fn read_log(&self) -> Result<Checkpoint> {
         let end = self.world.lock().store.records.len();
         self.world.pause().await;
-        let inner = self.world.lock();
+        let mut inner = self.world.lock();
+        inner.store.expire();
         let records = &inner.store.records;
         // What a reader of committed records comes to.
         let stable = records.iter().position(|record| record.state == Mark::Open).unwrap_or(records.len());
@@ -140,13 +147,22 @@ impl Writer {
         self.check(&inner)?;
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.advance(&batch.delta)?;
-        inner.store.records.push(Record { lane: self.lane, state: Mark::Open, checkpoint });
+        inner.store.records.push(Record {
+            lane: self.lane,
+            since: Instant::now(),
+            state: Mark::Open,
+            checkpoint,
+        });
         Ok(inner.store.records.len() - 1)
     }
 
     /// Commits the transaction at a place.
     fn end(&mut self, at: usize, batch: &Batch) -> Result<Refused> {
-        let state = self.world.lock().store.records[at].state;
+        let state = {
+            let mut inner = self.world.lock();
+            inner.store.expire();
+            inner.store.records[at].state
+        };
         if state != Mark::Open {
             return Self::fenced("its transaction was aborted");
         }
@@ -154,7 +170,7 @@ impl Writer {
         let mut inner = self.world.lock();
         inner.store.records[at].state = Mark::Committed;
         let (lane, checkpoint) = (self.lane, Checkpoint::default());
-        inner.store.records.push(Record { lane, state: Mark::Marker, checkpoint });
+        inner.store.records.push(Record { lane, since: Instant::now(), state: Mark::Marker, checkpoint });
         Ok(refused)
     }
 
@@ -176,6 +192,9 @@ impl Writer {
         let refused = Refused { lasting: aside.len() as u64, curable: 0 };
         // A reject tells its place by the change that it keeps.
         aside.extend(batch.rejected.iter().filter_map(|rejected| rejected.change.as_deref()).map(place));
+        if inner.plant == Some(Plant::RejectNotKept) {
+            aside.clear();
+        }
         let (lane, dropped) = (self.lane, batch.dropped.clone());
         if moves {
             inner.store.lanes[lane].checkpoint = checkpoint.clone();
@@ -198,6 +217,15 @@ fn place(change: &Change) -> (usize, u64) {
 }
 
 impl Store {
+    /// Aborts the transactions of the log that are open for too long.
+    fn expire(&mut self) {
+        for record in self.records.iter_mut().filter(|record| record.since.elapsed() > TIMEOUT) {
+            if record.state == Mark::Open {
+                record.state = Mark::Aborted;
+            }
+        }
+    }
+
     /// Applies one change; `None` when a value is not told that the store does not have either.
     fn apply(&mut self, partition: usize, change: &Change, nulls: bool) -> Option<Left> {
         let key = match change.key().as_deref() {
