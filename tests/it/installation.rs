@@ -3,6 +3,7 @@
 //! Knows the program and its bus; nothing of what flows.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -36,23 +37,32 @@ pub(crate) struct Run {
     log: PathBuf,
 }
 
+impl Bus {
+    /// Returns the bus's table in a configuration; starts what it names.
+    pub(crate) async fn table(self) -> String {
+        match self {
+            Self::Embedded => "[bus.embedded]\nfolder = \"bus\"\n".into(),
+            Self::Kafka => {
+                let (kafka, registry) = tokio::join!(Kafka::shared(), Registry::shared());
+                let (brokers, registry) = (kafka.unwrap().bootstrap(), registry.unwrap().url());
+                format!("[bus.kafka]\nbrokers = \"{brokers}\"\nregistry = \"{registry}\"\n")
+            }
+        }
+    }
+}
+
 impl Installation {
     /// Makes a folder whose configuration is the bus's part and `rest`; `name` is like no other test's.
     pub(crate) async fn new(bus: Bus, name: &str, rest: &str) -> Self {
-        let folder = TempDir::new().unwrap();
-        let bus = match bus {
-            Bus::Embedded => format!("[bus]\nname = \"bus{name}\"\n\n[bus.embedded]\nfolder = \"bus\"\n"),
-            Bus::Kafka => {
-                let (kafka, registry) = tokio::join!(Kafka::shared(), Registry::shared());
-                let (brokers, registry) = (kafka.unwrap().bootstrap(), registry.unwrap().url());
-                format!(
-                    "[bus]\nname = \"bus{name}\"\n\n[bus.kafka]\nbrokers = \"{brokers}\"\nregistry = \"{registry}\"\n"
-                )
-            }
-        };
-        let http = format!("\n[http]\naddress = \"127.0.0.1:{}\"\n", free_port());
-        let installation = Self { folder };
-        installation.write("hutong.toml", &format!("{bus}{http}\n{rest}"));
+        Self::over(&bus.table().await, name, rest)
+    }
+
+    /// Makes a folder whose bus is a table `[bus.…]` of one's own.
+    pub(crate) fn over(bus: &str, name: &str, rest: &str) -> Self {
+        let http = format!("[http]\naddress = \"127.0.0.1:{}\"\n", free_port());
+        let installation = Self { folder: TempDir::new().unwrap() };
+        let text = format!("[bus]\nname = \"bus{name}\"\n\n{bus}\n{http}\n{rest}");
+        installation.write("hutong.toml", &text);
         installation
     }
 
@@ -118,12 +128,15 @@ impl Installation {
         let mut command = cli::hutong(self.folder.path(), &["tap", stream, "--from-start", "-o", "json"]);
         command.stdout(File::create(&out).unwrap()).stderr(File::create(self.path("tap.log")).unwrap());
         let tap = Run { child: command.spawn().unwrap(), log: self.path("tap.log") };
-        let changes = until(&format!("tap {stream} has told enough"), async || {
-            let text = fs::read_to_string(&out).unwrap();
+        let mut read = BufReader::new(File::open(&out).unwrap());
+        let (mut changes, mut line) = (Vec::new(), String::new());
+        until(&format!("tap {stream} has told enough"), async || {
             // The last line may not be whole yet.
-            let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-            let changes: Vec<Json> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
-            enough(&changes).then_some(changes)
+            while read.read_line(&mut line).unwrap() > 0 && line.ends_with('\n') {
+                changes.push(serde_json::from_str(&line).unwrap());
+                line.clear();
+            }
+            enough(&changes).then_some(())
         })
         .await;
         drop(tap);
