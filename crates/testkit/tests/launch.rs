@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hutong_testkit::launch::{Kafka, Postgres, Registry, connect};
+use hutong_testkit::launch::{Cluster, Kafka, Postgres, Registry, connect};
 use tokio::net::TcpStream;
 
 #[tokio::test]
@@ -74,6 +74,22 @@ async fn kafka_listens_and_starts_again_after_a_kill() {
     kafka.restart().await.unwrap();
 
     TcpStream::connect(kafka.bootstrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn kafka_is_a_cluster_that_a_killed_node_comes_back_to() {
+    let mut cluster = Cluster::start(3).await.unwrap();
+    for address in cluster.bootstrap().split(',') {
+        TcpStream::connect(address).await.unwrap();
+    }
+    let node = &mut cluster.nodes()[1];
+
+    node.kill().await.unwrap();
+
+    assert!(TcpStream::connect(node.bootstrap()).await.is_err());
+    // It says that it is up when the others have let it in again.
+    node.restart().await.unwrap();
+    TcpStream::connect(node.bootstrap()).await.unwrap();
 }
 
 #[tokio::test]

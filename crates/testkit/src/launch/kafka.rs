@@ -1,4 +1,4 @@
-//! A Kafka of one node.
+//! A Kafka of one node, and a cluster of several.
 
 use std::env;
 use std::fmt::Write;
@@ -6,6 +6,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use futures_util::future::try_join_all;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
@@ -31,6 +32,51 @@ pub struct Kafka {
 #[derive(Debug, Default)]
 pub struct KafkaBuilder {
     properties: Vec<(String, String)>,
+    advertised: Option<u16>,
+}
+
+/// An Apache Kafka of several nodes, each of them broker and controller, to be stopped and killed one by one.
+///
+/// What belongs to the cluster itself has as many replicas as there are nodes, up to three, of which one may be away.
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Kafka>,
+}
+
+/// A node's number and ports, and the controllers of its cluster.
+struct Node {
+    id: usize,
+    port: u16,
+    /// Where its clients come to it.
+    advertised: u16,
+    /// The controllers' ports, of the first node first.
+    controllers: Vec<u16>,
+}
+
+impl Cluster {
+    /// Starts a cluster.
+    pub async fn start(nodes: usize) -> Result<Self> {
+        let controllers: Vec<u16> = (0..nodes).map(|_| free_port()).collect();
+        let mut cluster = Self { nodes: Vec::new() };
+        for id in 1..=nodes {
+            let port = free_port();
+            let node = Node { id, port, advertised: port, controllers: controllers.clone() };
+            cluster.nodes.push(KafkaBuilder::default().make(&node)?);
+        }
+        // Not one after the other: a controller is up when most of them are.
+        try_join_all(cluster.nodes.iter_mut().map(Kafka::up)).await?;
+        Ok(cluster)
+    }
+
+    /// Returns the address for `bootstrap.servers`: all nodes.
+    pub fn bootstrap(&self) -> String {
+        self.nodes.iter().map(Kafka::bootstrap).collect::<Vec<_>>().join(",")
+    }
+
+    /// Returns its nodes.
+    pub fn nodes(&mut self) -> &mut [Kafka] {
+        &mut self.nodes
+    }
 }
 
 impl Kafka {
@@ -55,6 +101,11 @@ impl Kafka {
     /// Returns the address for `bootstrap.servers`.
     pub fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Returns the loopback port on which it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Stops the broker as an operator would (SIGTERM); what it holds stays.
@@ -91,16 +142,31 @@ impl KafkaBuilder {
         self
     }
 
+    /// Names another loopback port than its own to its clients, such as that of a [`Proxy`](super::Proxy).
+    pub fn advertised(mut self, port: u16) -> Self {
+        self.advertised = Some(port);
+        self
+    }
+
     /// Starts the broker and waits until it answers.
     pub async fn start(self) -> Result<Kafka> {
+        let (port, controller) = (free_port(), free_port());
+        let advertised = self.advertised.unwrap_or(port);
+        let mut kafka = self.make(&Node { id: 1, port, advertised, controllers: vec![controller] })?;
+        kafka.up().await?;
+        Ok(kafka)
+    }
+
+    /// Makes a node that is not started yet.
+    fn make(self, node: &Node) -> Result<Kafka> {
         let libs = libs()?;
         let folder = server::folder(None)?;
         let data = folder.path().join("data");
-        template::copy(&version(&libs)?, &data, || format(&libs))?;
+        let version = version(&libs)?;
+        template::copy(&format!("{version}-node{}", node.id), &data, || format(&libs, node.id))?;
 
-        let (port, controller) = (free_port(), free_port());
         let properties = folder.path().join("server.properties");
-        let mut text = defaults(&data, port, controller);
+        let mut text = defaults(&data, node);
         for (name, value) in &self.properties {
             // Of two lines with one name, Java takes the later.
             writeln!(text, "{name}={value}").expect("a string takes whatever is written");
@@ -108,9 +174,7 @@ impl KafkaBuilder {
         fs::write(&properties, text).doing(|| format!("write {}", properties.display()))?;
 
         let program = kafka_java(&libs, 512)?.arg("kafka.Kafka").arg(properties);
-        let mut kafka = Kafka { server: Server::new("Kafka", program, folder), port };
-        kafka.up().await?;
-        Ok(kafka)
+        Ok(Kafka { server: Server::new("Kafka", program, folder), port: node.port })
     }
 }
 
@@ -140,12 +204,13 @@ fn kafka_java(libs: &Path, heap_mb: u32) -> Result<Program> {
 }
 
 /// Makes a formatted log folder: a whole second of Java that is the same each time.
-fn format(libs: &Path) -> Result<Formatted> {
+fn format(libs: &Path, id: usize) -> Result<Formatted> {
     let folder = server::folder(None)?;
     let data = folder.path().join("data");
     let properties = folder.path().join("format.properties");
-    fs::write(&properties, defaults(&data, 9092, 9093))
-        .doing(|| format!("write {}", properties.display()))?;
+    // Only the number of the node and the cluster's name stay in the folder.
+    let node = Node { id, port: 9092, advertised: 9092, controllers: vec![9093; id] };
+    fs::write(&properties, defaults(&data, &node)).doing(|| format!("write {}", properties.display()))?;
     kafka_java(libs, 256)?
         .args(["kafka.tools.StorageTool", "format", "-t", "aHV0b25nLXRlc3RraXQtMQ", "-c"])
         .arg(properties)
@@ -164,21 +229,27 @@ impl AsRef<Path> for Formatted {
     }
 }
 
-fn defaults(data: &Path, port: u16, controller: u16) -> String {
+fn defaults(data: &Path, node: &Node) -> String {
+    let Node { id, port, advertised, controllers } = node;
+    let controller = controllers[id - 1];
+    let voters = controllers.iter().enumerate().map(|(at, port)| format!("{}@127.0.0.1:{port}", at + 1));
+    let voters = voters.collect::<Vec<_>>().join(",");
+    let replicas = controllers.len().min(3);
+    let in_sync = replicas.div_ceil(2);
     format!(
         "process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={id}
+controller.quorum.voters={voters}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs={}
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=0
 # A killed broker may not register again before its session is over; the default is 9 s.

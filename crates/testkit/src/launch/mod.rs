@@ -17,12 +17,14 @@ mod java;
 mod kafka;
 mod port;
 mod postgres;
+mod proxy;
 mod registry;
 mod server;
 mod template;
 
 pub use error::{Error, Result};
-pub use kafka::{Kafka, KafkaBuilder};
+pub use kafka::{Cluster, Kafka, KafkaBuilder};
 pub use port::free_port;
 pub use postgres::{Database, Postgres, PostgresBuilder, connect};
+pub use proxy::Proxy;
 pub use registry::{Registry, RegistryBuilder};

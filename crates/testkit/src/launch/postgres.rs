@@ -116,6 +116,11 @@ impl Postgres {
         self.server.signal("INT").await
     }
 
+    /// Stops the server without a word to its sessions, to recover when it starts (SIGQUIT, `pg_ctl -m immediate`).
+    pub async fn quit(&mut self) -> Result<()> {
+        self.server.signal("QUIT").await
+    }
+
     /// Kills the server in the middle of whatever it does (SIGKILL).
     pub async fn kill(&mut self) -> Result<()> {
         self.server.signal("KILL").await

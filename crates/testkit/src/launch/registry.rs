@@ -53,7 +53,17 @@ impl Registry {
 
     /// Returns the base of the Confluent API, without a slash at its end.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}{API}", self.port)
+        Self::url_at(self.port)
+    }
+
+    /// Returns the base of the Confluent API for whoever comes by another loopback port.
+    pub fn url_at(port: u16) -> String {
+        format!("http://127.0.0.1:{port}{API}")
+    }
+
+    /// Returns the loopback port on which it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Stops the registry (SIGTERM).
