@@ -46,9 +46,9 @@ async fn end_one_run(register: &Register, rng: &mut StdRng, when: When, by_force
     let place = if in_snapshot { "snapshot" } else { "streaming" };
     println!("{} in {place} at {after:?} rows and version", if by_force { "SIGKILL" } else { "SIGTERM" });
     if by_force {
-        run.kill()
+        run.kill();
     } else {
-        run.stop().await
+        run.stop().await;
     }
     in_snapshot
 }
@@ -99,7 +99,7 @@ async fn survives_once(bus: Bus, seed: u64, times: [usize; 3]) {
 
     // Once a row has arrived the capture has a checkpoint, so what is audited from here on is told by the slot.
     let run = register.installation.run();
-    until("the first rows arrive", async || (register.progress().await.0 > 0).then_some(())).await;
+    register.streams().await;
     run.kill();
     let in_snapshot = usize::from(!register.installation.logged(DONE));
     tokio::join!(workload.run(&source.url), async {

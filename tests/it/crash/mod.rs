@@ -4,6 +4,7 @@
 //! source, each change stands once in the topic, and nothing is quarantined.
 
 mod kills;
+mod outages;
 mod register;
 mod story;
 mod workload;

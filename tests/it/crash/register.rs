@@ -1,6 +1,7 @@
 //! A register with a replica in PostgreSQL and one in SQLite, and what must hold of them at the end.
 
 use std::fs;
+use std::time::Instant;
 
 use hutong_testkit::launch::connect;
 use serde_json::Value as Json;
@@ -8,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::story::{each_change_stands_once, is_told};
 use super::workload::Workload;
-use crate::installation::Installation;
+use crate::installation::{Installation, Run, until};
 use crate::replica::{Expected, Projection, Replica};
 
 const PARTITIONS: usize = 2;
@@ -68,6 +69,25 @@ impl Register {
             Ok(row) => (row.get(0), row.get(1)),
             Err(_) => (0, 0),
         }
+    }
+
+    /// Waits until the first rows are in the replica: from here on the slot tells what happens.
+    pub(super) async fn streams(&self) {
+        until("the first rows arrive", async || (self.progress().await.0 > 0).then_some(())).await;
+    }
+
+    /// Makes an outage, and asserts that the program goes on by itself when it is over (I7).
+    pub(super) async fn goes_on(&self, run: &mut Run, what: &str, outage: impl AsyncFnOnce()) {
+        let begun = Instant::now();
+        outage().await;
+        let over = Instant::now();
+        let now = Workload::now(&self.source().await).await;
+        until(&format!("the replica moves on after this: {what}"), async || {
+            assert!(run.runs(), "it ended by itself: {what}");
+            (self.progress().await.1 > now).then_some(())
+        })
+        .await;
+        println!("{what}: for {:?}, and went on after {:?}", over - begun, over.elapsed());
     }
 
     /// Adds a column to the contract and to what the office is granted; the next run reads it.
