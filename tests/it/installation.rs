@@ -112,7 +112,12 @@ impl Installation {
 
     /// Says whether any run has logged a text.
     pub(crate) fn logged(&self, text: &str) -> bool {
-        fs::read_to_string(self.path("hutong.log")).is_ok_and(|log| log.contains(text))
+        self.times_logged(text) > 0
+    }
+
+    /// Returns how often a text has been logged, by all runs together.
+    pub(crate) fn times_logged(&self, text: &str) -> usize {
+        fs::read_to_string(self.path("hutong.log")).map_or(0, |log| log.matches(text).count())
     }
 
     /// Returns the lanes as `hutong status` tells them; `None` when nothing answers.

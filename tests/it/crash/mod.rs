@@ -3,6 +3,7 @@
 //! Each time the outage ends and the program goes on by itself (I7): the replicas equal the projection of the
 //! source, each change stands once in the topic, and nothing is quarantined.
 
+mod bus_away;
 mod kills;
 mod outages;
 mod register;

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use super::register::{Place, Register};
 use super::rounds;
 use super::workload::Workload;
-use crate::installation::{Bus, seed};
+use crate::installation::{Bus, seed, until};
 
 /// A PostgreSQL of one's own, and the program's way to it.
 struct Server {
@@ -76,9 +76,7 @@ async fn i7_databases_that_go_away_and_come_back_cost_nothing() {
                     server.way.cut_after(bytes);
                     register
                         .goes_on(&mut run, &format!("it is cut after {bytes} bytes"), async || {
-                            while server.way.is_to_cut() {
-                                tokio::time::sleep(Duration::from_millis(10)).await;
-                            }
+                            until("it is cut", async || (!server.way.is_to_cut()).then_some(())).await;
                         })
                         .await;
                 }
