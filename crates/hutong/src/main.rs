@@ -48,7 +48,9 @@ fn end_with_the_reader() {
 fn log_to_stderr(default: &str) {
     let filter = EnvFilter::try_from_env("HUTONG_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let terminal = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // I7: what cannot be written, because its disk is full, is not told on the same disk either: that would panic.
+    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    let log = log.with_env_filter(filter).with_writer(std::io::stderr);
     if terminal {
         log.with_target(false).compact().init();
     } else {
