@@ -103,9 +103,22 @@ impl Installation {
 
     /// Starts `hutong run`.
     pub(crate) fn run(&self) -> Run {
+        self.start(cli::hutong(self.folder.path(), &["run"]))
+    }
+
+    /// Starts `hutong run` so that a write beyond the limit of a file's size is an error and no signal that kills.
+    pub(crate) fn run_without_xfsz(&self) -> Run {
+        let run = cli::hutong(self.folder.path(), &["run"]);
+        let mut command = Command::new("sh");
+        // What is ignored stays so in the program that takes the shell's place.
+        command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(run.get_program()).args(run.get_args());
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).env_remove("HUTONG_CONFIG");
+        self.start(command)
+    }
+
+    fn start(&self, mut command: Command) -> Run {
         let log = self.path("hutong.log");
         let file = OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut command = cli::hutong(self.folder.path(), &["run"]);
         command.env("HUTONG_LOG", "info,hutong_stores=debug").stdout(Stdio::null()).stderr(file);
         Run { child: command.spawn().unwrap(), log }
     }
@@ -162,6 +175,11 @@ impl Run {
     /// Says whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Returns its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to stop (SIGTERM) and asserts that it drains and ends well.

@@ -4,6 +4,7 @@
 //! source, each change stands once in the topic, and nothing is quarantined.
 
 mod bus_away;
+mod full_disk;
 mod kills;
 mod outages;
 mod register;

@@ -13,6 +13,8 @@ use crate::installation::{Installation, Run, until};
 use crate::replica::{Expected, Projection, Replica};
 
 const PARTITIONS: usize = 2;
+/// The SQLite replica, in a folder of its own: a disk of its own may be mounted there.
+const OFFICE: &str = "office/office.db";
 const COLUMNS: [&str; 3] = ["id", "version", "note"];
 
 /// Where the databases are: for the test, and for the program, which may come another way.
@@ -47,6 +49,7 @@ impl Register {
     /// Makes an installation over a register that is there; `bus` is its table `[bus.…]`.
     pub(super) fn new(bus: &str, owner: &str, source: &Place, share: &Place) -> Self {
         let installation = Installation::over(bus, owner, &configuration(owner, source, share));
+        fs::create_dir(installation.path("office")).unwrap();
         installation.draft_contract(&source.direct, "public.entry", "entry");
         Self {
             owner: owner.into(),
@@ -116,7 +119,7 @@ impl Register {
         };
         projection(&COLUMNS).reached(&source, &Replica::Postgres(&share, "share.entry")).await;
         let filed: Vec<&str> = COLUMNS.into_iter().chain(self.grown.iter().copied()).collect();
-        let office = self.installation.path("office.db");
+        let office = self.installation.path(OFFICE);
         projection(&filed).reached(&source, &Replica::Sqlite(&office, "entry")).await;
 
         let changes = self.installation.tap("entry", is_told).await;
@@ -147,7 +150,7 @@ url = "{}"
 [store.share.postgres]
 url = "{}"
 [store.office.sqlite]
-path = "office.db"
+path = "office/office.db"
 
 [stream.entry]
 owner = "{owner}"
