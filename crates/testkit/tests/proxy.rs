@@ -61,6 +61,27 @@ async fn a_cut_comes_in_the_midst_of_a_message_and_ends_every_connection_once() 
 }
 
 #[tokio::test]
+async fn nothing_comes_behind_a_cut() {
+    let (proxy, _server) = echo().await;
+    let sent: Vec<u8> = (0..500_000_u32).flat_map(u32::to_be_bytes).collect();
+    for bytes in [1, 100_001, 300_001, 1_000_001] {
+        let mut client = client(&proxy).await;
+        proxy.cut_after(bytes);
+        let (mut from, mut to) = client.split();
+        let mut answer = Vec::new();
+
+        // Both end with the cut, as an end or as a reset.
+        let _ = tokio::join!(to.write_all(&sent), from.read_to_end(&mut answer));
+
+        assert!(
+            sent.starts_with(&answer),
+            "cut after {bytes}: what came back is what was sent, up to the cut"
+        );
+        assert!((answer.len() as u64) < bytes);
+    }
+}
+
+#[tokio::test]
 async fn a_stall_closes_nothing_and_what_was_held_up_goes_on() {
     let (proxy, _server) = echo().await;
     let mut one = client(&proxy).await;

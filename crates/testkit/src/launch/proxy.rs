@@ -192,6 +192,8 @@ async fn pump(
         to.write_all(&buffer[..carried]).await?;
         if carried < read {
             way.state.send_modify(State::cut);
+            // Not a byte more: behind a gap it would be another message.
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
     }
 }
