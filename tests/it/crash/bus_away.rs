@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 
 use super::register::{Place, Register};
 use super::rounds;
-use super::workload::Workload;
+use super::workload::{Pace, Workload};
 use crate::installation::{seed, until};
 
 async fn register(brokers: &str, registry: &str, source: &Database) -> Register {
@@ -22,7 +22,7 @@ async fn i7_brokers_that_are_killed_one_by_one_cost_nothing() {
     let seed = seed();
     let (cluster, registry, source) = tokio::join!(Cluster::start(3), Registry::shared(), Postgres::shared());
     let (mut cluster, source) = (cluster.unwrap(), source.unwrap());
-    let workload = Workload::new(&connect(&source.url).await.unwrap(), seed).await;
+    let workload = Workload::new(&connect(&source.url).await.unwrap(), seed, Pace::Slow).await;
     let register = register(&cluster.bootstrap(), &registry.unwrap().url(), &source).await;
 
     let mut run = register.installation.run();
@@ -33,12 +33,12 @@ async fn i7_brokers_that_are_killed_one_by_one_cost_nothing() {
             for (at, broker) in cluster.nodes().iter_mut().enumerate() {
                 register
                     .goes_on(&mut run, &format!("broker {at} is killed"), async || {
-                        broker.kill().await.unwrap()
+                        broker.kill().await.unwrap();
                     })
                     .await;
                 register
                     .goes_on(&mut run, &format!("broker {at} is back"), async || {
-                        broker.restart().await.unwrap()
+                        broker.restart().await.unwrap();
                     })
                     .await;
             }
@@ -58,7 +58,7 @@ async fn i7_a_bus_that_is_cut_off_and_comes_back_costs_nothing() {
     let (kafka, registry) = (kafka.unwrap(), registry.unwrap());
     way.forward(kafka.port());
     let to_registry = Proxy::to(registry.port()).await.unwrap();
-    let workload = Workload::new(&connect(&source.url).await.unwrap(), seed).await;
+    let workload = Workload::new(&connect(&source.url).await.unwrap(), seed, Pace::Slow).await;
     let brokers = format!("127.0.0.1:{}", way.port());
     let register = register(&brokers, &Registry::url_at(to_registry.port()), &source).await;
 

@@ -15,7 +15,7 @@ use hutong_testkit::launch::{Postgres, connect};
 
 use super::register::{Place, Register};
 use super::rounds;
-use super::workload::Workload;
+use super::workload::{Pace, Workload};
 use crate::installation::{Bus, seed, until};
 
 /// A disk in memory, mounted at a folder.
@@ -86,7 +86,7 @@ async fn every_lane_runs(register: &Register) {
 async fn i7_a_disk_without_room_costs_nothing_when_there_is_room_again() {
     let seed = seed();
     let (source, share) = (Postgres::shared().await.unwrap(), Postgres::shared().await.unwrap());
-    let workload = Workload::new(&connect(&source.url).await.unwrap(), seed).await;
+    let workload = Workload::new(&connect(&source.url).await.unwrap(), seed, Pace::Slow).await;
     let places = [&source, &share].map(|database| Place::plain(&database.url));
     let register = Register::new(&Bus::Embedded.table().await, &source.name, &places[0], &places[1]);
     let disks = ["bus", "office"].map(|folder| Disk::mount(register.installation.path(folder)));

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 
 use super::register::{Place, Register};
 use super::rounds;
-use super::workload::Workload;
+use super::workload::{Pace, Workload};
 use crate::installation::{Bus, seed, until};
 
 /// What a capture logs when its snapshot is complete.
@@ -93,7 +93,7 @@ async fn survives_once(bus: Bus, seed: u64, times: [usize; 3]) {
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let (source, share) = (Postgres::shared().await.unwrap(), Postgres::shared().await.unwrap());
-    let workload = Workload::new(&connect(&source.url).await.unwrap(), seed).await;
+    let workload = Workload::new(&connect(&source.url).await.unwrap(), seed, Pace::Quick).await;
     let places = [&source, &share].map(|database| Place::plain(&database.url));
     let mut register = Register::new(&bus.table().await, &source.name, &places[0], &places[1]);
 

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 
 use super::register::{Place, Register};
 use super::rounds;
-use super::workload::Workload;
+use super::workload::{Pace, Workload};
 use crate::installation::{Bus, seed, until};
 
 /// A PostgreSQL of one's own, and the program's way to it.
@@ -50,7 +50,7 @@ async fn i7_databases_that_go_away_and_come_back_cost_nothing() {
     let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut source, mut share) = tokio::join!(Server::start(), Server::start());
-    let workload = Workload::new(&connect(&source.postgres.url()).await.unwrap(), seed).await;
+    let workload = Workload::new(&connect(&source.postgres.url()).await.unwrap(), seed, Pace::Slow).await;
     let register = Register::new(&Bus::Embedded.table().await, "gongan", &source.place(), &share.place());
 
     let mut run = register.installation.run();

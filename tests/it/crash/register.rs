@@ -131,8 +131,13 @@ impl Register {
         }
         for pipeline in ["shared", "filed", &format!("capture.{}", self.owner)] {
             let list = self.installation.ask(&["quarantine", "list", pipeline, "-o", "json"]).expect(0);
-            let items: Json = serde_json::from_str(&list).unwrap();
-            assert_eq!(items, serde_json::json!([]), "nothing of {pipeline} is quarantined");
+            let mut items: Vec<Json> = serde_json::from_str(&list).unwrap();
+            // I6: an update from before the contract grew does not tell the new column. Of a row that the snapshot
+            // had not come to it waits, in a replica that is filled anew with that column, until the row is told.
+            if pipeline == "filed" && !self.grown.is_empty() {
+                items.retain(|item| item["rule"] != "unknown_value" || item["state"] != "superseded");
+            }
+            assert_eq!(items, Vec::<Json>::new(), "nothing of {pipeline} is quarantined");
         }
     }
 }

@@ -41,9 +41,21 @@ const TABLES: &str = "
     CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON entry FOR EACH ROW EXECUTE FUNCTION audited();
     CREATE TRIGGER truncated AFTER TRUNCATE ON entry FOR EACH STATEMENT EXECUTE FUNCTION audited();";
 
+/// How long those who change the register wait between two short transactions.
+///
+/// An office's pace, so that the snapshot catches up with the rows that come after its place.
+#[derive(Clone, Copy)]
+pub(super) enum Pace {
+    /// Enough that a kill finds the program in the midst of something.
+    Quick,
+    /// What two cores carry beside several servers.
+    Slow,
+}
+
 /// Those who change the register.
 pub(super) struct Workload {
     seed: u64,
+    pause: Duration,
     stopped: AtomicBool,
     /// The columns that the table has got meanwhile; held while the table changes as a whole.
     columns: Mutex<BTreeSet<&'static str>>,
@@ -59,10 +71,14 @@ struct Session<'a> {
 
 impl Workload {
     /// Makes the register in an empty database.
-    pub(super) async fn new(source: &Client, seed: u64) -> Self {
+    pub(super) async fn new(source: &Client, seed: u64, pace: Pace) -> Self {
         source.batch_execute(TABLES).await.unwrap();
         Self {
             seed,
+            pause: Duration::from_millis(match pace {
+                Pace::Quick => 10,
+                Pace::Slow => 50,
+            }),
             stopped: AtomicBool::new(false),
             columns: Mutex::default(),
             truncates: Mutex::new(false),
@@ -107,7 +123,7 @@ impl Workload {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut session = Session { url, client: None };
         while !self.stopped.load(Ordering::Relaxed) {
-            if rng.random_range(0..150) == 0 {
+            if rng.random_range(0..100) == 0 {
                 self.truncate(&mut session).await;
                 continue;
             }
@@ -132,8 +148,7 @@ impl Workload {
             };
             let end = if rng.random_bool(0.1) { "ROLLBACK" } else { "COMMIT" };
             session.execute(&format!("BEGIN; {statement}; {end}")).await;
-            // An office's pace, so that the snapshot catches up with the rows that come after its place.
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(self.pause).await;
         }
     }
 
@@ -175,6 +190,7 @@ impl Workload {
                     .await;
             }
             session.execute(if rng.random_bool(0.2) { "ROLLBACK" } else { "COMMIT" }).await;
+            tokio::time::sleep(self.pause * 10).await;
         }
     }
 }
