@@ -15,6 +15,9 @@ ARGS ?=
 # four at a time starve the Java servers until clients run into their timeouts.
 TEST_THREADS ?= 4
 
+# How often `make crash` goes through each scenario; CI does once. HUTONG_TEST_SEED=... repeats what a failure printed.
+ROUNDS ?= 5
+
 SERVERS := target/servers/.fetched
 VENV := target/venv/.installed
 
@@ -35,6 +38,11 @@ build: setup-build ## build the program: target/release/hutong
 test: lint servers $(VENV) ## all checks and all tests, over real servers
 	cargo build --locked --package hutong
 	cargo test --workspace --locked -- --test-threads=$(TEST_THREADS)
+
+.PHONY: crash
+crash: setup-test servers ## kill the program and what stands around it, round after round; ROUNDS=20 TEST_THREADS=1
+	cargo build --locked --package hutong
+	HUTONG_CRASH_ROUNDS=$(ROUNDS) cargo test --locked --package hutong-tests --test it crash:: -- --nocapture --test-threads=$(TEST_THREADS)
 
 .PHONY: bench
 bench: setup-test servers ## measure beside the limits, over real servers; ARGS="--people 100000 snapshot" for less
