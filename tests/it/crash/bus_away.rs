@@ -28,7 +28,7 @@ async fn i7_brokers_that_are_killed_one_by_one_cost_nothing() {
     let mut run = register.installation.run();
     register.streams().await;
     tokio::join!(workload.run(&register.url), async {
-        workload.truncates(true).await;
+        workload.truncates().await;
         for _ in 0..rounds() {
             for (at, broker) in cluster.nodes().iter_mut().enumerate() {
                 register
@@ -66,7 +66,7 @@ async fn i7_a_bus_that_is_cut_off_and_comes_back_costs_nothing() {
     register.streams().await;
     let ((), run) = tokio::join!(workload.run(&register.url), async {
         let mut run = run;
-        workload.truncates(true).await;
+        workload.truncates().await;
         for _ in 0..rounds() {
             for _ in 0..4 {
                 let bytes = rng.random_range(0..50_000);

@@ -94,7 +94,7 @@ async fn i7_a_disk_without_room_costs_nothing_when_there_is_room_again() {
     let mut run = register.installation.run_without_xfsz();
     register.streams().await;
     tokio::join!(workload.run(&register.url), async {
-        workload.truncates(true).await;
+        workload.truncates().await;
         for _ in 0..rounds() {
             let pid = run.pid();
             register

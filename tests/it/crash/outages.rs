@@ -56,7 +56,7 @@ async fn i7_databases_that_go_away_and_come_back_cost_nothing() {
     let mut run = register.installation.run();
     register.streams().await;
     tokio::join!(workload.run(&register.url), async {
-        workload.truncates(true).await;
+        workload.truncates().await;
         for _ in 0..rounds() {
             for server in [&source, &share] {
                 register

@@ -41,6 +41,10 @@ const TABLES: &str = "
     CREATE TRIGGER audited AFTER INSERT OR UPDATE OR DELETE ON entry FOR EACH ROW EXECUTE FUNCTION audited();
     CREATE TRIGGER truncated AFTER TRUNCATE ON entry FOR EACH STATEMENT EXECUTE FUNCTION audited();";
 
+/// The same keys come back in the same transaction.
+const TRUNCATE: &str = "BEGIN; TRUNCATE entry;
+    INSERT INTO entry SELECT n, nextval('versions'), '再' FROM generate_series(1, 300) n; COMMIT";
+
 /// How long those who change the register wait between two short transactions.
 ///
 /// An office's pace, so that the snapshot catches up with the rows that come after its place.
@@ -95,9 +99,16 @@ impl Workload {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Lets the table be truncated, or not any more.
-    pub(super) async fn truncates(&self, allowed: bool) {
-        *self.truncates.lock().await = allowed;
+    /// Lets the table be truncated from time to time.
+    pub(super) async fn truncates(&self) {
+        *self.truncates.lock().await = true;
+    }
+
+    /// Truncates the table for the last time.
+    pub(super) async fn truncates_no_more(&self, source: &Client) {
+        let mut allowed = self.truncates.lock().await;
+        source.batch_execute(TRUNCATE).await.unwrap();
+        *allowed = false;
     }
 
     /// Gives the table a column, which changes fill from then on.
@@ -152,17 +163,10 @@ impl Workload {
         }
     }
 
-    /// Empties the table; the same keys come back in the same transaction.
     async fn truncate(&self, session: &mut Session<'_>) {
         let allowed = self.truncates.lock().await;
         if *allowed {
-            session
-                .execute(
-                    "BEGIN; TRUNCATE entry;
-                     INSERT INTO entry SELECT n, nextval('versions'), '再' FROM generate_series(1, 300) n;
-                     COMMIT",
-                )
-                .await;
+            session.execute(TRUNCATE).await;
         }
     }
 
