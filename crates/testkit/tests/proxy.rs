@@ -101,6 +101,18 @@ async fn a_stall_closes_nothing_and_what_was_held_up_goes_on() {
 }
 
 #[tokio::test]
+async fn a_connection_that_is_forgotten_hears_nothing_any_more_and_new_ones_do() {
+    let (proxy, _server) = echo().await;
+    let mut one = client(&proxy).await;
+    assert_eq!(said(&mut one, b"hello").await.unwrap(), b"hello");
+
+    proxy.strand();
+
+    assert!(timeout(SOON, said(&mut one, b"again")).await.is_err(), "neither an answer nor an end");
+    assert_eq!(said(&mut client(&proxy).await, b"hello").await.unwrap(), b"hello");
+}
+
+#[tokio::test]
 async fn who_comes_to_a_closed_way_is_sent_away_until_it_is_opened() {
     let (proxy, _server) = echo().await;
     let mut one = client(&proxy).await;

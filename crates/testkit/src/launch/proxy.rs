@@ -38,6 +38,8 @@ struct Way {
 struct State {
     /// How often all connections have been cut.
     cuts: u64,
+    /// How often all connections have been forgotten.
+    stranded: u64,
     /// Nothing is carried, and nothing is closed.
     stalled: bool,
     /// Whoever comes is sent away.
@@ -97,6 +99,13 @@ impl Proxy {
         self.way.state.send_modify(|state| state.stalled = true);
     }
 
+    /// Carries nothing any more over the connections that are there, and closes none of them; new ones are carried.
+    ///
+    /// So it looks when a firewall between the two has forgotten them.
+    pub fn strand(&self) {
+        self.way.state.send_modify(|state| state.stranded += 1);
+    }
+
     /// Cuts every connection and sends away whoever comes.
     pub fn close(&self) {
         self.way.state.send_modify(|state| {
@@ -154,24 +163,24 @@ async fn listen(listener: TcpListener, way: Arc<Way>) {
 
 async fn connect(client: TcpStream, way: Arc<Way>) {
     let mut state = way.state.subscribe();
-    let cuts = state.borrow().cuts;
+    let State { cuts, stranded, .. } = *state.borrow();
     tokio::select! {
         // An end of it that fails ends the whole, as a cut does.
-        _ = carry(client, &way) => {}
+        _ = carry(client, &way, stranded) => {}
         _ = state.wait_for(|state| state.cuts != cuts) => {}
     }
 }
 
-async fn carry(mut client: TcpStream, way: &Way) -> io::Result<()> {
-    moves(way).await;
+async fn carry(mut client: TcpStream, way: &Way, stranded: u64) -> io::Result<()> {
+    moves(way, stranded).await;
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, way.to.load(Ordering::Relaxed))).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     tokio::try_join!(
-        pump(&mut from_client, &mut to_server, way),
-        pump(&mut from_server, &mut to_client, way)
+        pump(&mut from_client, &mut to_server, way, stranded),
+        pump(&mut from_server, &mut to_client, way, stranded)
     )?;
     Ok(())
 }
@@ -180,11 +189,12 @@ async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     way: &Way,
+    stranded: u64,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = from.read(&mut buffer).await?;
-        moves(way).await;
+        moves(way, stranded).await;
         if read == 0 {
             return to.shutdown().await;
         }
@@ -198,8 +208,8 @@ async fn pump(
     }
 }
 
-/// Waits until nothing stalls.
-async fn moves(way: &Way) {
+/// Waits until nothing stalls a connection of before the next time that all are forgotten.
+async fn moves(way: &Way, stranded: u64) {
     // The sender is in `way`, so the wait ends with it or with a resume.
-    let _ = way.state.subscribe().wait_for(|state| !state.stalled).await;
+    let _ = way.state.subscribe().wait_for(|state| !state.stalled && state.stranded == stranded).await;
 }
