@@ -55,6 +55,12 @@ pub(crate) fn parse(url: &Secret) -> Result<Address> {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(Duration::from_secs(10));
     }
+    // I7: a server that is gone without a word is given up within a minute, and not after the system's two hours.
+    if !text.contains("keepalives") {
+        config.keepalives_idle(Duration::from_secs(30));
+        config.keepalives_interval(Duration::from_secs(5));
+        config.keepalives_retries(4);
+    }
     Ok(Address { config, tls })
 }
 
@@ -171,6 +177,19 @@ mod tests {
             ("host=/run/postgresql sslmode=verify-full", SslMode::Disable),
         ] {
             assert_eq!(parse(&Secret::new(url)).unwrap().config.get_ssl_mode(), mode, "{url}");
+        }
+    }
+
+    #[test]
+    fn i7_a_server_that_is_gone_without_a_word_is_given_up_unless_the_address_says_otherwise() {
+        for (url, idle, retries) in [
+            ("postgres://u@h/d", 30, Some(4)),
+            ("host=h user=u", 30, Some(4)),
+            ("postgres://u@h/d?keepalives_idle=7200", 7200, None),
+        ] {
+            let config = parse(&Secret::new(url)).unwrap().config;
+            assert_eq!(config.get_keepalives_idle(), Duration::from_secs(idle), "{url}");
+            assert_eq!(config.get_keepalives_retries(), retries, "{url}");
         }
     }
 
