@@ -40,7 +40,7 @@ test: lint servers $(VENV) ## all checks and all tests, over real servers
 	cargo test --workspace --locked -- --test-threads=$(TEST_THREADS)
 
 .PHONY: crash
-crash: setup-test servers ## kill the program and what stands around it, round after round; ROUNDS=20 TEST_THREADS=1
+crash: setup-test servers ## kill the program and what stands around it, round after round; ROUNDS=20 for longer
 	cargo build --locked --package hutong
 	HUTONG_CRASH_ROUNDS=$(ROUNDS) cargo test --locked --package hutong-tests --test it crash:: -- --nocapture --test-threads=$(TEST_THREADS)
 
