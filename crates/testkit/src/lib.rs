@@ -1,7 +1,9 @@
-//! What tests share: launchers of real servers, ports in memory, faults around a port, seeds that repeat a run.
+//! What tests share: launchers of real servers, the conformance suite of every port, ports in memory, faults around a
+//! port, seeds that repeat a run.
 //!
 //! A dev-dependency only; nothing that is shipped depends on it.
 
+pub mod conformance;
 pub mod faulty;
 pub mod launch;
 pub mod memory;

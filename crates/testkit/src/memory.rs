@@ -63,6 +63,8 @@ pub enum Fault {
 pub struct World {
     /// The origin's log: what was acked is pruned from its front.
     pub log: BTreeMap<u64, Change>,
+    /// The first place that was not pruned.
+    pub first: u64,
     /// Changes a batch holds at the most; 0 is one.
     pub batch_limit: usize,
     /// What the sink does at its next calls; works when the list is empty.
@@ -109,10 +111,9 @@ struct MemorySource {
 impl Source for MemorySource {
     async fn open(&mut self, from: &Checkpoint) -> Result<()> {
         self.at = from.position(PARTITION);
-        let first = self.world.lock().log.keys().next().copied();
         let next = self.at.as_offset().map_or(0, |o| o + 1);
         // I1: what was pruned before it was durable downstream is lost, and that must be seen.
-        if first.is_some_and(|first| first > next) {
+        if self.world.lock().first > next {
             return Err(Error::new(ErrorKind::PositionLost, "open the log", "it was pruned too far"));
         }
         Ok(())
@@ -140,6 +141,7 @@ impl Source for MemorySource {
         if let Some(offset) = upto.position(PARTITION).as_offset() {
             let mut world = self.world.lock();
             world.log = world.log.split_off(&(offset + 1));
+            world.first = world.first.max(offset + 1);
         }
         Ok(())
     }
@@ -184,11 +186,20 @@ impl Sink for MemorySink {
         world.rejected += batch.rejected.len();
         for change in &batch.changes {
             world.applied.push(change.position);
+            if change.op == Op::Truncate {
+                world.rows.clear();
+            }
             let Some(Value::Integer(id)) = change.key().and_then(|k| k.into_iter().next()) else { continue };
-            match &change.after {
-                Some(row) => world.rows.insert(id, row.clone()),
-                None => world.rows.remove(&id),
+            let Some(mut row) = change.after.clone() else {
+                world.rows.remove(&id);
+                continue;
             };
+            for (value, old) in row.iter_mut().zip(world.rows.get(&id).into_iter().flatten()) {
+                if value.is_unknown() {
+                    *value = old.clone();
+                }
+            }
+            world.rows.insert(id, row);
         }
         if fault == Fault::FailAfterWrite {
             return refused(ErrorKind::Unknown, "the answer was lost");

@@ -1,0 +1,464 @@
+//! What every source must do. Each check is a function with its invariant in the name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hutong_core::{Batch, Checkpoint, Contract, ErrorKind, Op, Rejected, Row, Source, Value};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::patience::{at_most, in_time};
+use super::site::{Fate, SourceSite};
+use super::values::{cases, same};
+use super::workload::{BATCH_LIMIT, CHUNK_LIMIT, Step, Table, Write, contract, key, people, person};
+
+/// A source that is read as the engine reads it, with everything that it has handed out.
+struct Reading {
+    source: Box<dyn Source>,
+    bounded: bool,
+    /// How often a call of `next` is looked at before it is dropped; `None`: until it is done.
+    polls: Option<usize>,
+    at: Checkpoint,
+    steps: Vec<Step>,
+    rejected: Vec<Rejected>,
+    /// Where a batch ended, and how many changes had come by then.
+    stops: Vec<(Checkpoint, usize)>,
+    /// The last batch was the last that there is for now, and no snapshot is under way.
+    settled: bool,
+}
+
+impl Reading {
+    async fn open<S: SourceSite>(site: &S, from: &Checkpoint) -> Self {
+        let mut source = site.source();
+        in_time("open a source", source.open(from)).await.expect("a source opens");
+        Self {
+            source,
+            bounded: S::FEATURES.bounded,
+            polls: None,
+            at: from.clone(),
+            steps: Vec::new(),
+            rejected: Vec::new(),
+            stops: vec![(from.clone(), 0)],
+            settled: false,
+        }
+    }
+
+    async fn next(&mut self) {
+        let batch = match &mut self.polls {
+            None => Some(in_time("read a batch", self.source.next()).await),
+            Some(polls) => {
+                let batch = in_time("read a batch", at_most(*polls, self.source.next())).await;
+                // More patience until something comes: a call that is always given up gets nowhere.
+                *polls = if batch.is_some() { 1 } else { *polls + 1 };
+                batch
+            }
+        };
+        match batch {
+            Some(batch) => match batch.expect("a source reads") {
+                Some(batch) => self.take(batch),
+                None => {
+                    assert!(self.bounded, "a source that waits has no end");
+                    self.settled = true;
+                    tokio::task::yield_now().await;
+                }
+            },
+            None => tokio::task::yield_now().await,
+        }
+    }
+
+    fn take(&mut self, batch: Batch) {
+        assert!(!batch.delta.is_empty(), "a batch always makes a step");
+        for change in &batch.changes {
+            let within = |(from, to): &(_, _)| (*from..=*to).contains(&change.position);
+            assert!(batch.delta.ranges.values().any(within), "I4: {:?} is in the step", change.position);
+        }
+        let ordered = batch.changes.is_sorted_by_key(|change| change.position);
+        assert!(ordered, "I4: positions go forward");
+        self.at.advance(&batch.delta).expect("steps follow each other");
+        self.settled = batch.behind.count == Some(0) || batch.behind.complete_to_us.is_some();
+        self.steps.extend(batch.changes.iter().map(Step::of));
+        self.rejected.extend(batch.rejected);
+        self.stops.push((self.at.clone(), self.steps.len()));
+    }
+
+    /// Reads until so many changes have come.
+    async fn until(&mut self, count: usize) {
+        while self.steps.len() < count {
+            self.next().await;
+        }
+    }
+
+    /// Reads until nothing is left and no snapshot is under way.
+    async fn settle(&mut self) {
+        self.settled = false;
+        while !self.settled {
+            self.next().await;
+        }
+    }
+}
+
+fn put(id: i64, name: &str) -> Write {
+    Write::Put(person(id, name, id))
+}
+
+/// Has the department make one transaction; returns the changes that should come of it.
+async fn write<S: SourceSite>(site: &S, table: &mut Table, writes: &[Write]) -> Vec<Step> {
+    let steps = writes.iter().flat_map(|write| table.write(write)).collect();
+    in_time("write", site.write(writes)).await;
+    steps
+}
+
+/// An origin with three rows that a source has read already, and the place where it stands.
+async fn settled<S: SourceSite>(contract: &Arc<Contract>) -> (S, Table, Reading) {
+    let site = S::fresh(contract).await;
+    let mut table = Table::new(contract);
+    let steps = write(&site, &mut table, &[put(1, "张三"), put(2, "李四"), put(3, "王五")]).await;
+    let mut reading = Reading::open(&site, &Checkpoint::default()).await;
+    reading.until(steps.len()).await;
+    reading.settle().await;
+    assert_eq!(reading.steps, steps, "every row once");
+    reading.source.ack(&reading.at).await.expect("a source is acked");
+    reading.steps.clear();
+    reading.stops = vec![(reading.at.clone(), 0)];
+    (site, table, reading)
+}
+
+/// A day at the department: transactions of every kind, and one of more changes than a batch holds.
+async fn day<S: SourceSite>(site: &S, table: &mut Table) -> Vec<Step> {
+    let mut transactions = vec![
+        vec![put(4, "赵六")],
+        vec![put(1, "张三三"), put(4, "赵六六"), Write::Delete(key(2))],
+        vec![Write::Rekey { from: key(1), to: person(10, "张三三", 1) }, put(1, "another")],
+        (100..100 + 4 * BATCH_LIMIT as i64).map(|id| put(id, "many")).collect(),
+        vec![put(5, ""), Write::Delete(key(5)), put(5, "again"), put(5, "and again")],
+    ];
+    if S::FEATURES.truncates {
+        transactions.push(vec![put(6, "soon gone"), Write::Truncate, put(6, "after it")]);
+    }
+    transactions.push(vec![put(7, "last of the day")]);
+    let mut steps = Vec::new();
+    for transaction in transactions {
+        steps.extend(write(site, table, &transaction).await);
+    }
+    steps
+}
+
+/// I1: what nobody has acked is there for whoever opens, from the first change on.
+pub async fn i1_nothing_is_forgotten_that_was_not_acked<S: SourceSite>() {
+    let (site, mut table, mut reading) = settled::<S>(&people()).await;
+    let start = reading.at.clone();
+    let expected = day(&site, &mut table).await;
+    reading.until(expected.len()).await;
+    assert_eq!(reading.steps, expected);
+    // Acked up to the middle of the day: the rest must stay, and comes again.
+    let (middle, count) = reading.stops[reading.stops.len() / 2].clone();
+    let _ = reading.source.close().await;
+    drop(reading);
+    let mut again = Reading::open(&site, &start).await;
+    again.until(expected.len()).await;
+    assert_eq!(again.steps, expected, "nothing was acked");
+    again.source.ack(&middle).await.expect("a source is acked");
+    let _ = again.source.close().await;
+    drop(again);
+
+    let mut rest = Reading::open(&site, &middle).await;
+    rest.until(expected.len() - count).await;
+
+    assert_eq!(rest.steps, expected[count..]);
+}
+
+/// I1: acks that come late, twice or again say nothing new, and take nothing back.
+pub async fn i1_acks_out_of_order_and_twice_do_no_harm<S: SourceSite>() {
+    let (site, mut table, mut reading) = settled::<S>(&people()).await;
+    let expected = day(&site, &mut table).await;
+    reading.until(expected.len()).await;
+    let stops = reading.stops.clone();
+    let (middle, count) = &stops[stops.len() / 2];
+    for upto in [middle, &stops[0].0, middle, &stops[stops.len() / 3].0, middle, &Checkpoint::default()] {
+        reading.source.ack(upto).await.expect("a source is acked");
+    }
+    // It reads on as if nothing were the matter.
+    let more = write(&site, &mut table, &[put(8, "周八")]).await;
+    reading.until(expected.len() + 1).await;
+    assert_eq!(reading.steps[expected.len()..], more);
+    drop(reading);
+
+    let mut rest = Reading::open(&site, middle).await;
+    rest.until(expected.len() - count + 1).await;
+
+    assert_eq!(rest.steps[..expected.len() - count], expected[*count..]);
+    assert_eq!(rest.steps[expected.len() - count..], more);
+}
+
+/// I1: where the origin has forgotten what comes next, the source says so instead of leaving it out. Where the origin
+/// keeps everything, it is read again.
+pub async fn i1_a_place_that_the_origin_has_forgotten_is_said_to_be_lost<S: SourceSite>() {
+    let (site, mut table, mut reading) = settled::<S>(&people()).await;
+    let start = reading.at.clone();
+    let expected = day(&site, &mut table).await;
+    reading.until(expected.len()).await;
+    reading.settle().await;
+    let end = reading.at.clone();
+    reading.source.ack(&end).await.expect("a source is acked");
+    if S::FEATURES.prunes {
+        // An origin may need to be asked for more before it takes an ack in.
+        let forgotten = site.forgotten(&end);
+        let reads = async {
+            loop {
+                reading.next().await;
+            }
+        };
+        in_time("forget", async {
+            tokio::select! {
+                () = forgotten => {}
+                () = reads => {}
+            }
+        })
+        .await;
+    }
+    let _ = reading.source.close().await;
+    drop(reading);
+
+    let mut source = site.source();
+    let opened = in_time("open a source", source.open(&start)).await;
+
+    if !S::FEATURES.prunes {
+        opened.expect("an origin that keeps everything opens anywhere");
+        return;
+    }
+    let error = opened.expect_err("what comes next is gone");
+    assert_eq!(error.kind, ErrorKind::PositionLost, "{error}");
+    // And where everything was acked, it goes on.
+    let more = write(&site, &mut table, &[put(8, "周八")]).await;
+    let mut rest = Reading::open(&site, &end).await;
+    rest.until(1).await;
+    assert_eq!(rest.steps, more);
+}
+
+/// I3: however often a caller gives up waiting, the snapshot and the stream come whole.
+pub async fn i3_a_read_that_nobody_waited_for_loses_nothing<S: SourceSite>() {
+    let contract = people();
+    let site = S::fresh(&contract).await;
+    let mut table = Table::new(&contract);
+    let rows: Vec<Write> = (0..3 * CHUNK_LIMIT as i64).map(|id| put(id, "there before")).collect();
+    let mut expected = write(&site, &mut table, &rows).await;
+    let mut reading = Reading::open(&site, &Checkpoint::default()).await;
+    reading.polls = Some(1);
+    reading.until(expected.len()).await;
+    reading.settle().await;
+    for _ in 0..3 {
+        expected.extend(day(&site, &mut table).await);
+        reading.until(expected.len()).await;
+    }
+    expected.extend(write(&site, &mut table, &[put(8, "周八")]).await);
+    reading.until(expected.len()).await;
+    assert_eq!(reading.steps, expected);
+}
+
+/// I3: a table that was empty when the capture began is no end.
+pub async fn i3_an_empty_source_waits_and_then_delivers<S: SourceSite>() {
+    let contract = people();
+    let site = S::fresh(&contract).await;
+    let mut table = Table::new(&contract);
+    let mut reading = Reading::open(&site, &Checkpoint::default()).await;
+    for round in 0..3 {
+        // A call that waits already when the change comes.
+        let writes = [put(round, "张三"), put(round, "张三三")];
+        let (expected, ()) = tokio::join!(write(&site, &mut table, &writes), async {
+            // A snapshot may still find the row as its second statement left it.
+            while reading.steps.last().and_then(|step| step.after.clone())
+                != Some(person(round, "张三三", round))
+            {
+                reading.next().await;
+            }
+        });
+        reading.settle().await;
+        if round > 0 {
+            assert_eq!(reading.steps, expected);
+        }
+        reading.steps.clear();
+    }
+}
+
+/// I3, I4: the department's changes, each once, in the order in which they were committed.
+pub async fn i4_changes_come_once_and_in_the_order_of_their_commits<S: SourceSite>() {
+    let (site, mut table, mut reading) = settled::<S>(&people()).await;
+    let mut expected = day(&site, &mut table).await;
+    for seed in 0..4 {
+        println!("seed {seed}");
+        let writes = table.any(&mut StdRng::seed_from_u64(seed), 40, S::FEATURES.truncates);
+        for transaction in writes.chunks(1 + seed as usize * 4) {
+            expected.extend(write(&site, &mut table, transaction).await);
+        }
+        reading.until(expected.len()).await;
+        reading.source.ack(&reading.at).await.expect("a source is acked");
+    }
+    reading.settle().await;
+    assert_eq!(reading.steps, expected);
+}
+
+/// I4: a transaction of many batches, and a row that is larger than what a batch should hold.
+pub async fn i4_a_giant_transaction_and_a_giant_row_come_whole<S: SourceSite>() {
+    let (site, mut table, mut reading) = settled::<S>(&people()).await;
+    let mut writes: Vec<Write> = (100..2_100).map(|id| put(id, "许多")).collect();
+    writes.push(put(4, &"胡同".repeat(1 << 20)));
+    writes.push(put(5, "behind it"));
+    let expected = write(&site, &mut table, &writes).await;
+    reading.until(expected.len()).await;
+    reading.settle().await;
+    assert!(reading.steps == expected, "{} changes are those that were made", reading.steps.len());
+    assert!(reading.stops.len() > 10, "they come in many batches: {}", reading.stops.len());
+    // From the middle of it.
+    let (middle, count) = reading.stops[reading.stops.len() / 2].clone();
+    drop(reading);
+    let mut rest = Reading::open(&site, &middle).await;
+    rest.until(expected.len() - count).await;
+    assert!(rest.steps == expected[count..], "{} changes are the rest", rest.steps.len());
+}
+
+/// I6: every value of every type, in a row that a snapshot reads and in one that the stream brings.
+pub async fn i6_every_value_is_carried_exactly_or_set_aside<S: SourceSite>() {
+    let cases = cases();
+    let mut fields = vec![hutong_core::Field::new("id", hutong_core::Type::Long)];
+    let named = cases.iter().enumerate();
+    fields.extend(named.map(|(n, (ty, _))| hutong_core::Field::new(format!("f{n}"), ty.clone())));
+    let contract = contract("everything", fields);
+    let site = S::fresh(&contract).await;
+    let mut table = Table::new(&contract);
+    let rows = |first: i64| {
+        let empty = |id: i64| {
+            let mut row = vec![Value::Null; cases.len() + 1];
+            row[0] = Value::Integer(id);
+            row
+        };
+        let (mut carried, mut refused) = (BTreeMap::from([(first, empty(first))]), Vec::new());
+        let mut together = empty(first + 1);
+        let mut id = first + 1;
+        for (at, (ty, values)) in cases.iter().enumerate() {
+            for value in values {
+                id += 1;
+                let mut row = empty(id);
+                row[at + 1] = value.clone();
+                match S::fate(ty, value) {
+                    Fate::Carried => {
+                        together[at + 1] = value.clone();
+                        carried.insert(id, row);
+                    }
+                    Fate::Refused => refused.push(row),
+                    Fate::Impossible => {}
+                }
+            }
+        }
+        carried.insert(first + 1, together);
+        (carried, refused)
+    };
+    let mut opened = None;
+    for first in [0, 10_000] {
+        let (carried, refused) = rows(first);
+        let writes: Vec<Write> = carried.values().chain(&refused).cloned().map(Write::Put).collect();
+        write(&site, &mut table, &writes).await;
+        let mut reading = match opened.take() {
+            Some(reading) => reading,
+            None => Reading::open(&site, &Checkpoint::default()).await,
+        };
+        while reading.steps.len() + reading.rejected.len() < writes.len() {
+            reading.next().await;
+        }
+        reading.settle().await;
+        is_exact(&reading.steps, &carried);
+        let reasons: Vec<_> = reading.rejected.iter().map(|item| (item.rule, &item.reason)).collect();
+        assert_eq!(reasons.len(), refused.len(), "{reasons:?}");
+        assert!(
+            reasons.iter().all(|(_, reason)| reason.contains('f')),
+            "by the name of a field: {reasons:?}"
+        );
+        reading.steps.clear();
+        reading.rejected.clear();
+        opened = Some(reading);
+    }
+}
+
+fn is_exact(steps: &[Step], expected: &BTreeMap<i64, Row>) {
+    let mut wrong = Vec::new();
+    for step in steps {
+        let Some(Value::Integer(id)) = step.key.first() else { panic!("a key is a number: {:?}", step.key) };
+        let Some((found, expected)) = step.after.as_ref().zip(expected.get(id)) else {
+            wrong.push(format!("row {id} should not have come"));
+            continue;
+        };
+        let fields = found.iter().zip(expected).enumerate();
+        wrong.extend(
+            fields.filter(|(_, (found, expected))| !same(found, expected)).map(|(at, (found, expected))| {
+                format!("row {id}, field {at}: {expected:?} came as {found:?}")
+            }),
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(steps.len(), expected.len(), "every row comes once");
+}
+
+/// I7: stopped after its first, its second, … batch, a snapshot goes on where it was: every row comes once.
+pub async fn i7_a_snapshot_goes_on_after_every_stop<S: SourceSite>() {
+    let contract = people();
+    let count = 3 * CHUNK_LIMIT as i64 + 2;
+    for stop in 0.. {
+        let site = S::fresh(&contract).await;
+        let mut table = Table::new(&contract);
+        // Not in the order of their keys, which a snapshot may read them in.
+        let writes: Vec<Write> = (0..count).map(|n| put(n * 7 % count, "there before")).collect();
+        write(&site, &mut table, &writes).await;
+        let mut reading = Reading::open(&site, &Checkpoint::default()).await;
+        while reading.stops.len() <= stop && !reading.settled {
+            reading.next().await;
+        }
+        let (done, at) = (reading.settled, reading.at.clone());
+        let mut steps = std::mem::take(&mut reading.steps);
+        drop(reading);
+
+        let mut rest = Reading::open(&site, &at).await;
+        let end = write(&site, &mut table, &[put(1_000, "the end")]).await;
+        rest.until(table.rows().len() - steps.len()).await;
+        rest.settle().await;
+
+        steps.extend(rest.steps);
+        assert!(steps.iter().all(|step| step.op == Op::Insert), "{steps:?}");
+        if done {
+            assert_eq!(steps.last(), end.last(), "what came after the snapshot comes after it");
+        }
+        steps.sort_by_key(|step| format!("{:?}", step.key));
+        let found: Vec<Row> = steps.into_iter().filter_map(|step| step.after).collect();
+        assert_eq!(found, table.rows(), "after {stop} batches: every row once, none twice");
+        if done {
+            assert!(stop > 2, "the snapshot comes in several batches");
+            return;
+        }
+    }
+}
+
+/// I7: stopped after any batch, also in the middle of a transaction, a source that opens at that place brings exactly
+/// the rest.
+pub async fn i7_the_rest_follows_after_every_stop<S: SourceSite>() {
+    let (site, mut table, mut reading) = settled::<S>(&people()).await;
+    let mut expected = day(&site, &mut table).await;
+    reading.until(expected.len()).await;
+    assert_eq!(reading.steps, expected);
+    let stops = std::mem::take(&mut reading.stops);
+    assert!(stops.len() > 5, "a day comes in several batches: {}", stops.len());
+    drop(reading);
+    for (at, count) in stops {
+        let mut rest = Reading::open(&site, &at).await;
+        rest.until(expected.len() - count).await;
+        assert_eq!(rest.steps, expected[count..], "after {count} changes");
+        // Nothing stands between the rest and what comes next.
+        expected.extend(write(&site, &mut table, &[put(900, &format!("after {count}"))]).await);
+        rest.until(expected.len() - count).await;
+        assert_eq!(rest.steps, expected[count..], "after {count} changes, and one");
+        // A stop within the rest is as good as one within the whole.
+        if let Some((within, sooner)) = rest.stops.get(rest.stops.len() / 2).cloned() {
+            drop(rest);
+            let mut rest = Reading::open(&site, &within).await;
+            rest.until(expected.len() - count - sooner).await;
+            assert_eq!(rest.steps, expected[count + sooner..], "after {count} changes and {sooner} more");
+        }
+    }
+}
