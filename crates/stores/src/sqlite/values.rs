@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | boolean | `BOOLEAN` | INTEGER 0 or 1 |
 //! | int16, int, long | `INT2`, `INT4`, `BIGINT` | INTEGER in range |
-//! | float, double | `FLOAT4`, `DOUBLE` | REAL; read also from an INTEGER that it holds exactly; NaN is refused (SQLite makes it NULL) |
+//! | float, double | `FLOAT4`, `DOUBLE` | REAL; read also from an INTEGER that it holds exactly; NaN and -0 are refused (SQLite makes them NULL and 0) |
 //! | text(n), text | `VARCHAR(n)`, `TEXT` | TEXT, at most n characters |
 //! | bytes | `BLOB` | BLOB |
 //! | decimal(p,s), numeric | `DECIMAL TEXT(p,s)`, `NUMERIC TEXT` | TEXT; read also from INTEGER; REAL is refused: it is not what was written |
@@ -58,10 +58,8 @@ pub(super) fn write(ty: &Type, value: &Value) -> Result<Stored, String> {
         Value::Null => Stored::Null,
         Value::Boolean(b) => Stored::Integer(i64::from(*b)),
         Value::Integer(i) => Stored::Integer(*i),
-        Value::Float(f) if f.is_nan() => return Err("SQLite holds no NaN".into()),
-        Value::Float(f) => Stored::Real(f64::from(*f)),
-        Value::Double(d) if d.is_nan() => return Err("SQLite holds no NaN".into()),
-        Value::Double(d) => Stored::Real(*d),
+        Value::Float(f) => Stored::Real(real(f64::from(*f))?),
+        Value::Double(d) => Stored::Real(real(*d)?),
         Value::Decimal(d) => Stored::Text(d.to_plain_string()),
         Value::Text(t) => Stored::Text(t.to_string()),
         Value::Bytes(b) => Stored::Blob(b.to_vec()),
@@ -71,6 +69,18 @@ pub(super) fn write(ty: &Type, value: &Value) -> Result<Stored, String> {
         Value::TimestampTz(t) => text(calendar::timestamp_text(*t).map(|t| t + "Z"))?,
         Value::Array(_) => Stored::Text(json::of(ty, value)?.to_string()),
     })
+}
+
+/// Returns a number that a column of type REAL holds as it is.
+fn real(d: f64) -> Result<f64, String> {
+    if d.is_nan() {
+        return Err("SQLite holds no NaN".into());
+    }
+    // It keeps whole numbers as integers, which know one zero.
+    if d == 0.0 && d.is_sign_negative() {
+        return Err("SQLite holds no negative zero".into());
+    }
+    Ok(d)
 }
 
 /// Returns the type name by which Hutong declares a column.

@@ -32,8 +32,12 @@ fn scalar() -> impl Strategy<Value = (Type, Value)> {
         any::<i16>().prop_map(|i| (Type::Int16, Value::Integer(i.into()))),
         any::<i32>().prop_map(|i| (Type::Int, Value::Integer(i.into()))),
         any::<i64>().prop_map(|i| (Type::Long, Value::Integer(i))),
-        any::<f32>().prop_filter("NaN", |f| !f.is_nan()).prop_map(|f| (Type::Float, Value::Float(f))),
-        any::<f64>().prop_filter("NaN", |f| !f.is_nan()).prop_map(|f| (Type::Double, Value::Double(f))),
+        any::<f32>()
+            .prop_filter("NaN and -0", |f| !f.is_nan() && f.to_bits() != (-0.0_f32).to_bits())
+            .prop_map(|f| (Type::Float, Value::Float(f))),
+        any::<f64>()
+            .prop_filter("NaN and -0", |f| !f.is_nan() && f.to_bits() != (-0.0_f64).to_bits())
+            .prop_map(|f| (Type::Double, Value::Double(f))),
         text.clone().prop_map(|t| (Type::Text { length: None }, Value::text(t))),
         text.prop_map(|t| (Type::Text { length: Some(40) }, Value::text(t))),
         (any::<i64>(), 0..9_u32)
@@ -77,9 +81,11 @@ proptest! {
 }
 
 #[test]
-fn null_and_nan_are_what_they_are() {
+fn null_nan_and_negative_zero_are_what_they_are() {
     assert_eq!(through(&Type::Long, &Value::Null), Ok(Value::Null));
     assert!(write(&Type::Double, &Value::Double(f64::NAN)).is_err());
+    assert!(write(&Type::Double, &Value::Double(-0.0)).is_err(), "a column of type REAL makes it 0");
+    assert!(write(&Type::Float, &Value::Float(-0.0)).is_err());
     assert!(write(&Type::Long, &Value::Unknown).is_err(), "never NULL");
 }
 
