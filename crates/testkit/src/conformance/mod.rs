@@ -54,6 +54,7 @@ macro_rules! source_conformance {
                 i1_acks_out_of_order_and_twice_do_no_harm,
                 i1_a_place_that_the_origin_has_forgotten_is_said_to_be_lost,
                 i3_a_read_that_nobody_waited_for_loses_nothing,
+                i3_changes_beside_a_snapshot_leave_the_table_as_it_is,
                 i3_an_empty_source_waits_and_then_delivers,
                 i4_changes_come_once_and_in_the_order_of_their_commits,
                 i4_a_giant_transaction_and_a_giant_row_come_whole,

@@ -123,19 +123,21 @@ async fn settled<S: SourceSite>(contract: &Arc<Contract>) -> (S, Table, Reading)
     (site, table, reading)
 }
 
-/// A day at the department: transactions of every kind, and one of more changes than a batch holds.
-async fn day<S: SourceSite>(site: &S, table: &mut Table) -> Vec<Step> {
+/// A day at the department: transactions of every kind, and one of more changes than a batch holds. It ends with the
+/// rows that the next day needs.
+async fn day<S: SourceSite>(site: &S, table: &mut Table, number: usize) -> Vec<Step> {
+    let today = |what: &str| format!("{what} on day {number}");
     let mut transactions = vec![
         vec![put(4, "赵六")],
         vec![put(1, "张三三"), put(4, "赵六六"), Write::Delete(key(2))],
-        vec![Write::Rekey { from: key(1), to: person(10, "张三三", 1) }, put(1, "another")],
-        (100..100 + 4 * BATCH_LIMIT as i64).map(|id| put(id, "many")).collect(),
-        vec![put(5, ""), Write::Delete(key(5)), put(5, "again"), put(5, "and again")],
+        vec![Write::Rekey { from: key(1), to: person(50, "张三三", 1) }, put(1, "another")],
+        (100..100 + 4 * BATCH_LIMIT as i64).map(|id| put(id, &today("many"))).collect(),
+        vec![put(5, ""), Write::Delete(key(5)), put(5, "again"), put(5, "and again"), Write::Delete(key(50))],
     ];
     if S::FEATURES.truncates {
         transactions.push(vec![put(6, "soon gone"), Write::Truncate, put(6, "after it")]);
     }
-    transactions.push(vec![put(7, "last of the day")]);
+    transactions.push(vec![put(2, &today("back")), put(7, &today("the last"))]);
     let mut steps = Vec::new();
     for transaction in transactions {
         steps.extend(write(site, table, &transaction).await);
@@ -147,7 +149,7 @@ async fn day<S: SourceSite>(site: &S, table: &mut Table) -> Vec<Step> {
 pub async fn i1_nothing_is_forgotten_that_was_not_acked<S: SourceSite>() {
     let (site, mut table, mut reading) = settled::<S>(&people()).await;
     let start = reading.at.clone();
-    let expected = day(&site, &mut table).await;
+    let expected = day(&site, &mut table, 0).await;
     reading.until(expected.len()).await;
     assert_eq!(reading.steps, expected);
     // Acked up to the middle of the day: the rest must stay, and comes again.
@@ -170,7 +172,7 @@ pub async fn i1_nothing_is_forgotten_that_was_not_acked<S: SourceSite>() {
 /// I1: acks that come late, twice or again say nothing new, and take nothing back.
 pub async fn i1_acks_out_of_order_and_twice_do_no_harm<S: SourceSite>() {
     let (site, mut table, mut reading) = settled::<S>(&people()).await;
-    let expected = day(&site, &mut table).await;
+    let expected = day(&site, &mut table, 0).await;
     reading.until(expected.len()).await;
     let stops = reading.stops.clone();
     let (middle, count) = &stops[stops.len() / 2];
@@ -195,7 +197,7 @@ pub async fn i1_acks_out_of_order_and_twice_do_no_harm<S: SourceSite>() {
 pub async fn i1_a_place_that_the_origin_has_forgotten_is_said_to_be_lost<S: SourceSite>() {
     let (site, mut table, mut reading) = settled::<S>(&people()).await;
     let start = reading.at.clone();
-    let expected = day(&site, &mut table).await;
+    let expected = day(&site, &mut table, 0).await;
     reading.until(expected.len()).await;
     reading.settle().await;
     let end = reading.at.clone();
@@ -246,8 +248,8 @@ pub async fn i3_a_read_that_nobody_waited_for_loses_nothing<S: SourceSite>() {
     reading.polls = Some(1);
     reading.until(expected.len()).await;
     reading.settle().await;
-    for _ in 0..3 {
-        expected.extend(day(&site, &mut table).await);
+    for number in 0..3 {
+        expected.extend(day(&site, &mut table, number).await);
         reading.until(expected.len()).await;
     }
     expected.extend(write(&site, &mut table, &[put(8, "周八")]).await);
@@ -283,7 +285,7 @@ pub async fn i3_an_empty_source_waits_and_then_delivers<S: SourceSite>() {
 /// I3, I4: the department's changes, each once, in the order in which they were committed.
 pub async fn i4_changes_come_once_and_in_the_order_of_their_commits<S: SourceSite>() {
     let (site, mut table, mut reading) = settled::<S>(&people()).await;
-    let mut expected = day(&site, &mut table).await;
+    let mut expected = day(&site, &mut table, 0).await;
     for seed in 0..4 {
         println!("seed {seed}");
         let writes = table.any(&mut StdRng::seed_from_u64(seed), 40, S::FEATURES.truncates);
@@ -416,15 +418,14 @@ pub async fn i7_a_snapshot_goes_on_after_every_stop<S: SourceSite>() {
         drop(reading);
 
         let mut rest = Reading::open(&site, &at).await;
-        let end = write(&site, &mut table, &[put(1_000, "the end")]).await;
         rest.until(table.rows().len() - steps.len()).await;
         rest.settle().await;
+        let end = write(&site, &mut table, &[put(1_000, "the end")]).await;
+        rest.until(table.rows().len() - steps.len()).await;
 
         steps.extend(rest.steps);
         assert!(steps.iter().all(|step| step.op == Op::Insert), "{steps:?}");
-        if done {
-            assert_eq!(steps.last(), end.last(), "what came after the snapshot comes after it");
-        }
+        assert_eq!(steps.last(), end.last(), "what comes after the snapshot comes after it");
         steps.sort_by_key(|step| format!("{:?}", step.key));
         let found: Vec<Row> = steps.into_iter().filter_map(|step| step.after).collect();
         assert_eq!(found, table.rows(), "after {stop} batches: every row once, none twice");
@@ -435,11 +436,48 @@ pub async fn i7_a_snapshot_goes_on_after_every_stop<S: SourceSite>() {
     }
 }
 
+/// I3: whatever the department does while a snapshot is under way, also between a stop and the next opening, all that
+/// comes leaves the table as it is.
+pub async fn i3_changes_beside_a_snapshot_leave_the_table_as_it_is<S: SourceSite>() {
+    let contract = people();
+    for seed in 0..4 {
+        println!("seed {seed}");
+        let mut random = StdRng::seed_from_u64(seed);
+        let site = S::fresh(&contract).await;
+        let mut table = Table::new(&contract);
+        let rows: Vec<Write> = (0..6 * CHUNK_LIMIT as i64).map(|id| put(id, "there before")).collect();
+        write(&site, &mut table, &rows).await;
+        let mut replica = Table::new(&contract);
+        let mut reading = Reading::open(&site, &Checkpoint::default()).await;
+        for round in 0..12 {
+            let writes = table.any(&mut random, 3, S::FEATURES.truncates && round % 4 == 0);
+            write(&site, &mut table, &writes).await;
+            reading.next().await;
+            for step in std::mem::take(&mut reading.steps) {
+                replica.step(step);
+            }
+            if round % 3 == 2 {
+                let at = reading.at.clone();
+                drop(reading);
+                reading = Reading::open(&site, &at).await;
+            }
+        }
+        let last = write(&site, &mut table, &[put(-1, "the last")]).await;
+        while !reading.steps.ends_with(&last) || !reading.settled {
+            reading.next().await;
+        }
+        for step in reading.steps {
+            replica.step(step);
+        }
+        assert_eq!(replica.rows(), table.rows());
+    }
+}
+
 /// I7: stopped after any batch, also in the middle of a transaction, a source that opens at that place brings exactly
 /// the rest.
 pub async fn i7_the_rest_follows_after_every_stop<S: SourceSite>() {
     let (site, mut table, mut reading) = settled::<S>(&people()).await;
-    let mut expected = day(&site, &mut table).await;
+    let mut expected = day(&site, &mut table, 0).await;
     reading.until(expected.len()).await;
     assert_eq!(reading.steps, expected);
     let stops = std::mem::take(&mut reading.stops);

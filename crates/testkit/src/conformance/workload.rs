@@ -150,7 +150,7 @@ impl Table {
         let mut table = self.clone();
         let mut writes = Vec::new();
         while writes.len() < count {
-            let (id, other) = (random.random_range(0..8), random.random_range(0..8));
+            let (id, other) = (random.random_range(0..24), random.random_range(0..24));
             let key = |id: i64| vec![Value::Integer(id)];
             let known = |id: i64| table.rows.contains_key(&name(&key(id)));
             let row = person(id, &format!("{:08x}", random.random::<u32>()), random.random_range(0..120));
