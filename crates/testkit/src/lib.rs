@@ -7,4 +7,5 @@ pub mod conformance;
 pub mod faulty;
 pub mod launch;
 pub mod memory;
+pub mod proxy;
 pub mod seed;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hutong_core::{Batch, Checkpoint, Contract, ErrorKind, Op, Rejected, Row, Source, Value};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::patience::{at_most, in_time};
+use super::patience::{DEADLINE, at_most, in_time};
 use super::site::{Fate, SourceSite};
 use super::values::{cases, same};
 use super::workload::{BATCH_LIMIT, CHUNK_LIMIT, Step, Table, Write, contract, key, people, person};
@@ -23,6 +24,7 @@ struct Reading {
     rejected: Vec<Rejected>,
     /// Where a batch ended, and how many changes had come by then.
     stops: Vec<(Checkpoint, usize)>,
+    opened: Instant,
     /// The last batch was the last that there is for now, and no snapshot is under way.
     settled: bool,
 }
@@ -39,11 +41,14 @@ impl Reading {
             steps: Vec::new(),
             rejected: Vec::new(),
             stops: vec![(from.clone(), 0)],
+            opened: Instant::now(),
             settled: false,
         }
     }
 
     async fn next(&mut self) {
+        // An idle source says so again and again, so each call is in time though what is waited for never comes.
+        assert!(self.opened.elapsed() < 2 * DEADLINE, "what should come does not: {:?}", self.steps.last());
         let batch = match &mut self.polls {
             None => Some(in_time("read a batch", self.source.next()).await),
             Some(polls) => {
@@ -463,9 +468,10 @@ pub async fn i3_changes_beside_a_snapshot_leave_the_table_as_it_is<S: SourceSite
             }
         }
         let last = write(&site, &mut table, &[put(-1, "the last")]).await;
-        while !reading.steps.ends_with(&last) || !reading.settled {
+        while !reading.steps.contains(&last[0]) {
             reading.next().await;
         }
+        reading.settle().await;
         for step in reading.steps {
             replica.step(step);
         }
@@ -483,6 +489,7 @@ pub async fn i7_the_rest_follows_after_every_stop<S: SourceSite>() {
     let stops = std::mem::take(&mut reading.stops);
     assert!(stops.len() > 5, "a day comes in several batches: {}", stops.len());
     drop(reading);
+    // One after the other: a place that a source was opened at is durable, so the origin need not keep what is before it.
     for (at, count) in stops {
         let mut rest = Reading::open(&site, &at).await;
         rest.until(expected.len() - count).await;
@@ -491,12 +498,5 @@ pub async fn i7_the_rest_follows_after_every_stop<S: SourceSite>() {
         expected.extend(write(&site, &mut table, &[put(900, &format!("after {count}"))]).await);
         rest.until(expected.len() - count).await;
         assert_eq!(rest.steps, expected[count..], "after {count} changes, and one");
-        // A stop within the rest is as good as one within the whole.
-        if let Some((within, sooner)) = rest.stops.get(rest.stops.len() / 2).cloned() {
-            drop(rest);
-            let mut rest = Reading::open(&site, &within).await;
-            rest.until(expected.len() - count - sooner).await;
-            assert_eq!(rest.steps, expected[count + sooner..], "after {count} changes and {sooner} more");
-        }
     }
 }
