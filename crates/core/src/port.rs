@@ -77,14 +77,16 @@ pub struct Behind {
 /// The engine calls `open` once, then `next` and `ack` in turn; after any `Err` it calls `open` again.
 #[async_trait]
 pub trait Source: Send {
-    /// Starts to read after `from`; an empty checkpoint asks for the snapshot first.
+    /// Starts to read after `from`; an empty checkpoint asks for the snapshot first. `from` is durable downstream, so
+    /// the origin may forget what is before it (I1).
     ///
     /// `Err(PositionLost)` when the origin no longer holds it. May be called again at any time.
     async fn open(&mut self, from: &Checkpoint) -> Result<()>;
 
     /// Waits for the next batch. `None`: a bounded source has ended.
     ///
-    /// Cancel safe: a call that is dropped loses nothing. A batch is never empty of both changes and step.
+    /// Cancel safe: a call that is dropped loses nothing. A batch has changes, makes a step, or tells how fresh the
+    /// source is.
     async fn next(&mut self) -> Result<Option<Batch>>;
 
     /// Says that everything up to `upto` is durable downstream, so the origin may forget it (I1).

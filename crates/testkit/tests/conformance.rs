@@ -47,7 +47,7 @@ impl SinkSite for Memory {
 }
 
 impl SourceSite for Memory {
-    const FEATURES: Features = Features { prunes: true, truncates: true, bounded: true };
+    const FEATURES: Features = Features { prunes: true, truncates: true, bounded: true, limited: true };
 
     async fn fresh(contract: &Arc<Contract>) -> Self {
         Self::new(contract)

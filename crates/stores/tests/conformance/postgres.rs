@@ -88,7 +88,7 @@ struct Department {
 }
 
 impl SourceSite for Department {
-    const FEATURES: Features = Features { prunes: true, truncates: true, bounded: false };
+    const FEATURES: Features = Features { prunes: true, truncates: true, bounded: false, limited: true };
 
     async fn fresh(contract: &Arc<Contract>) -> Self {
         let database = Postgres::shared().await.unwrap();

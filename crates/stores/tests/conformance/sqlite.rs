@@ -105,7 +105,7 @@ impl Department {
 }
 
 impl SourceSite for Department {
-    const FEATURES: Features = Features { prunes: true, truncates: false, bounded: false };
+    const FEATURES: Features = Features { prunes: true, truncates: false, bounded: false, limited: true };
 
     async fn fresh(contract: &Arc<Contract>) -> Self {
         let department = Self(Office::new(contract));

@@ -58,6 +58,8 @@ pub struct Features {
     pub truncates: bool,
     /// `next` returns `None` at the end of what there is, instead of waiting.
     pub bounded: bool,
+    /// A batch holds about as many changes as it is told; else the system decides.
+    pub limited: bool,
 }
 
 /// A fresh origin that sources read.

@@ -72,7 +72,9 @@ impl Reading {
     }
 
     fn take(&mut self, batch: Batch) {
-        assert!(!batch.delta.is_empty(), "a batch always makes a step");
+        // It may step on the spot, to tell how fresh the lane is.
+        let tells = batch.behind.complete_to_us.is_some() || batch.behind.count == Some(0);
+        assert!(!batch.delta.is_empty() || tells, "a batch makes a step or tells something");
         for change in &batch.changes {
             let within = |(from, to): &(_, _)| (*from..=*to).contains(&change.position);
             assert!(batch.delta.ranges.values().any(within), "I4: {:?} is in the step", change.position);
@@ -95,7 +97,6 @@ impl Reading {
 
     /// Reads until nothing is left and no snapshot is under way.
     async fn settle(&mut self) {
-        self.settled = false;
         while !self.settled {
             self.next().await;
         }
@@ -130,7 +131,7 @@ async fn settled<S: SourceSite>(contract: &Arc<Contract>) -> (S, Table, Reading)
 
 /// A day at the department: transactions of every kind, and one of more changes than a batch holds. It ends with the
 /// rows that the next day needs.
-async fn day<S: SourceSite>(site: &S, table: &mut Table, number: usize) -> Vec<Step> {
+fn transactions<S: SourceSite>(number: usize) -> Vec<Vec<Write>> {
     let today = |what: &str| format!("{what} on day {number}");
     let mut transactions = vec![
         vec![put(4, "赵六")],
@@ -143,8 +144,12 @@ async fn day<S: SourceSite>(site: &S, table: &mut Table, number: usize) -> Vec<S
         transactions.push(vec![put(6, "soon gone"), Write::Truncate, put(6, "after it")]);
     }
     transactions.push(vec![put(2, &today("back")), put(7, &today("the last"))]);
+    transactions
+}
+
+async fn day<S: SourceSite>(site: &S, table: &mut Table, number: usize) -> Vec<Step> {
     let mut steps = Vec::new();
-    for transaction in transactions {
+    for transaction in transactions::<S>(number) {
         steps.extend(write(site, table, &transaction).await);
     }
     steps
@@ -314,7 +319,11 @@ pub async fn i4_a_giant_transaction_and_a_giant_row_come_whole<S: SourceSite>() 
     reading.until(expected.len()).await;
     reading.settle().await;
     assert!(reading.steps == expected, "{} changes are those that were made", reading.steps.len());
-    assert!(reading.stops.len() > 10, "they come in many batches: {}", reading.stops.len());
+    assert!(
+        !S::FEATURES.limited || reading.stops.len() > 10,
+        "they come in many batches: {}",
+        reading.stops.len()
+    );
     // From the middle of it.
     let (middle, count) = reading.stops[reading.stops.len() / 2].clone();
     drop(reading);
@@ -424,7 +433,9 @@ pub async fn i7_a_snapshot_goes_on_after_every_stop<S: SourceSite>() {
 
         let mut rest = Reading::open(&site, &at).await;
         rest.until(table.rows().len() - steps.len()).await;
-        rest.settle().await;
+        if !done {
+            rest.settle().await;
+        }
         let end = write(&site, &mut table, &[put(1_000, "the end")]).await;
         rest.until(table.rows().len() - steps.len()).await;
 
@@ -435,7 +446,7 @@ pub async fn i7_a_snapshot_goes_on_after_every_stop<S: SourceSite>() {
         let found: Vec<Row> = steps.into_iter().filter_map(|step| step.after).collect();
         assert_eq!(found, table.rows(), "after {stop} batches: every row once, none twice");
         if done {
-            assert!(stop > 2, "the snapshot comes in several batches");
+            assert!(!S::FEATURES.limited || stop > 2, "the snapshot comes in several batches");
             return;
         }
     }
@@ -483,8 +494,11 @@ pub async fn i3_changes_beside_a_snapshot_leave_the_table_as_it_is<S: SourceSite
 /// the rest.
 pub async fn i7_the_rest_follows_after_every_stop<S: SourceSite>() {
     let (site, mut table, mut reading) = settled::<S>(&people()).await;
-    let mut expected = day(&site, &mut table, 0).await;
-    reading.until(expected.len()).await;
+    let mut expected = Vec::new();
+    for transaction in transactions::<S>(0) {
+        expected.extend(write(&site, &mut table, &transaction).await);
+        reading.until(expected.len()).await;
+    }
     assert_eq!(reading.steps, expected);
     let stops = std::mem::take(&mut reading.stops);
     assert!(stops.len() > 5, "a day comes in several batches: {}", stops.len());

@@ -45,7 +45,8 @@ pub struct Step {
 }
 
 impl Step {
-    pub(super) fn of(change: &Change) -> Self {
+    /// Returns what a change is, without what differs between systems.
+    pub fn of(change: &Change) -> Self {
         let op = if change.op == Op::Read { Op::Insert } else { change.op };
         Self { op, key: change.key().unwrap_or_default(), after: change.after.clone() }
     }
