@@ -83,8 +83,8 @@ impl Shared {
                     server.write_all(&asked[..read]).await?;
                     if self.is_the_question(&mut tail) {
                         // The first byte of the answer says that the server is done with it.
-                        server.read(&mut answered).await?;
-                        self.lost.store(true, Ordering::SeqCst);
+                        let answer = server.read(&mut answered).await?;
+                        self.lost.store(answer > 0, Ordering::SeqCst);
                         return Ok(());
                     }
                 }

@@ -28,7 +28,7 @@ pub struct Seen {
     pub quarantined: u64,
 }
 
-/// A fresh place that sinks write. `Send` nowhere: a check runs as one task.
+/// A fresh place that sinks write.
 pub trait SinkSite: Sized {
     /// Makes an empty place for the rows of one contract.
     fn fresh(contract: &Arc<Contract>) -> impl Future<Output = Self>;

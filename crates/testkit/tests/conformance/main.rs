@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod faulty;
+
 use std::sync::{Arc, Mutex};
 
 use hutong_core::{Batch, Contract, Position, Row, Sink, Source};
