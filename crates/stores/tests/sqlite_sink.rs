@@ -179,18 +179,6 @@ async fn i2_rows_and_checkpoint_are_written_together() {
 }
 
 #[tokio::test]
-async fn a_newer_owner_shuts_the_earlier_one_out() {
-    let office = Office::new("");
-    let mut old = office.open(0).await;
-    let mut new = office.open(0).await;
-    let error = old.commit(&[(Op::Insert, row(1, "old", None))]).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Fenced);
-    assert!(office.rows().is_empty());
-    new.commit(&[(Op::Insert, row(1, "new", None))]).await.unwrap();
-    assert_eq!(office.rows(), [stands(1, "new", None)]);
-}
-
-#[tokio::test]
 async fn i5_lanes_that_a_pipeline_no_longer_has_go_with_everything_of_theirs() {
     for setup in ["", "CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT, 备注 TEXT)"] {
         let office = Office::new(setup);

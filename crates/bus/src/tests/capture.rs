@@ -34,27 +34,6 @@ async fn i2_a_new_owner_finds_the_checkpoint_that_was_committed_with_the_data() 
 }
 
 #[tokio::test]
-async fn i2_after_a_lost_answer_the_sink_says_where_it_stands() {
-    let office = Office::new();
-    let (mut sink, _) = opened(&office).await;
-    office.lose.store(true, Ordering::Relaxed);
-    let step = batch(0, 7, vec![office.change(7, Op::Insert, 1, "甲")], 7);
-    assert_eq!(sink.commit(&step).await.unwrap_err().kind, ErrorKind::Unknown);
-    assert_eq!(sink.commit(&step).await.unwrap_err().kind, ErrorKind::Unknown);
-
-    let found = sink.open(&lane()).await.unwrap();
-
-    assert_eq!(found.position("wal"), Position::wal(0, 7, 0, 0));
-    assert!(sink.commit(&step).await.is_err());
-    sink.commit(&batch(7, 8, vec![], 8)).await.unwrap();
-    let mut count = 0;
-    for p in 0..PARTITIONS {
-        count += records(&office, TOPIC, p).await.len();
-    }
-    assert_eq!(count, 1);
-}
-
-#[tokio::test]
 async fn i4_a_key_stays_in_its_partition_and_a_truncate_goes_to_all() {
     let office = Office::new();
     let (mut sink, _) = opened(&office).await;

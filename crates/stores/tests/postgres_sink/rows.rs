@@ -47,29 +47,6 @@ async fn i2_rows_and_checkpoint_are_committed_together_and_found_again() {
 }
 
 #[tokio::test]
-async fn i2_the_same_batch_again_is_refused_and_changes_nothing() {
-    let store = Store::fresh().await;
-    let contract = people();
-    let mut topic = Topic::new(&contract);
-    let mut sink = store.opened(0, &contract).await;
-    let first = topic.batch([(Op::Insert, person(1, "张三", 30))]);
-    sink.commit(&first).await.unwrap();
-    sink.commit(&topic.batch([(Op::Update, person(1, "张三", 31))])).await.unwrap();
-
-    let error = sink.commit(&first).await.unwrap_err();
-
-    assert!(error.to_string().contains("overlaps"), "{error}");
-    assert_eq!(store.people().await, ["1|张三|31"]);
-    // After an error only `open` says where the lane stands.
-    let next = topic.batch([(Op::Update, person(1, "张三", 32))]);
-    assert!(sink.commit(&next).await.is_err());
-    sink.open(&lane(0)).await.unwrap();
-    sink.prepare(&contract).await.unwrap();
-    sink.commit(&next).await.unwrap();
-    assert_eq!(store.people().await, ["1|张三|32"]);
-}
-
-#[tokio::test]
 async fn a_truncate_removes_the_rows_of_its_own_lane_only() {
     let store = Store::fresh().await;
     let contract = people();

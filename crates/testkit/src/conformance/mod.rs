@@ -9,6 +9,7 @@
 //! Written against the ports of `core` alone; knows no system. A check that is added here is run by every adapter.
 
 mod patience;
+mod reading;
 pub mod sink;
 mod site;
 pub mod source;

@@ -2,106 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
-use hutong_core::{Batch, Checkpoint, Contract, ErrorKind, Op, Rejected, Row, Source, Value};
+use hutong_core::{Checkpoint, Contract, ErrorKind, Op, Row, Value};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::patience::{DEADLINE, at_most, in_time};
+use super::patience::in_time;
+use super::reading::Reading;
 use super::site::{Fate, SourceSite};
 use super::values::{cases, same};
 use super::workload::{BATCH_LIMIT, CHUNK_LIMIT, Step, Table, Write, contract, key, people, person};
-
-/// A source that is read as the engine reads it, with everything that it has handed out.
-struct Reading {
-    source: Box<dyn Source>,
-    bounded: bool,
-    /// How often a call of `next` is looked at before it is dropped; `None`: until it is done.
-    polls: Option<usize>,
-    at: Checkpoint,
-    steps: Vec<Step>,
-    rejected: Vec<Rejected>,
-    /// Where a batch ended, and how many changes had come by then.
-    stops: Vec<(Checkpoint, usize)>,
-    opened: Instant,
-    /// The last batch was the last that there is for now, and no snapshot is under way.
-    settled: bool,
-}
-
-impl Reading {
-    async fn open<S: SourceSite>(site: &S, from: &Checkpoint) -> Self {
-        let mut source = site.source();
-        in_time("open a source", source.open(from)).await.expect("a source opens");
-        Self {
-            source,
-            bounded: S::FEATURES.bounded,
-            polls: None,
-            at: from.clone(),
-            steps: Vec::new(),
-            rejected: Vec::new(),
-            stops: vec![(from.clone(), 0)],
-            opened: Instant::now(),
-            settled: false,
-        }
-    }
-
-    async fn next(&mut self) {
-        // An idle source says so again and again, so each call is in time though what is waited for never comes.
-        assert!(self.opened.elapsed() < 2 * DEADLINE, "what should come does not: {:?}", self.steps.last());
-        let batch = match &mut self.polls {
-            None => Some(in_time("read a batch", self.source.next()).await),
-            Some(polls) => {
-                let batch = in_time("read a batch", at_most(*polls, self.source.next())).await;
-                // More patience until something comes: a call that is always given up gets nowhere.
-                *polls = if batch.is_some() { 1 } else { *polls + 1 };
-                batch
-            }
-        };
-        match batch {
-            Some(batch) => match batch.expect("a source reads") {
-                Some(batch) => self.take(batch),
-                None => {
-                    assert!(self.bounded, "a source that waits has no end");
-                    self.settled = true;
-                    tokio::task::yield_now().await;
-                }
-            },
-            None => tokio::task::yield_now().await,
-        }
-    }
-
-    fn take(&mut self, batch: Batch) {
-        // It may step on the spot, to tell how fresh the lane is.
-        let tells = batch.behind.complete_to_us.is_some() || batch.behind.count == Some(0);
-        assert!(!batch.delta.is_empty() || tells, "a batch makes a step or tells something");
-        for change in &batch.changes {
-            let within = |(from, to): &(_, _)| (*from..=*to).contains(&change.position);
-            assert!(batch.delta.ranges.values().any(within), "I4: {:?} is in the step", change.position);
-        }
-        let ordered = batch.changes.is_sorted_by_key(|change| change.position);
-        assert!(ordered, "I4: positions go forward");
-        self.at.advance(&batch.delta).expect("steps follow each other");
-        self.settled = batch.behind.count == Some(0) || batch.behind.complete_to_us.is_some();
-        self.steps.extend(batch.changes.iter().map(Step::of));
-        self.rejected.extend(batch.rejected);
-        self.stops.push((self.at.clone(), self.steps.len()));
-    }
-
-    /// Reads until so many changes have come.
-    async fn until(&mut self, count: usize) {
-        while self.steps.len() < count {
-            self.next().await;
-        }
-    }
-
-    /// Reads until nothing is left and no snapshot is under way.
-    async fn settle(&mut self) {
-        while !self.settled {
-            self.next().await;
-        }
-    }
-}
 
 fn put(id: i64, name: &str) -> Write {
     Write::Put(person(id, name, id))
