@@ -167,14 +167,29 @@ async fn i3_a_dropped_slot_halts_the_capture_and_a_reset_makes_the_replicas_equa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn i3_another_generation_waits_for_a_reset_and_its_replicas_are_equal_afterwards() {
+async fn i3_another_generation_waits_for_a_reload_of_its_table_and_the_other_tables_go_on() {
     let register = Register::new().await;
     let (installation, owner) = (&register.installation, register.source.name.clone());
+    let card = "CREATE TABLE card (id bigint PRIMARY KEY, version bigint NOT NULL, note text);
+        INSERT INTO card SELECT n, 1, '卡' FROM generate_series(1, 30) n";
+    register.client.batch_execute(card).await.unwrap();
+    installation.write("card.avsc", &CONTRACT.replace("\"entry\"", "\"card\""));
+    let file = installation.path("hutong.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let table = "\"public.entry\" = \"entry\"";
+    let stream = format!("[stream.card]\nowner = \"{owner}\"\ncontract = \"card.avsc\"\n[capture.");
+    let text =
+        text.replace(table, &format!("{table}, \"public.card\" = \"card\"")).replace("[capture.", &stream);
+    std::fs::write(&file, &text).unwrap();
+    let unread = installation.ask(&["source", "reload", &owner, "public.entry", "--reason", "试"]);
+    assert!(unread.code == 4 && unread.err.contains("not read any table yet"), "{}", unread.err);
     let run = installation.run();
     register.equal().await;
     run.stop().await;
-    let file = installation.path("hutong.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
+    let reload =
+        |table: &str| installation.ask(&["source", "reload", &owner, table, "--reason", "分区数改变"]);
+    let unknown = reload("public.nobody");
+    assert!(unknown.code == 4 && unknown.err.contains("public.card, public.entry"), "{}", unknown.err);
     // More lanes, and then fewer: the rows of a lane that is no more go as well.
     for (partitions, generation, unseen, seen) in
         [(3, 2, UNSEEN, "id % 2 = 0"), (1, 3, "DELETE FROM entry WHERE id % 4 = 1", "id % 4 = 3")]
@@ -185,12 +200,11 @@ async fn i3_another_generation_waits_for_a_reset_and_its_replicas_are_equal_afte
 
         let run = installation.run();
         let lane = halted(installation, &format!("capture.{owner}.0")).await;
-        assert!(
-            lane["hint"].as_str().unwrap().contains(&format!("hutong source reset {owner} --reason")),
-            "{lane}"
-        );
+        let command = format!("hutong source reload {owner} TABLE --reason");
+        assert!(lane["hint"].as_str().unwrap().contains(&command), "{lane}");
         run.stop().await;
-        installation.ask(&["source", "reset", &owner, "--reason", "分区数改变"]).expect(0);
+        let said = reload("public.entry").expect(0);
+        assert!(said.contains(&format!("{owner}.entry.v{} ends here", generation - 1)), "{said}");
 
         let run = installation.run();
         register.equal().await;
@@ -198,6 +212,19 @@ async fn i3_another_generation_waits_for_a_reset_and_its_replicas_are_equal_afte
         register.equal().await;
         run.stop().await;
     }
+    // The same generation: behind a truncate, with whatever somebody has changed downstream.
+    reload("public.entry").expect(0);
+    register.client.batch_execute("INSERT INTO card VALUES (31, 2, '新')").await.unwrap();
+    let run = installation.run();
+    register.equal().await;
+    let cards = installation.tap("card", |changes| changes.iter().any(|c| c["after"]["id"] == 31)).await;
+    let told: Vec<_> = cards.iter().map(|change| change["op"].as_str().unwrap()).collect();
+    let read_once = told.iter().filter(|op| **op == "r").count();
+    assert_eq!((read_once, told.len()), (30, 31), "the other table was read once: {told:?}");
+    let entries =
+        installation.tap("entry", |changes| changes.iter().filter(|c| c["op"] == "t").count() == 2).await;
+    assert!(entries.iter().any(|change| change["op"] == "r"), "it was read again behind a truncate");
+    run.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -46,7 +46,8 @@ pub(crate) fn check(
             format!("its rows were read into {other}, and nothing would read them again"),
         )
         .hint(format!(
-            "run `hutong source reset {capture} --reason …`, which takes a new base, or keep the generation"
+            "stop the capture and run `hutong source reload {capture} TABLE --reason …`, which reads the stream's \
+             table into it, or keep the generation"
         ))),
         None => Ok(()),
     }

@@ -23,6 +23,7 @@ pub mod log;
 pub mod partition;
 pub mod quarantine;
 pub mod registry;
+pub mod reread;
 pub mod reset;
 pub mod shared;
 pub mod topic_sink;

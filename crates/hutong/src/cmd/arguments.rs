@@ -222,6 +222,18 @@ pub(super) enum Source {
         #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         reason: String,
     },
+    /// Reads tables again, after a truncate in their topics; the capture's other tables go on where they stand. A
+    /// stream whose generation has grown begins in its new topic.
+    Reload {
+        /// The capture.
+        capture: String,
+        /// The tables, by their names in the configuration.
+        #[arg(required = true)]
+        tables: Vec<String>,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        reason: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

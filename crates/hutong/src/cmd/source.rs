@@ -21,6 +21,9 @@ pub(super) async fn run(config: &Path, action: Source) -> Result<Exit> {
             not_running(&plan, capture, "remove").await?;
             wire::remove(capture).await?
         }
+        Source::Reload { capture, tables, reason } => {
+            reload(&plan, find(&plan, capture)?, tables, reason).await?
+        }
         Source::Reset { capture, reason } => reset(&plan, find(&plan, capture)?, reason).await?,
     };
     println!("{done}");
@@ -43,6 +46,28 @@ async fn reset(plan: &Plan, capture: &CapturePlan, reason: &str) -> Result<Strin
     text.push_str(
         "stand in the topic pass it and are equal again afterwards; new ones begin at the new base.",
     );
+    Ok(text)
+}
+
+async fn reload(plan: &Plan, capture: &CapturePlan, tables: &[String], reason: &str) -> Result<String> {
+    let known: Vec<&str> = capture.tables.iter().map(|(name, _)| name.as_str()).collect();
+    if let Some(unknown) = tables.iter().find(|table| !known.contains(&table.as_str())) {
+        let doing = format!("reload {unknown} of capture {}", capture.name);
+        return Err(Error::new(ErrorKind::Config, doing, "the capture has no such table")
+            .hint(format!("its tables are: {}", known.join(", "))));
+    }
+    not_running(plan, capture, "reload").await?;
+    let retired = wire::reread(plan, capture, tables, reason).await?;
+    let mut text = format!(
+        "{} will be read again, because: {reason}\nwhat follows: `hutong run` truncates in the topic and reads; replicas \
+         follow. Other tables go on where they stand.",
+        tables.join(", ")
+    );
+    for topic in retired {
+        text.push_str(&format!(
+            "\n{topic} ends here: its replicas are filled anew from the new generation, and nothing removes it"
+        ));
+    }
     Ok(text)
 }
 

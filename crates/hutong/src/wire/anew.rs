@@ -1,7 +1,8 @@
 //! What begins anew because a person says so: a capture whose position was lost, a subscription's replica.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use hutong_bus::reread;
 use hutong_bus::reset::{self, Reset};
 use hutong_core::{Checkpoint, LaneId, Result};
 use hutong_stores::{postgres, sqlite};
@@ -20,6 +21,42 @@ pub async fn reset(plan: &Plan, capture: &CapturePlan, reason: &str) -> Result<R
     let topics: Vec<String> = capture.tables.iter().map(|(_, stream)| stream.topic()).collect();
     let notes = |before: &Checkpoint| notes(capture, before, reason);
     reset::reset(bus.log().as_ref(), bus.registry().as_ref(), &plan.bus.name, &lane, &topics, notes).await
+}
+
+/// Lets a capture read the named ones of its tables again at its next run; returns the topics that it leaves for
+/// another generation.
+///
+/// Shuts out whoever runs the capture. An embedded bus that another process has open is `Err`.
+pub async fn reread(
+    plan: &Plan,
+    capture: &CapturePlan,
+    tables: &[String],
+    reason: &str,
+) -> Result<BTreeSet<String>> {
+    let (bus, _) = Bus::open(&plan.bus)?;
+    let lane = LaneId::new(capture.pipeline(), 0);
+    let named = |name: &str| tables.iter().any(|table| table == name);
+    let streams = capture.tables.iter().filter(|(name, _)| named(name));
+    let topics: Vec<String> = streams.map(|(_, stream)| stream.topic()).collect();
+    let notes = |_: &Checkpoint| {
+        let mut notes = match &capture.store.system {
+            StoreSystem::Postgres { .. } => {
+                let mut tables = postgres_tables(capture);
+                tables.retain(|table| named(&table.name));
+                postgres::reread(&tables, reason)?
+            }
+            StoreSystem::Sqlite { .. } => {
+                let mut tables = sqlite_tables(capture);
+                tables.retain(|table| named(&table.name));
+                sqlite::reread(&tables)
+            }
+        };
+        notes.insert("reload.reason".into(), format!("{}: {reason}", tables.join(", ")));
+        notes.insert("reload.at".into(), jiff::Timestamp::now().to_string());
+        Ok(notes)
+    };
+    let bus_name = &plan.bus.name;
+    reread::reread(bus.log().as_ref(), bus.registry().as_ref(), bus_name, &lane, &topics, notes).await
 }
 
 fn notes(capture: &CapturePlan, before: &Checkpoint, reason: &str) -> Result<BTreeMap<String, String>> {

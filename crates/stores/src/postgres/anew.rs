@@ -32,6 +32,16 @@ pub fn anew(from: &Checkpoint, tables: &[Table], reason: &str) -> Result<BTreeMa
     Ok(notes)
 }
 
+/// Returns the notes by which a capture that stands where it does reads tables again (I3); `reason` is why.
+///
+/// They count as suspended until its next opening: one that fits is truncated downstream and read again.
+pub fn reread(tables: &[Table], reason: &str) -> Result<BTreeMap<String, String>> {
+    let note = |table: &Table| {
+        Ok((suspended_note(&TableName::parse(&table.name)?.plain()), format!("reload: {reason}")))
+    };
+    tables.iter().map(note).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use hutong_core::Position;

@@ -33,7 +33,7 @@ mod text;
 mod tls;
 mod visibility;
 
-pub use anew::anew;
+pub use anew::{anew, reread};
 pub use draft::draft;
 pub use probe::{check_address, compare, probe, version};
 pub use slot::remove;

@@ -12,8 +12,13 @@ use super::source::{Captured, note_name, retired, text};
 /// Layout 0 is nobody's, so each table is truncated downstream and read again (I3), also one that is captured no
 /// more and comes back.
 pub fn anew(before: &Checkpoint, tables: &[Captured]) -> BTreeMap<String, String> {
-    let nothing = Progress { layout: 0, done: false, rows: 0, schema: None, after: Vec::new() };
     let mut notes = retired(before, tables);
-    notes.extend(tables.iter().map(|table| (note_name(&table.name), text(&nothing))));
+    notes.extend(reread(tables));
     notes
+}
+
+/// Returns the notes by which a capture that stands where it does reads tables again.
+pub fn reread(tables: &[Captured]) -> BTreeMap<String, String> {
+    let nothing = Progress { layout: 0, done: false, rows: 0, schema: None, after: Vec::new() };
+    tables.iter().map(|table| (note_name(&table.name), text(&nothing))).collect()
 }

@@ -31,7 +31,7 @@ mod target;
 mod trigger;
 mod values;
 
-pub use anew::anew;
+pub use anew::{anew, reread};
 pub use draft::{compare, draft};
 pub use install::{Installed, install, remove};
 pub use lane::{LaneState, lanes};
