@@ -129,7 +129,10 @@ fn retyped(old: &Type, new: &Type) -> (&'static str, bool) {
         (Type::Decimal { scale: a, .. }, Type::Decimal { scale: b, .. }) if a != b => {
             ("the scale is part of the schema: older rows would be read as other numbers", true)
         }
-        (Type::Decimal { precision: a, .. }, Type::Decimal { precision: b, .. }) if a < b => GROWS,
+        (Type::Decimal { precision: a, .. }, Type::Decimal { precision: b, .. }) if a < b => (
+            "replicas could widen their column, but the precision is part of the schema, and FULL_TRANSITIVE refuses another",
+            true,
+        ),
         (Type::Decimal { .. }, Type::Decimal { .. }) => SHRINKS,
         (Type::Enum { allowed: a }, Type::Enum { allowed: b }) if a.iter().all(|text| b.contains(text)) => {
             ("the wire stays the same, replicas learn the new texts", false)
@@ -173,7 +176,7 @@ mod tests {
             (retyped(text(Some(5)), text(Some(9))), Some("v"), "widen", false),
             (retyped(text(Some(5)), text(None)), Some("v"), "widen", false),
             (retyped(text(None), text(Some(5))), Some("v"), "no longer fit", true),
-            (retyped(decimal(5, 2), decimal(9, 2)), Some("v"), "widen", false),
+            (retyped(decimal(5, 2), decimal(9, 2)), Some("v"), "the precision is part of the schema", true),
             (retyped(decimal(5, 2), decimal(9, 3)), Some("v"), "scale", true),
             (retyped(Type::Date, Type::Timestamp), Some("v"), "another type", true),
         ];
