@@ -87,6 +87,7 @@ async fn a_reloaded_lane_starts_anew_and_its_owner_is_fenced() {
             table: "people".into(),
             grant: "g".into(),
             partitions: None,
+            contract: None,
             quarantine_limit: 9,
         })
     };

@@ -6,6 +6,8 @@
 mod random;
 #[path = "sqlite_sink/refuse.rs"]
 mod refuse;
+#[path = "sqlite_sink/room.rs"]
+mod room;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -52,6 +54,7 @@ impl Office {
             table: "people".into(),
             grant: grant.into(),
             partitions: None,
+            contract: None,
             quarantine_limit: 1_000,
         }
     }

@@ -138,8 +138,14 @@ impl Wire {
         // another grant, it fills the replica anew.
         let grant = format!("{} {} {}", subscription.grant()?.digest(), stream.topic(), stream.partitions);
         let store = self.store(&subscription.store)?;
-        let sink =
-            store.sink(id.clone(), &subscription.table, grant, stream.partitions, self.quarantine_limit)?;
+        let sink = store.sink(store::Replica {
+            lane: id.clone(),
+            table: subscription.table.clone(),
+            grant,
+            partitions: stream.partitions,
+            contract: permit.projection(),
+            quarantine_limit: self.quarantine_limit,
+        })?;
         let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
         Ok(Lane {
             source: Box::new(source),

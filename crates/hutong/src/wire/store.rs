@@ -27,6 +27,22 @@ pub enum Department {
     },
 }
 
+/// What one lane of a subscription writes.
+pub struct Replica {
+    /// The lane.
+    pub lane: LaneId,
+    /// The table.
+    pub table: String,
+    /// The mark of the grant: under another one the lane starts anew.
+    pub grant: String,
+    /// How many lanes the pipeline has.
+    pub partitions: u32,
+    /// What the rows are like that the grant lets through.
+    pub contract: Arc<Contract>,
+    /// How many rows the store may refuse.
+    pub quarantine_limit: u64,
+}
+
 impl Department {
     /// Makes the store; touches nothing.
     pub fn new(plan: &StorePlan) -> Result<Self> {
@@ -60,26 +76,22 @@ impl Department {
         })
     }
 
-    /// Makes the sink of one of the `partitions` lanes of a pipeline.
-    pub fn sink(
-        &self,
-        lane: LaneId,
-        table: &str,
-        grant: String,
-        partitions: u32,
-        quarantine_limit: u64,
-    ) -> Result<Box<dyn Sink>> {
+    /// Makes the sink of a lane.
+    pub fn sink(&self, replica: Replica) -> Result<Box<dyn Sink>> {
+        let Replica { lane, table, grant, partitions, contract, quarantine_limit } = replica;
         Ok(match self {
             Self::Postgres { pool, .. } => {
-                let mut config = postgres::sink::SinkConfig::shared(pool.clone(), table, grant)?;
+                let mut config = postgres::sink::SinkConfig::shared(pool.clone(), &table, grant)?;
                 config.quarantine_limit = quarantine_limit;
                 config.partitions = Some(partitions);
+                config.contract = Some(contract);
                 Box::new(postgres::sink::Sink::new(config))
             }
             Self::Sqlite { store, .. } => {
-                let (store, table) = (Arc::clone(store), table.to_owned());
-                let partitions = Some(partitions);
-                let config = sqlite::SinkConfig { store, lane, table, grant, partitions, quarantine_limit };
+                let store = Arc::clone(store);
+                let (partitions, contract) = (Some(partitions), Some(contract));
+                let config =
+                    sqlite::SinkConfig { store, lane, table, grant, partitions, contract, quarantine_limit };
                 Box::new(sqlite::Sink::new(config))
             }
         })

@@ -7,7 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::Context;
 use super::install::now_us;
-use super::{connect, row};
+use super::sink::SinkConfig;
+use super::{connect, room, row};
 
 const TABLES: &str = r#"
 CREATE TABLE IF NOT EXISTS hutong_lane (
@@ -114,15 +115,10 @@ pub(super) fn create(connection: &Connection) -> Result<()> {
 
 /// Takes a lane over: returns its new epoch and where it stands.
 ///
-/// I5: under another grant, or into another table, its rows and its quarantine go and it starts anew. With lane 0
-/// go the lanes that the pipeline no longer has.
-pub(super) fn open(
-    connection: &Connection,
-    lane: &LaneId,
-    table: &str,
-    grant: &str,
-    partitions: Option<u32>,
-) -> Result<(i64, Checkpoint)> {
+/// I5: under another grant, or into another table, its rows and its quarantine go and it starts anew, when the table
+/// takes what comes instead. With lane 0 go the lanes that the pipeline no longer has.
+pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64, Checkpoint)> {
+    let SinkConfig { lane, table, grant, partitions, contract, .. } = config;
     let name = lane.to_string();
     let doing = || format!("open lane {name}");
     let sql = "SELECT checkpoint, epoch, \"grant\", table_name FROM hutong_lane WHERE lane = ?1";
@@ -130,9 +126,13 @@ pub(super) fn open(
         .query_row(sql, [&name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()
         .doing(doing)?;
+    let known = found.as_ref().is_some_and(|(_, _, mark, held)| mark == grant && held == table);
+    if let Some(contract) = contract.as_ref().filter(|_| !known) {
+        room::renew(connection, table, contract, lane, grant)?;
+    }
     let (checkpoint, epoch) = match found {
         None => (Checkpoint::default(), 1),
-        Some((text, epoch, old_grant, old_table)) if old_grant == grant && old_table == table => {
+        Some((text, epoch, old_grant, old_table)) if old_grant == *grant && old_table == *table => {
             (read_checkpoint(&text)?, epoch + 1)
         }
         Some((_, epoch, _, old_table)) => {

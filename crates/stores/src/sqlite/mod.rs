@@ -22,6 +22,7 @@ mod reader;
 mod recent;
 mod reload;
 mod replay;
+mod room;
 mod row;
 mod sink;
 mod source;

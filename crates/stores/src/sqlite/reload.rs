@@ -8,10 +8,8 @@ use hutong_core::{PipelineId, Result};
 use rusqlite::params;
 
 use super::error::Context;
+use super::room::NOBODYS;
 use super::{connect, lane};
-
-/// Stands where the digest of a grant stood, and is none: whatever grant comes, the lane starts anew.
-const NOBODYS: &str = "reload";
 
 /// Fences the owners of a pipeline's lanes and gives the lanes a grant that nobody has, in one transaction.
 ///

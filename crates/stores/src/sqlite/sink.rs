@@ -35,6 +35,9 @@ pub struct SinkConfig {
     pub grant: String,
     /// How many lanes the pipeline has; those beyond are removed when lane 0 opens. `None`: nobody has said.
     pub partitions: Option<u32>,
+    /// What the lane will write: where it is known, a replica that starts anew keeps its rows until its table takes
+    /// those that come instead.
+    pub contract: Option<Arc<Contract>>,
     /// How many rows the store may refuse since the sink was made before the lane halts. As many may wait at a
     /// time for a change of another lane; with more the lane gives way and waits itself.
     pub quarantine_limit: u64,
@@ -72,11 +75,9 @@ impl hutong_core::Sink for Sink {
     async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
         self.stand = None;
         self.config.lane = lane.clone();
-        let SinkConfig { store, lane, table, grant, partitions, .. } = self.config.clone();
-        let work = move |connection: &Connection| {
-            lane::open(connection, &lane, &table, &grant, partitions).map(Some)
-        };
-        let (epoch, checkpoint) = store.write(work).await?;
+        let config = self.config.clone();
+        let work = move |connection: &Connection| lane::open(connection, &config).map(Some);
+        let (epoch, checkpoint) = self.config.store.write(work).await?;
         self.stand = Some(Stand { epoch, checkpoint: checkpoint.clone() });
         // The first commit finds out whether anything waits for another lane.
         self.again.get_or_insert_with(Again::now);

@@ -62,8 +62,9 @@ pub(super) fn prepare(connection: &Connection, table: &str, contract: &Arc<Contr
     let Some(shape) = Table::read(connection, table)? else {
         return Err(Error::new(ErrorKind::SchemaConflict, doing(), "it is not a table"));
     };
-    if let Some(fault) = faults(&shape, contract).into_iter().next() {
-        return Err(Error::new(ErrorKind::SchemaConflict, doing(), fault));
+    let faults = faults(&shape, contract);
+    if !faults.is_empty() {
+        return Err(Error::new(ErrorKind::SchemaConflict, doing(), faults.join("; ")));
     }
     Ok(target(&shape, contract))
 }

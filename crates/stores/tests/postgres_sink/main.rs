@@ -13,5 +13,6 @@ mod probe;
 mod refuse;
 mod regrant;
 mod reload;
+mod room;
 mod rows;
 mod trigger;

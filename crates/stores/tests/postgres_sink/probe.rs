@@ -33,7 +33,7 @@ async fn a_probe_finds_what_a_sink_would_and_makes_nothing() {
     let wider = contract_of(vec![id(), Field::new("name", text(20)), Field::new("phone", text(11))], vec![0]);
     let findings = look(&wider).await;
     bad(&findings, &[]);
-    assert!(findings.iter().any(|f| f.what.contains("lacks phone")), "{findings:#?}");
+    assert!(findings.iter().any(|f| f.what.contains("has no room for phone")), "{findings:#?}");
     let longer = contract_of(vec![id(), Field::new("age", Type::Long)], vec![0]);
     bad(&look(&longer).await, &["column age"]);
 

@@ -93,6 +93,24 @@ pub(super) fn declared(ty: &Type) -> String {
     }
 }
 
+/// States whether a column as Hutong creates it may take the type of a field while each value in it stays what it is.
+pub(super) fn widens(column: &Catalog, ty: &Type) -> bool {
+    if column.base.array || !column.base.builtin {
+        return false;
+    }
+    match (column.base.name.as_str(), ty) {
+        ("int2", Type::Int | Type::Long) | ("int4", Type::Long) => true,
+        ("varchar", Type::Text { length }) => {
+            length.is_none_or(|length| i64::from(column.modifier) - 4 <= i64::from(length))
+        }
+        ("numeric", Type::Decimal { precision, scale }) => {
+            let (digits, places) = numeric_room(column.modifier);
+            places == Some(i64::from(*scale)) && digits <= i64::from(*precision) - i64::from(*scale)
+        }
+        _ => false,
+    }
+}
+
 /// Returns how values of a field travel into a column; `None` when the column cannot hold each of them exactly.
 pub(super) fn fit(ty: &Type, column: &Catalog) -> Option<Kind> {
     match ty {

@@ -8,6 +8,8 @@ use tokio_postgres::{Client, Statement};
 
 use super::catalog::{self, LANE};
 use super::pool::UNHURRIED;
+use super::room;
+use super::writer::SinkConfig;
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, literal, quote};
 
@@ -94,25 +96,32 @@ impl Fixed {
 /// Takes the lane over: raises its epoch, so that no earlier owner can commit, and returns epoch and checkpoint.
 ///
 /// I5: under another grant than the stored one the lane starts anew: its rows and what is quarantined go, in
-/// the same transaction, so that nothing stays that the new grant does not cover. With lane 0 go the lanes that
-/// the pipeline no longer has.
+/// the same transaction, so that nothing stays that the new grant does not cover. They go only when the table takes
+/// what comes instead, as far as the contract is known ahead. With lane 0 go the lanes that the pipeline no longer
+/// has.
 pub(super) async fn take_over(
     client: &mut Client,
     lane: &LaneId,
-    grant: &str,
-    table: &TableName,
-    partitions: Option<u32>,
+    config: &SinkConfig,
 ) -> Result<(i64, Checkpoint)> {
+    let SinkConfig { grant, table, partitions, contract, .. } = config;
     let failed = |e| error::of(e, || format!("take over {lane}"));
     let name = lane.to_string();
     let tx = client.transaction().await.map_err(failed)?;
+    // Looked at before the lane's row is locked: a lane that waits for others to make room in the table holds
+    // nothing that they need.
+    let sql = r#"SELECT FROM hutong.hutong_lane WHERE lane = $1 AND "grant" = $2 AND table_name = $3"#;
+    let known = tx.query_opt(sql, &[&name, grant, &table.to_string()]).await.map_err(failed)?.is_some();
+    if !known && contract.is_some() {
+        room::alone(tx.client(), table).await?;
+    }
     let row = tx
         .query_one(
             r#"INSERT INTO hutong.hutong_lane AS l (lane, "position", epoch, "grant", backend, table_name)
                VALUES ($1, '{"positions":{}}', 1, $2, pg_backend_pid(), $3)
                ON CONFLICT (lane) DO UPDATE SET epoch = l.epoch + 1, backend = pg_backend_pid()
                RETURNING l.epoch, l."position", l."grant", l.table_name"#,
-            &[&name, &grant, &table.to_string()],
+            &[&name, grant, &table.to_string()],
         )
         .await
         .map_err(failed)?;
@@ -121,7 +130,12 @@ pub(super) async fn take_over(
         .try_get::<_, Json<Checkpoint>>(1)
         .map_err(|e| Error::caused(ErrorKind::Broken, format!("read the checkpoint of {lane}"), e))?
         .0;
-    if before != grant || held != table.to_string() {
+    let other = before != *grant || held != table.to_string();
+    // A lane that is new stands beside those that the pipeline had before, whose table it finds.
+    if let Some(contract) = contract.as_ref().filter(|_| other || epoch == 1) {
+        room::renew(tx.client(), table, contract, lane, grant).await?;
+    }
+    if other {
         let held = TableName::parse(&held)?;
         tx.batch_execute(UNHURRIED).await.map_err(failed)?;
         clear(tx.client(), &held, &name).await?;
@@ -129,7 +143,7 @@ pub(super) async fn take_over(
         tx.execute("DELETE FROM hutong.hutong_quarantine WHERE lane = $1", &[&name]).await.map_err(failed)?;
         tx.execute(
             r#"UPDATE hutong.hutong_lane SET "position" = $2, "grant" = $3, table_name = $4 WHERE lane = $1"#,
-            &[&name, &Json(&checkpoint), &grant, &table.to_string()],
+            &[&name, &Json(&checkpoint), grant, &table.to_string()],
         )
         .await
         .map_err(failed)?;

@@ -16,6 +16,7 @@ mod quarantine;
 mod refusal;
 mod reload;
 mod replay;
+mod room;
 mod schema;
 mod stage;
 mod stand;

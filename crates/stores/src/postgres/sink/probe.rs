@@ -1,11 +1,11 @@
 //! Looks once, with a session of its own, whether a subscription could write: every finding, not the first one.
 
-use hutong_core::{Contract, Field, Result, Secret};
+use hutong_core::{Contract, Result, Secret};
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::catalog::{self, Table};
-use super::table;
+use super::{room, table};
 use crate::Finding;
 use crate::postgres::ident::TableName;
 use crate::postgres::{connect, error};
@@ -115,16 +115,15 @@ async fn fitting(
 ) -> Result<Vec<Finding>> {
     let plain = name.plain();
     let mut findings = Vec::new();
-    let missing: Vec<&Field> =
-        contract.fields.iter().filter(|f| there.column(f.column()).is_none()).collect();
-    if !missing.is_empty() && there.created_by_hutong() {
-        let names = missing.iter().map(|f| f.column()).collect::<Vec<_>>().join(", ");
+    let growing: Vec<&str> = room::growing(contract, there).map(|(field, _)| field.column()).collect();
+    if !growing.is_empty() {
+        let names = growing.join(", ");
         let owner = "SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c
                        JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2";
         findings.push(match ask(session, owner, &[&name.schema, &name.table]).await? {
-            true => Finding::good(format!("the table {plain} lacks {names}, which are added")),
+            true => Finding::good(format!("the table {plain} has no room for {names}, which is made")),
             false => Finding::bad(
-                format!("the table {plain} lacks {names}, and the role does not own it"),
+                format!("the table {plain} has no room for {names}, and the role does not own it"),
                 format!("ALTER TABLE {name} OWNER TO the role"),
             ),
         });

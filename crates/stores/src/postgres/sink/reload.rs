@@ -5,10 +5,8 @@
 use hutong_core::{PipelineId, Result, Secret};
 
 use super::quarantine;
+use super::room::NOBODYS;
 use crate::postgres::{connect, error};
-
-/// Stands where the digest of a grant stood, and is none: whatever grant comes, the lane starts anew.
-const NOBODYS: &str = "reload";
 
 /// Fences the owners of a pipeline's lanes and gives the lanes a grant that nobody has, in one transaction.
 ///

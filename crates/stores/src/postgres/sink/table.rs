@@ -1,14 +1,12 @@
-//! Makes room for a contract: creates the table, lets one that Hutong created grow, checks a department's own.
+//! The table of a contract: whether one that is there takes its rows, and the SQL that makes one.
 //!
-//! Knows tables and contracts; nothing of rows, lanes or checkpoints.
+//! Knows a table as the catalog describes it, and contracts; asks no server.
 
-use hutong_core::{Contract, Error, ErrorKind, Field, Result};
-use tokio_postgres::Client;
+use hutong_core::{Contract, Error, ErrorKind, Field, Result, Type};
 
 use super::binary::Kind;
-use super::catalog::{self, LANE, OFFSET, Table};
-use super::column::{declared, fit};
-use crate::postgres::error;
+use super::catalog::{LANE, OFFSET, Table};
+use super::column::{Catalog, declared, fit, widens};
 use crate::postgres::ident::{TableName, literal, quote};
 
 /// How rows of a contract are written into a table.
@@ -42,103 +40,76 @@ pub(super) struct Column {
     pub(super) kind: Kind,
 }
 
-/// Creates, extends or checks the table of a contract. Idempotent, and safe beside other lanes.
-///
-/// I6: `Err(SchemaConflict)` names the column and both types rather than losing a digit.
-pub(super) async fn prepare(client: &mut Client, name: &TableName, contract: &Contract) -> Result<Plan> {
-    let doing = || format!("prepare {} for {}", name.plain(), contract.stream);
-    let failed = |e| error::of(e, doing);
-    let tx = client.transaction().await.map_err(failed)?;
-    // By schema and before anything is looked up: lanes of two tables may both find that their schema is missing,
-    // and IF NOT EXISTS alone does not keep them apart.
-    tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('hutong ' || $1, 0))", &[&name.schema])
-        .await
-        .map_err(failed)?;
-    let table = match catalog::read(tx.client(), name).await? {
-        Some(table) => table,
-        None => {
-            // Asked first, since IF NOT EXISTS wants the privilege to create also where the schema exists.
-            let there = "SELECT to_regnamespace(quote_ident($1)) IS NOT NULL";
-            if !tx.query_one(there, &[&name.schema]).await.map_err(failed)?.get::<_, bool>(0) {
-                let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", quote(&name.schema));
-                tx.batch_execute(&sql).await.map_err(failed)?;
-            }
-            tx.batch_execute(&create(name, contract)).await.map_err(failed)?;
-            catalog::read(tx.client(), name).await?.ok_or_else(|| {
-                Error::new(ErrorKind::Broken, doing(), "the table is not there after it was created")
-            })?
-        }
-    };
-    let missing: Vec<&Field> =
-        contract.fields.iter().filter(|f| table.column(f.column()).is_none()).collect();
-    let table = match missing.first() {
-        None => table,
-        Some(_) if table.created_by_hutong() => {
-            let sql: String = missing.iter().map(|f| grow(name, f)).collect();
-            tx.batch_execute(&sql).await.map_err(failed)?;
-            catalog::read(tx.client(), name).await?.unwrap_or(table)
-        }
-        Some(field) => {
-            return Err(conflict(name, contract, format!("it has no column {}", field.column())).hint(
-                format!(
-                    "add it: ALTER TABLE {name} ADD COLUMN {} {}",
-                    quote(field.column()),
-                    declared(&field.ty)
-                ),
-            ));
-        }
-    };
-    let plan = check(name, contract, &table)?;
-    tx.commit().await.map_err(failed)?;
-    Ok(plan)
-}
-
-/// Plans for a table as it is; `Err(SchemaConflict)` when it cannot take the contract's rows exactly.
+/// Plans for a table as it is; `Err(SchemaConflict)` when it cannot take the contract's rows exactly. It names
+/// everything that is in the way, and its hint is one statement for all of it.
 pub(super) fn check(name: &TableName, contract: &Contract, table: &Table) -> Result<Plan> {
     let mut columns = Vec::with_capacity(contract.fields.len());
+    let mut faults = Faults::default();
     for field in &contract.fields {
-        let there = table
-            .column(field.column())
-            .ok_or_else(|| conflict(name, contract, format!("it has no column {}", field.column())))?;
+        let Some(there) = table.column(field.column()) else {
+            faults.alter(
+                format!("it has no column {}", field.column()),
+                format!("ADD COLUMN {} {}", quote(field.column()), declared(&field.ty)),
+            );
+            continue;
+        };
         if there.generated {
             let why = format!("column {} is written by the database only", there.name);
-            return Err(conflict(name, contract, why).hint("leave the column out of the subscription"));
+            faults.add(why, format!("leave the column {} out of the subscription", there.name));
+            continue;
         }
-        let kind = fit(&field.ty, there).ok_or_else(|| {
-            let why = format!(
-                "column {} is {}, which cannot hold every {} of the contract exactly",
-                there.name,
-                there.declared,
-                field.ty.name()
+        let Some(kind) = fit(&field.ty, there) else {
+            faults.alter(
+                format!(
+                    "column {} is {}, which cannot hold every {} of the contract exactly",
+                    there.name,
+                    there.declared,
+                    field.ty.name()
+                ),
+                retype(there, &field.ty),
             );
-            conflict(name, contract, why).hint(format!(
-                "widen it: ALTER TABLE {name} ALTER COLUMN {} TYPE {}",
-                quote(&there.name),
-                declared(&field.ty)
-            ))
-        })?;
+            continue;
+        };
         columns.push(Column { name: there.name.clone(), declared: there.declared.clone(), kind });
     }
     let own = !table.created_by_hutong();
     let ours = |column: &str| !own && (column == LANE || column == OFFSET);
     for column in &table.columns {
-        let taken = columns.iter().any(|c| c.name == column.name) || ours(&column.name);
+        let taken = contract.fields.iter().any(|f| f.column() == column.name) || ours(&column.name);
         if column.required && !column.filled && !column.generated && !taken {
             let why = format!("column {} takes no NULL, has no default, and nothing fills it", column.name);
-            return Err(conflict(name, contract, why).hint("subscribe to the column, or give it a default"));
+            faults.add(why, format!("subscribe to the column {}, or give it a default", column.name));
         }
     }
+    match_key(contract, table, &mut faults);
+    match faults.whys.is_empty() {
+        true => Ok(Plan { table: name.clone(), columns, key: contract.key.clone(), own }),
+        false => Err(faults.conflict(name, contract)),
+    }
+}
+
+/// Returns the part of an ALTER TABLE that gives a column the type of a field.
+pub(super) fn retype(there: &Catalog, ty: &Type) -> String {
+    let (column, ty_there) = (quote(&there.name), declared(ty));
+    // What PostgreSQL does not cast by itself needs to be told how; where it does, telling changes nothing.
+    let using = if widens(there, ty) { String::new() } else { format!(" USING {column}::{ty_there}") };
+    format!("ALTER COLUMN {column} TYPE {ty_there}{using}")
+}
+
+/// States whether the table finds a row by exactly the contract's key.
+fn match_key(contract: &Contract, table: &Table, faults: &mut Faults) {
     let mut key: Vec<&str> = contract.key_fields().map(Field::column).collect();
     key.sort_unstable();
     // I6: two rows of the stream whose keys are one to the store would overwrite each other.
-    let wide = |what: String| {
-        let why = format!("{what}, which takes different keys for one");
-        conflict(name, contract, why)
-            .hint("give the key a type and a collation that tell every key from another: text COLLATE \"C\"")
+    let mut wide = |what: String| {
+        faults.add(
+            format!("{what}, which takes different keys for one"),
+            "give the key a type and a collation that tell every key from another: text COLLATE \"C\"".into(),
+        );
     };
     for there in key.iter().filter_map(|column| table.column(column)) {
         if let Some(folds) = there.folds() {
-            return Err(wide(format!("the key column {} is {folds}", there.name)));
+            wide(format!("the key column {} is {folds}", there.name));
         }
     }
     let mut found = false;
@@ -150,22 +121,52 @@ pub(super) fn check(name: &TableName, contract: &Contract, table: &Table) -> Res
         }
         found = true;
         if let Some(folding) = &index.folding {
-            return Err(wide(format!("a unique index on ({}) is collated by {folding}", key.join(", "))));
+            wide(format!("a unique index on ({}) is collated by {folding}", key.join(", ")));
         }
     }
     if !found {
-        let why = format!("it has no primary key or unique index on exactly ({})", key.join(", "));
-        return Err(conflict(name, contract, why).hint("a row is found again by the contract's key"));
+        let columns: Vec<String> = contract.key_fields().map(|f| quote(f.column())).collect();
+        faults.alter(
+            format!("it has no primary key or unique index on exactly ({})", key.join(", ")),
+            format!("ADD UNIQUE ({})", columns.join(", ")),
+        );
     }
-    Ok(Plan { table: name.clone(), columns, key: contract.key.clone(), own })
 }
 
-fn conflict(name: &TableName, contract: &Contract, why: String) -> Error {
-    Error::new(ErrorKind::SchemaConflict, format!("fit {} into {}", contract.stream, name.plain()), why)
+/// What keeps a table from taking a contract's rows.
+#[derive(Default)]
+struct Faults {
+    whys: Vec<String>,
+    /// The parts of the ALTER TABLE that mends them.
+    alters: Vec<String>,
+    /// What else a person may do.
+    words: Vec<String>,
+}
+
+impl Faults {
+    fn alter(&mut self, why: String, alter: String) {
+        self.whys.push(why);
+        self.alters.push(alter);
+    }
+
+    fn add(&mut self, why: String, words: String) {
+        self.whys.push(why);
+        if !self.words.contains(&words) {
+            self.words.push(words);
+        }
+    }
+
+    fn conflict(mut self, name: &TableName, contract: &Contract) -> Error {
+        if !self.alters.is_empty() {
+            self.words.insert(0, format!("ALTER TABLE {name} {}", self.alters.join(", ")));
+        }
+        let doing = format!("fit {} into {}", contract.stream, name.plain());
+        Error::new(ErrorKind::SchemaConflict, doing, self.whys.join("; ")).hint(self.words.join("; "))
+    }
 }
 
 /// Returns the SQL that creates the table; its only constraint is the key.
-fn create(name: &TableName, contract: &Contract) -> String {
+pub(super) fn create(name: &TableName, contract: &Contract) -> String {
     let columns: String =
         contract.fields.iter().map(|f| format!("{} {}, ", quote(f.column()), declared(&f.ty))).collect();
     let key: Vec<String> = contract.key_fields().map(|f| quote(f.column())).collect();
@@ -182,7 +183,8 @@ fn create(name: &TableName, contract: &Contract) -> String {
     sql
 }
 
-fn grow(name: &TableName, field: &Field) -> String {
+/// Returns the SQL that adds a column.
+pub(super) fn grow(name: &TableName, field: &Field) -> String {
     format!("ALTER TABLE {name} ADD COLUMN {} {};", quote(field.column()), declared(&field.ty))
         + &comment(name, field)
 }

@@ -13,8 +13,9 @@ use super::pool::{Lease, Pool};
 use super::quarantine::{self, Waiting};
 use super::refusal::CONFLICT;
 use super::replay;
+use super::room;
 use super::schema;
-use super::table::{self, Plan};
+use super::table::Plan;
 use crate::again::{Again, Round};
 use crate::fold::{self, Folded};
 use crate::postgres::ident::TableName;
@@ -36,6 +37,9 @@ pub struct SinkConfig {
     pub quarantine_limit: u64,
     /// How many lanes the pipeline has; those beyond are removed when lane 0 opens. `None`: nobody has said.
     pub partitions: Option<u32>,
+    /// What the lane will write: where it is known, a replica that starts anew keeps its rows until its table takes
+    /// those that come instead.
+    pub contract: Option<Arc<Contract>>,
 }
 
 impl SinkConfig {
@@ -47,7 +51,7 @@ impl SinkConfig {
     /// Makes the configuration of a sink that shares the connections of its store.
     pub fn shared(pool: Pool, table: &str, grant: impl Into<String>) -> Result<Self> {
         let (table, grant) = (TableName::parse(table)?, grant.into());
-        Ok(Self { pool, table, grant, quarantine_limit: 1_000, partitions: None })
+        Ok(Self { pool, table, grant, quarantine_limit: 1_000, partitions: None, contract: None })
     }
 }
 
@@ -155,9 +159,7 @@ impl hutong_core::Sink for Sink {
         let mut lease = self.config.pool.lease().await?;
         lease.clean = false;
         schema::create(&mut lease.session).await?;
-        let SinkConfig { grant, table, partitions, .. } = &self.config;
-        let (epoch, checkpoint) =
-            lane::take_over(&mut lease.session, lane, grant, table, *partitions).await?;
+        let (epoch, checkpoint) = lane::take_over(&mut lease.session, lane, &self.config).await?;
         let lane = lane.to_string();
         let waiting = quarantine::waiting(&lease.session, &lane).await?;
         let conflicts = quarantine::of_rule(&lease.session, &lane, CONFLICT, 0, 1).await?;
@@ -176,7 +178,7 @@ impl hutong_core::Sink for Sink {
         }
         let mut lease = self.config.pool.lease().await?;
         lease.clean = false;
-        let plan = table::prepare(&mut lease.session, &self.config.table, contract).await?;
+        let plan = room::prepare(&mut lease.session, &self.config.table, contract).await?;
         lease.clean = true;
         self.plans.push((contract.clone(), Arc::new(plan)));
         Ok(())
