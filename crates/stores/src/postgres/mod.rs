@@ -16,6 +16,7 @@ pub mod error;
 mod fit;
 pub mod ident;
 mod image;
+mod lost;
 mod open;
 mod pgoutput;
 mod probe;

@@ -13,6 +13,7 @@ use super::catalog::{self, Types};
 use super::chunk::Progress;
 use super::connect::{self, Session};
 use super::ident::TableName;
+use super::lost::{self, Stand};
 use super::reader::{Reader, Start};
 use super::shape::Shape;
 use super::slot::Published;
@@ -127,10 +128,12 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     let lsn = at.as_wal().map_or(0, |(_, lsn, ..)| lsn);
     // Nothing is made on a system that is not the checkpoint's.
     let (mut client, system) = stream::connect(&config.url, &user, &database, &slot, lsn).await?;
-    same_system(&control, &slot, from, &system.system_id, system.timeline, lsn).await?;
+    let stand = Stand::of(&slot, from);
+    let end = log_end(&control).await?;
+    same_system(&stand, from, &system.system_id, system.timeline, end)?;
     let noted = from.note("timeline").and_then(|noted| noted.parse::<u32>().ok());
     if let Some(noted) = noted.filter(|noted| *noted < system.timeline) {
-        stream::same_history(&mut client, &slot, noted, system.timeline, lsn).await?;
+        stream::same_history(&mut client, &stand, noted, system.timeline, end).await?;
     }
     let wanted: Vec<_> = tables.iter().filter(|t| t.suspended.is_none()).map(|t| t.name.clone()).collect();
     // The publication is made before the slot: the server decodes with the catalog of the time of each change.
@@ -143,9 +146,9 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
         tables[at].suspended = Some(why);
     }
     some_left(config, from, &tables, ErrorKind::Denied)?;
-    let confirmed = prepare_slot(&control, &slot, from, lsn).await?;
+    let confirmed = prepare_slot(&control, &stand, from, end).await?;
     slot::take_over(&control, &slot).await?;
-    stream::start(&mut client, &slot).await?;
+    stream::start(&mut client, &stand, end).await?;
 
     notes.insert("system".into(), Some(system.system_id));
     notes.insert("timeline".into(), Some(system.timeline.to_string()));
@@ -174,7 +177,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
         .map_err(|e| error::of(e, || "prepare a session".to_owned()))?;
     Ok(Reader::new(Start {
         config,
-        slot,
+        stand,
         control,
         client,
         types,
@@ -233,17 +236,15 @@ pub(crate) fn era(from: &Checkpoint) -> u16 {
 
 /// Creates the slot for a checkpoint without a position, or checks that it still holds what the checkpoint needs.
 /// Returns the place that the slot has confirmed.
-async fn prepare_slot(control: &Client, slot: &str, from: &Checkpoint, lsn: u64) -> Result<u64> {
+async fn prepare_slot(control: &Client, stand: &Stand, from: &Checkpoint, end: u64) -> Result<u64> {
+    let slot = stand.slot.as_str();
     if from.position(PARTITION).is_start() {
         // What an earlier attempt has left would only repeat changes that the snapshot holds anyway.
         slot::drop_slot(control, slot).await?;
     }
     let Some(state) = slot::state(control, slot).await? else {
         if from.position(PARTITION) != Position::START {
-            return Err(stream::lost(
-                slot,
-                format!("the slot is gone, and the checkpoint stands at {}", text(lsn)),
-            ));
+            return Err(stand.lost("the slot is gone", end));
         }
         tracing::info!(slot, "creating the slot: waits for the transactions that are running now");
         slot::create(control, slot).await?;
@@ -255,49 +256,41 @@ async fn prepare_slot(control: &Client, slot: &str, from: &Checkpoint, lsn: u64)
         return Err(Error::new(ErrorKind::Config, format!("read the replication slot {slot}"), why));
     }
     if state.lost {
-        return Err(stream::lost(slot, "the server has invalidated the slot (max_slot_wal_keep_size)"));
+        return Err(stand.lost(lost::invalidated(state.reason.as_deref()), end));
     }
-    if from.position(PARTITION) != Position::START && state.confirmed > lsn {
-        let why =
-            format!("the slot has moved on to {}, past the checkpoint {}", text(state.confirmed), text(lsn));
-        return Err(stream::lost(slot, why));
+    if from.position(PARTITION) != Position::START && state.confirmed > stand.lsn {
+        let (confirmed, gone) = (lost::text(state.confirmed), lost::apart(stand.lsn, state.confirmed));
+        let why = format!("the slot has moved on past the checkpoint, to {confirmed}, {gone}");
+        return Err(stand.lost(why, end));
     }
     Ok(state.confirmed)
 }
 
-/// Compares the system with the one that the checkpoint was made on.
-async fn same_system(
-    control: &Client,
-    slot: &str,
-    from: &Checkpoint,
-    system: &str,
-    timeline: u32,
-    lsn: u64,
-) -> Result<()> {
+/// Compares the system, whose log ends at `end`, with the one that the checkpoint was made on.
+fn same_system(stand: &Stand, from: &Checkpoint, system: &str, timeline: u32, end: u64) -> Result<()> {
     if let Some(noted) = from.note("system").filter(|noted| *noted != system) {
         let why = format!("the checkpoint was made on system {noted}, and this is system {system}");
-        return Err(stream::lost(slot, why));
+        return Err(stand.elsewhere(why, end));
     }
     let noted = from.note("timeline").and_then(|noted| noted.parse::<u32>().ok());
-    if noted.is_some_and(|noted| noted > timeline) {
-        return Err(stream::lost(slot, format!("the server went back to timeline {timeline}")));
-    }
-    let row = control
-        .query_one("SELECT (pg_current_wal_flush_lsn() - '0/0')::int8", &[])
-        .await
-        .map_err(|e| error::of(e, || "read how far the log goes".to_owned()))?;
-    let flushed = row.get::<_, i64>(0) as u64;
-    if lsn > flushed {
+    if let Some(noted) = noted.filter(|noted| *noted > timeline) {
         let why = format!(
-            "the log ends at {}, before the checkpoint {}: an older state was restored",
-            text(flushed),
-            text(lsn)
+            "the server is back on timeline {timeline}, and the checkpoint was made on timeline {noted}: an older state \
+             was restored"
         );
-        return Err(stream::lost(slot, why));
+        return Err(stand.lost(why, end));
+    }
+    if stand.lsn > end {
+        return Err(stand.lost("the log ends before the checkpoint: an older state was restored", end));
     }
     Ok(())
 }
 
-fn text(lsn: u64) -> String {
-    pgwire_replication::Lsn(lsn).to_string()
+/// Returns where the log ends now.
+async fn log_end(control: &Client) -> Result<u64> {
+    let row = control
+        .query_one("SELECT (pg_current_wal_flush_lsn() - '0/0')::int8", &[])
+        .await
+        .map_err(|e| error::of(e, || "read how far the log goes".to_owned()))?;
+    Ok(row.get::<_, i64>(0) as u64)
 }

@@ -7,7 +7,7 @@ use super::catalog::{self, Live, Types};
 use super::column::Fit;
 use super::ident::TableName;
 use super::source::SourceConfig;
-use super::{address, connect, error, fit, slot};
+use super::{address, connect, error, fit, lost, slot};
 use crate::Finding;
 
 /// Reads an address and touches nothing. `Err(Config)` says what is wrong with it and does not repeat it.
@@ -54,7 +54,7 @@ async fn look(config: &SourceConfig, findings: &mut Vec<Finding>) -> Result<()> 
             Finding::good(format!("the slot {slot} does not exist yet; it is made when the capture opens"))
         }
         Some(state) if state.lost => Finding::bad(
-            format!("the server has invalidated the slot {slot}"),
+            format!("{slot}: {}", lost::invalidated(state.reason.as_deref())),
             format!(
                 "changes are lost: `hutong source reset {} --reason …` accepts it and takes a new base",
                 config.capture

@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use hutong_core::{Batch, Behind, Error, ErrorKind, Position, Result};
+use hutong_core::{Batch, Behind, Checkpoint, Error, ErrorKind, Position, Result};
 use pgwire_replication::client::{ReplicationClient, ReplicationEvent};
 use pgwire_replication::{Lsn, PgWireError};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::assembly::Assembly;
+use super::assembly::{Assembly, PARTITION};
 use super::captured::{Captured, Open};
 use super::catalog::Types;
 use super::connect::Session;
+use super::lost::Stand;
 use super::pgoutput::Relation;
 use super::reload::Reload;
 use super::reread::{self, Due};
@@ -44,7 +45,7 @@ pub(super) struct Mark {
 /// What a reader starts from.
 pub(crate) struct Start<'a> {
     pub(crate) config: &'a SourceConfig,
-    pub(crate) slot: String,
+    pub(crate) stand: Stand,
     pub(crate) control: Session,
     pub(crate) client: ReplicationClient,
     pub(crate) types: Types,
@@ -62,6 +63,8 @@ pub(crate) struct Start<'a> {
 pub(crate) struct Reader {
     pub(super) config: SourceConfig,
     pub(super) slot: String,
+    /// What is durable downstream.
+    stand: Stand,
     pub(super) control: Session,
     /// The session that reads chunks, and whether a transaction may be open on it.
     pub(super) chunks: Option<(Session, bool)>,
@@ -101,7 +104,8 @@ impl Reader {
     pub(crate) fn new(start: Start<'_>) -> Self {
         let mut reader = Self {
             config: start.config.clone(),
-            slot: start.slot,
+            slot: start.stand.slot.clone(),
+            stand: start.stand,
             control: start.control,
             chunks: None,
             client: start.client,
@@ -207,7 +211,7 @@ impl Reader {
     }
 
     fn received(&mut self, event: Result<Option<ReplicationEvent>, PgWireError>) -> Result<()> {
-        match event.map_err(|e| stream::failed(e, &self.slot))? {
+        match event.map_err(|e| stream::failed(e, &self.stand, self.log_end))? {
             Some(event) => self.event(event),
             None => {
                 let doing = format!("read the replication slot {}", self.slot);
@@ -216,11 +220,13 @@ impl Reader {
         }
     }
 
-    /// Everything up to `position` is durable downstream.
+    /// Everything up to `upto` is durable downstream.
     ///
     /// I1: only a place between two transactions is confirmed, so no transaction that is not wholly committed
     /// downstream can be forgotten.
-    pub(crate) fn ack(&mut self, position: Position) {
+    pub(crate) fn ack(&mut self, upto: &Checkpoint) {
+        self.stand = Stand::of(&self.slot, upto);
+        let position = upto.position(PARTITION);
         if let Some((era, lsn, 0, _)) = position.as_wal()
             && era == self.era
         {

@@ -36,8 +36,9 @@ pub(crate) struct State {
     pub(crate) confirmed: u64,
     /// The backend that reads it now.
     pub(crate) holder: Option<i32>,
-    /// Whether the server has thrown its log away.
+    /// Whether the server has thrown its log away, and why where it says so.
     pub(crate) lost: bool,
+    pub(crate) reason: Option<String>,
     pub(crate) plugin: String,
 }
 
@@ -45,9 +46,11 @@ pub(crate) struct State {
 pub(crate) async fn state(client: &Client, slot: &str) -> Result<Option<State>> {
     let row = client
         .query_opt(
+            // As JSON, since the reason exists from PostgreSQL 17 on.
             "SELECT coalesce(confirmed_flush_lsn - '0/0', 0)::int8, active_pid, \
-               coalesce(wal_status = 'lost', false) OR restart_lsn IS NULL, plugin::text \
-             FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()",
+               coalesce(wal_status = 'lost', false) OR restart_lsn IS NULL, plugin::text, \
+               to_jsonb(s) ->> 'invalidation_reason' \
+             FROM pg_replication_slots s WHERE slot_name = $1 AND database = current_database()",
             &[&slot],
         )
         .await
@@ -57,6 +60,7 @@ pub(crate) async fn state(client: &Client, slot: &str) -> Result<Option<State>> 
         holder: row.get(1),
         lost: row.get(2),
         plugin: row.get(3),
+        reason: row.get(4),
     }))
 }
 

@@ -15,7 +15,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, Result, Secret};
 
-use super::assembly::PARTITION;
 use super::ident::TableName;
 use super::open;
 use super::reader::Reader;
@@ -124,7 +123,7 @@ impl hutong_core::Source for Source {
 
     async fn ack(&mut self, upto: &Checkpoint) -> Result<()> {
         if let Some(reader) = &mut self.reader {
-            reader.ack(upto.position(PARTITION));
+            reader.ack(upto);
         }
         Ok(())
     }

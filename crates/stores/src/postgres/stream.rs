@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use hutong_core::{Error, ErrorKind, Result, Secret};
+use hutong_core::{Error, Result, Secret};
 use pgwire_replication::client::{IdentifySystem, ReplicationClient};
 use pgwire_replication::{Lsn, ReplicationConfig};
 use tokio_postgres::config::Host;
 
+use super::lost::{self, Stand};
 use super::{address, connect, error, relay};
 
 /// Connects, and asks which system this is. Nothing is streamed before [`start`].
@@ -47,39 +48,49 @@ pub(crate) async fn connect(
 }
 
 /// Starts to stream; the slot is held when it returns.
-pub(crate) async fn start(client: &mut ReplicationClient, slot: &str) -> Result<()> {
-    let doing = || format!("read the replication slot {slot}");
+pub(crate) async fn start(client: &mut ReplicationClient, stand: &Stand, end: u64) -> Result<()> {
+    let doing = || format!("read the replication slot {}", stand.slot);
     client.start().await.map_err(|e| error::of_stream(e, doing))?;
-    client.wait_started().await.map_err(|e| failed(e, slot))
+    client.wait_started().await.map_err(|e| failed(e, stand, end))
 }
 
 /// After a failover, says whether the checkpoint lies on the history of the new timeline.
 pub(crate) async fn same_history(
     client: &mut ReplicationClient,
-    slot: &str,
+    stand: &Stand,
     noted: u32,
     timeline: u32,
-    lsn: u64,
+    end: u64,
 ) -> Result<()> {
     let history = client
         .timeline_history(timeline)
         .await
         .map_err(|e| error::of_stream(e, || format!("read the history of timeline {timeline}")))?;
     match switched_at(&String::from_utf8_lossy(&history.content), noted) {
-        Some(end) if lsn <= end => {
+        Some(switched) if stand.lsn <= switched => {
             tracing::info!(
-                slot,
+                slot = stand.slot,
                 noted,
                 timeline,
                 "the server is on a new timeline, which holds the checkpoint"
             );
             Ok(())
         }
-        Some(end) => {
-            let why = format!("timeline {noted} ended at {}, before the checkpoint {}", Lsn(end), Lsn(lsn));
-            Err(lost(slot, why))
+        Some(switched) => {
+            let why = format!(
+                "the server is on timeline {timeline}, and timeline {noted}, which the checkpoint was made on, ended at {}, \
+                 before the checkpoint",
+                lost::text(switched)
+            );
+            Err(stand.lost(why, end))
         }
-        None => Err(lost(slot, format!("timeline {timeline} does not come from timeline {noted}"))),
+        None => {
+            let why = format!(
+                "the server is on timeline {timeline}, which does not come from timeline {noted}, which the checkpoint \
+                 was made on"
+            );
+            Err(stand.lost(why, end))
+        }
     }
 }
 
@@ -92,24 +103,15 @@ fn switched_at(history: &str, timeline: u32) -> Option<u64> {
     })
 }
 
-/// Wraps an error of the stream; a slot whose log is gone is `PositionLost`.
-pub(crate) fn failed(error: pgwire_replication::PgWireError, slot: &str) -> Error {
+/// Wraps an error of the stream; a slot whose log is gone is `PositionLost`. `end` is where the log ended last.
+pub(crate) fn failed(error: pgwire_replication::PgWireError, stand: &Stand, end: u64) -> Error {
     let text = error.to_string();
     // A publication that somebody dropped and we made again did not exist at the time of the changes.
     let unpublished = text.contains("publication") && text.contains("does not exist");
     if unpublished || text.contains("can no longer get changes") || text.contains("requested WAL segment") {
-        return lost(slot, text);
+        return stand.lost(text, end);
     }
-    error::of_stream(error, || format!("read the replication slot {slot}"))
-}
-
-/// Makes the error of a position that the server no longer holds.
-pub(crate) fn lost(slot: &str, why: impl Into<String>) -> Error {
-    let capture = slot.strip_prefix("hutong_").unwrap_or(slot);
-    Error::new(ErrorKind::PositionLost, format!("go on reading the replication slot {slot}"), why).hint(format!(
-        "changes since the last committed position are gone from the log: `hutong source reset {capture} --reason …` \
-         accepts it, and the tables are truncated downstream and read again"
-    ))
+    error::of_stream(error, || format!("read the replication slot {}", stand.slot))
 }
 
 #[cfg(test)]

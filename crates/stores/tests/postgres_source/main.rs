@@ -4,6 +4,7 @@
 
 mod capture;
 mod changes;
+mod lost;
 mod publication;
 mod reload;
 mod reread;

@@ -141,6 +141,28 @@ impl Postgres {
         }
     }
 
+    /// Stops the server, copies everything that it holds, and starts it again: a cold backup.
+    pub async fn back_up(&mut self) -> Result<()> {
+        self.stop().await?;
+        let (data, backup) = self.folders();
+        template::copy_folder(&data, &backup)?;
+        self.restart().await
+    }
+
+    /// Puts the backup in the place of what the server holds now.
+    pub async fn restore(&mut self) -> Result<()> {
+        self.stop().await?;
+        let (data, backup) = self.folders();
+        fs::remove_dir_all(&data).doing(|| format!("remove {}", data.display()))?;
+        template::copy_folder(&backup, &data)?;
+        self.restart().await
+    }
+
+    fn folders(&self) -> (PathBuf, PathBuf) {
+        let folder = self.server.folder();
+        (folder.join("data"), folder.join("backup"))
+    }
+
     async fn up(&mut self) -> Result<()> {
         let admin = self.admin();
         self.server.start(async |_: &Server| open(&admin).await.is_ok()).await

@@ -37,7 +37,8 @@ where
     copy_folder(&template, into)
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+/// Copies a folder to where none is.
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     // Owner and mode matter to PostgreSQL, and the standard library copies neither folders nor owners.
     Program::new("cp").arg("-a").args([from.as_os_str(), to.as_os_str()] as [&OsStr; 2]).run().map(drop)
 }
