@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hutong_core::{Field, Origin, Position, Result};
+use hutong_core::{ErrorKind, Field, Origin, Position, Result};
 use tokio::time::{Instant, sleep};
 
 use super::captured::Captured;
-use super::catalog;
+use super::catalog::{self, Live};
 use super::chunk::{self, Refused};
 use super::column::PgType;
 use super::connect;
-use super::fit::Plan;
+use super::fit::{self, Plan};
 use super::image::Maker;
 use super::open::{snapshot_note, suspended_note};
 use super::pgoutput::Relation;
@@ -100,7 +100,8 @@ impl Reader {
         self.relations.insert(relation.oid, table);
     }
 
-    /// Suspends the tables that somebody has taken out of the publication, by dropping them for instance.
+    /// Suspends the tables that somebody has taken out of the publication, by dropping them for instance, and takes up
+    /// again those that fit again.
     pub(super) async fn check_publication(&mut self) -> Result<()> {
         let held = slot::published(&self.control, &self.slot).await?;
         // It may have lacked what was done meanwhile, so everything is read anew once it is whole again.
@@ -112,15 +113,56 @@ impl Reader {
                 }
             }
         }
-        let held = held.map(|held| held.tables).unwrap_or_default();
         for table in 0..self.tables.len() {
             let captured = &self.tables[table];
             let counts = captured.suspended.is_none() || self.reloads.contains_key(&table);
-            if counts && !held.contains(&captured.name) {
+            let published = held.as_ref().is_some_and(|held| held.tables.contains(&captured.name));
+            if counts && !published {
                 self.suspend(table, "the table is no longer in the publication".to_owned());
             }
         }
+        match held {
+            Some(held) => self.check_suspended(&held).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the suspended tables anew that fit again, and publishes those that are not published.
+    async fn check_suspended(&mut self, held: &Published) -> Result<()> {
+        for table in 0..self.tables.len() {
+            let captured = &self.tables[table];
+            if captured.suspended.is_none() || self.reloads.contains_key(&table) {
+                continue;
+            }
+            let Some(live) = catalog::live(&self.control, &mut self.types, &captured.name).await? else {
+                continue;
+            };
+            let fits = fit::problems(&captured.contract, &live, self.version).is_empty();
+            if fits && live.readable && self.publish_again(table, &live, held).await? {
+                self.reload(table, "it fits again");
+            }
+        }
         Ok(())
+    }
+
+    /// States whether a table is in the publication, and tries to put it there.
+    async fn publish_again(&self, table: usize, live: &Live, held: &Published) -> Result<bool> {
+        let name = &self.tables[table].name;
+        if held.hands_out(name) {
+            return Ok(true);
+        }
+        // Asked first: what is refused would stand in the server's log at each look.
+        if !live.owned {
+            return Ok(false);
+        }
+        let kept: Vec<_> = held.tables.iter().cloned().collect();
+        let wanted = std::slice::from_ref(name);
+        match slot::publish(&self.control, &self.slot, self.version, Some(held), wanted, &kept).await {
+            Ok(refused) => Ok(refused.is_empty()),
+            // Somebody holds a lock on it, as whoever alters it does; a session that is lost says so again.
+            Err(error) if error.kind == ErrorKind::Unavailable => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads the tables anew of which a partition came or went.
@@ -142,7 +184,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Suspends a table: its changes are dropped and counted from here on, until the capture is opened again.
+    /// Suspends a table: its changes are dropped and counted from here on, until it fits again.
     pub(super) fn suspend(&mut self, table: usize, why: String) {
         let reloads = self.reloads.remove(&table).is_some();
         let captured = &mut self.tables[table];

@@ -70,8 +70,10 @@ pub(crate) struct Live {
     /// Whether it is an ordinary or a partitioned table that the log holds.
     pub(crate) table: bool,
     pub(crate) partitioned: bool,
-    /// Whether the role may read it.
+    /// Whether the role may read every row of it.
     pub(crate) readable: bool,
+    /// Whether the role may do what only the owner may, as to publish it.
+    pub(crate) owned: bool,
     /// A digest of the partitions and their files, of a partitioned table.
     pub(crate) leaves: Option<String>,
 }
@@ -84,7 +86,8 @@ impl Live {
 
     /// Returns why it is not captured when the role may not read it.
     pub(crate) fn unreadable(&self) -> Option<String> {
-        (!self.readable).then(|| format!("the role may not read {}", self.name.plain()))
+        (!self.readable)
+            .then(|| format!("the role may not read {}, or not every row of it", self.name.plain()))
     }
 
     /// Returns a column by name.
@@ -173,7 +176,9 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
     let table = client
         .query_opt(
             "SELECT c.oid, c.relkind IN ('r', 'p') AND c.relpersistence = 'p', c.reltuples::float8, \
-               obj_description(c.oid, 'pg_class'), c.relkind = 'p', has_table_privilege(c.oid, 'SELECT') \
+               obj_description(c.oid, 'pg_class'), c.relkind = 'p', \
+               has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') \
+                 AND NOT row_security_active(c.oid), pg_has_role(c.relowner, 'USAGE') \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
             &[&name.schema, &name.table],
         )
@@ -231,6 +236,7 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
         table: table.get(1),
         partitioned,
         readable: table.get(5),
+        owned: table.get(6),
         leaves,
     }))
 }

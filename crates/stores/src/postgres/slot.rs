@@ -192,6 +192,11 @@ pub(crate) struct Published {
 }
 
 impl Published {
+    /// States whether it names a table, and hands out every column that it may.
+    pub(crate) fn hands_out(&self, table: &TableName) -> bool {
+        self.generated && self.tables.contains(table)
+    }
+
     /// Returns what it does not do, when somebody has made it do less than Hutong asked for.
     pub(crate) fn lacks(&self) -> Option<&'static str> {
         (!self.whole).then_some("the publication handed out only some of the changes")

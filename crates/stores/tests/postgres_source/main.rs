@@ -11,4 +11,5 @@ mod reread;
 mod rights;
 mod slot;
 mod snapshot;
+mod suspended;
 mod values;
