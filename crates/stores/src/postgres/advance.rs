@@ -7,7 +7,7 @@ use hutong_core::{ErrorKind, Field, Origin, Position, Result};
 use tokio::time::{Instant, sleep};
 
 use super::captured::Captured;
-use super::catalog::{self, Live};
+use super::catalog::{self, Live, Types};
 use super::chunk::{self, Refused};
 use super::column::PgType;
 use super::connect;
@@ -16,6 +16,7 @@ use super::image::Maker;
 use super::open::{snapshot_note, suspended_note};
 use super::pgoutput::Relation;
 use super::reader::Reader;
+use super::shape::Shape;
 use super::slot::{self, Published};
 use super::snapshot::Waiting;
 
@@ -27,6 +28,8 @@ const UNREAD: (u32, Duration) = (20, Duration::from_millis(10));
 pub(super) enum Found {
     /// Its rows are read by this plan.
     Fits(Plan),
+    /// So too, and what was read of it before stands for this one, which has only more room.
+    Wider(Plan, Shape),
     /// So too, but what was read of it before stands no longer, for this reason.
     Outgrown(Plan, String),
     /// It does not fit, for this reason.
@@ -68,12 +71,30 @@ impl Reader {
             }
             Ok(plan) => {
                 match captured.progress.shape.as_ref().and_then(|shape| shape.outgrown_by(relation)) {
-                    Some(why) => Found::Outgrown(plan, why),
+                    Some(why) => match self.wider(captured, relation, &columns).await? {
+                        Some(shape) => Found::Wider(plan, shape),
+                        None => Found::Outgrown(plan, why),
+                    },
                     None => Found::Fits(plan),
                 }
             }
         };
         Ok(Some((table, found)))
+    }
+
+    /// Returns what is to be noted of a table of which a relation tells nothing but wider columns.
+    async fn wider(
+        &self,
+        captured: &Captured,
+        relation: &Relation,
+        columns: &[(&str, PgType)],
+    ) -> Result<Option<Shape>> {
+        let Some(noted) = &captured.progress.shape else { return Ok(None) };
+        let live = catalog::live(&self.control, &mut Types::default(), &captured.name).await?;
+        Ok(live.and_then(|live| {
+            let now = Shape::of(&captured.contract, &live);
+            noted.widened(&captured.contract, relation, columns, &now)
+        }))
     }
 
     /// The relation that was waited for is known.
@@ -83,6 +104,14 @@ impl Reader {
             let captured = &mut self.tables[table];
             match found {
                 Found::Fits(plan) => (captured.plan, captured.unfit) = (Some(plan), None),
+                Found::Wider(plan, shape) => {
+                    (captured.plan, captured.unfit) = (Some(plan), None);
+                    captured.progress.shape = Some(shape);
+                    let note = (snapshot_note(&captured.name.plain()), captured.progress.text());
+                    if captured.suspended.is_none() {
+                        self.assembly.note(note.0, Some(note.1));
+                    }
+                }
                 Found::Outgrown(plan, why) => {
                     (captured.plan, captured.unfit) = (Some(plan), None);
                     if captured.suspended.is_none() {

@@ -76,6 +76,8 @@ pub(crate) struct Live {
     pub(crate) owned: bool,
     /// A digest of the partitions and their files, of a partitioned table.
     pub(crate) leaves: Option<String>,
+    /// The number of the file that holds the rows, of any other table.
+    pub(crate) file: Option<u32>,
 }
 
 impl Live {
@@ -178,7 +180,7 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
             "SELECT c.oid, c.relkind IN ('r', 'p') AND c.relpersistence = 'p', c.reltuples::float8, \
                obj_description(c.oid, 'pg_class'), c.relkind = 'p', \
                has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') \
-                 AND NOT row_security_active(c.oid), pg_has_role(c.relowner, 'USAGE') \
+                 AND NOT row_security_active(c.oid), pg_has_role(c.relowner, 'USAGE'), c.relfilenode \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
             &[&name.schema, &name.table],
         )
@@ -238,6 +240,7 @@ pub(crate) async fn live(client: &Client, types: &mut Types, name: &TableName) -
         readable: table.get(5),
         owned: table.get(6),
         leaves,
+        file: Some(table.get(7)).filter(|_| !partitioned),
     }))
 }
 

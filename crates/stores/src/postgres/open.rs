@@ -97,7 +97,10 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
                         reloads.push((tables.len(), why));
                     }
                     None => {
-                        progress.shape = shape;
+                        progress.shape = match (progress.shape.take(), shape) {
+                            (Some(noted), Some(now)) => Some(noted.followed_by(now)),
+                            (_, now) => now,
+                        };
                         notes.insert(snapshot_note(&plain), Some(progress.text()));
                     }
                 }

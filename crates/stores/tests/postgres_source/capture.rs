@@ -170,6 +170,12 @@ impl Capture {
         self.batches.iter().flat_map(|b| &b.rejected).collect()
     }
 
+    /// Frees the slot, of which the shared server has not many.
+    pub(crate) async fn end(mut self) {
+        self.source.close().await.unwrap();
+        hutong_stores::postgres::remove(&self.config.url, &self.config.capture).await.unwrap();
+    }
+
     /// Forgets the batches so far.
     pub(crate) fn clear(&mut self) {
         self.batches.clear();

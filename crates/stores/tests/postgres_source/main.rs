@@ -9,6 +9,7 @@ mod publication;
 mod reload;
 mod reread;
 mod rights;
+mod shape;
 mod slot;
 mod snapshot;
 mod suspended;

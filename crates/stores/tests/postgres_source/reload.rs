@@ -86,6 +86,7 @@ async fn i3_what_the_stream_does_not_tell_while_a_capture_is_stopped_is_read_ane
         c.sql("INSERT INTO people VALUES (9, 'z')").await;
         c.catch_up().await;
         assert_eq!(c.letters(), "c", "{sql}");
+        c.end().await;
     }
 }
 
@@ -124,6 +125,7 @@ async fn i3_a_partition_that_comes_goes_or_is_emptied_is_found_out() {
             c.sql(&format!("INSERT INTO people VALUES ({id}, 'e')")).await;
             c.catch_up().await;
             assert_eq!(c.letters(), "c", "{sql}");
+            c.end().await;
         }
     }
 }

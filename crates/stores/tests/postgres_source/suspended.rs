@@ -67,6 +67,7 @@ async fn i3_a_table_that_fits_again_comes_back_while_the_capture_runs() {
         back(&mut c).await;
         let names: Vec<_> = c.rows("people").iter().map(|row| row[1].as_text().unwrap().to_owned()).collect();
         assert_eq!(names, expected, "{breaks}");
+        c.end().await;
     }
 }
 
