@@ -32,6 +32,7 @@ mod source;
 mod stream;
 mod text;
 mod tls;
+mod trace;
 mod visibility;
 
 pub use anew::{anew, reread};

@@ -18,6 +18,7 @@ use super::reader::{Reader, Start};
 use super::shape::Shape;
 use super::slot::Published;
 use super::source::SourceConfig;
+use super::trace::Trace;
 use super::{error, fit, reload, slot, stream};
 
 /// Returns the note of a table's snapshot.
@@ -134,6 +135,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     let stand = Stand::of(&slot, from);
     let end = log_end(&control).await?;
     same_system(&stand, from, &system.system_id, system.timeline, end)?;
+    let trace = Trace::look(&control, &stand, from, end).await?;
     let noted = from.note("timeline").and_then(|noted| noted.parse::<u32>().ok());
     if let Some(noted) = noted.filter(|noted| *noted < system.timeline) {
         stream::same_history(&mut client, &stand, noted, system.timeline, end).await?;
@@ -192,6 +194,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
         barrier,
         reload: reloads,
         version,
+        trace,
     }))
 }
 

@@ -21,6 +21,7 @@ use super::reload::Reload;
 use super::reread::{self, Due};
 use super::snapshot::Snapshot;
 use super::source::SourceConfig;
+use super::trace::Trace;
 use super::{error, slot, stream};
 
 /// How long a batch waits for more when the stream is silent after a batch of more than [`BUSY`] changes. After a
@@ -57,6 +58,7 @@ pub(crate) struct Start<'a> {
     pub(crate) barrier: Option<u64>,
     pub(crate) reload: Vec<(usize, String)>,
     pub(crate) version: u32,
+    pub(crate) trace: Trace,
 }
 
 /// The running capture.
@@ -98,6 +100,7 @@ pub(crate) struct Reader {
     pub(super) reloads: BTreeMap<usize, Reload>,
     /// The server's version.
     pub(super) version: u32,
+    trace: Trace,
 }
 
 impl Reader {
@@ -129,6 +132,7 @@ impl Reader {
             snapshot: start.barrier.map(Snapshot::new),
             reloads: BTreeMap::new(),
             version: start.version,
+            trace: start.trace,
         };
         for (name, text) in start.notes {
             reader.assembly.note(name, text);
@@ -164,6 +168,7 @@ impl Reader {
                 self.look().await?;
                 self.check_publication().await?;
                 self.check_partitions().await?;
+                self.trace.leave(&self.control, &self.slot).await?;
                 self.tick_at = now + self.config.watermark_interval;
                 if let Some(batch) = self.idle() {
                     self.hand_out(batch);
@@ -319,6 +324,9 @@ impl Reader {
     fn idle(&mut self) -> Option<Batch> {
         if self.open.is_some() || self.assembly.is_urgent() {
             return None;
+        }
+        if let Some((name, word)) = self.trace.note(self.reached) {
+            self.assembly.note(name, Some(word));
         }
         let moved = Position::wal(self.era, self.reached, 0, 0) > self.at;
         let complete = self.complete_to_us();

@@ -6,7 +6,7 @@
 //! the beginning of the next commit record. So positions of later transactions are always greater, and
 //! (LSN, 0, 0) is what may be confirmed to the server.
 //!
-//! Notes in the checkpoint: `system`, `timeline`, `era`, `complete_to_us`, `snapshot.<schema>.<table>`
+//! Notes in the checkpoint: `system`, `timeline`, `era`, `trace`, `complete_to_us`, `snapshot.<schema>.<table>`
 //! (progress), `suspended.<schema>.<table>` (why).
 
 use std::sync::Arc;

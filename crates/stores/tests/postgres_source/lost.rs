@@ -119,3 +119,75 @@ async fn i3_a_server_that_is_restored_at_an_earlier_place_is_told_and_read_anew_
     c.snapshot_done().await;
     assert_eq!(c.rows("people"), [person(1, "甲")]);
 }
+
+/// Takes batches until another trace is noted than the one before, which it returns.
+async fn traced(c: &mut Capture, before: Option<&String>) -> String {
+    c.until("another trace", |c| {
+        c.checkpoint.notes.get("trace").filter(|trace| before != Some(trace)).is_some()
+    })
+    .await;
+    c.checkpoint.notes["trace"].clone()
+}
+
+#[tokio::test]
+async fn i3_a_server_that_is_restored_and_has_written_past_the_checkpoint_is_found_out() {
+    let mut server = Postgres::start().await.unwrap();
+    let mut c = Capture::at(&server.url(), "past", PEOPLE, &[("people", people("people"))]).await;
+    c.sql("INSERT INTO people VALUES (1, '甲')").await;
+    c.open().await;
+    c.snapshot_done().await;
+    let trace = traced(&mut c, None).await;
+    c.source.close().await.unwrap();
+    server.back_up().await.unwrap();
+    c.client = connect(&server.url()).await.unwrap();
+    c.open_new().await;
+    c.sql("INSERT INTO people VALUES (2, '乙')").await;
+    traced(&mut c, Some(&trace)).await;
+    c.catch_up().await;
+    let time = complete(&mut c).await;
+
+    server.restore().await.unwrap();
+    c.client = connect(&server.url()).await.unwrap();
+    write(&c, 20).await;
+    c.sql("INSERT INTO people VALUES (3, '丙')").await;
+
+    let error = c.source.open(&c.checkpoint).await.unwrap_err();
+    told(&error, &c, &time, "an older state was restored, and its log has grown past the checkpoint since");
+
+    c.checkpoint.notes = postgres::anew(&c.checkpoint, &c.config.tables, "restored").unwrap();
+    c.checkpoint.positions.clear();
+    c.open_new().await;
+    c.snapshot_done().await;
+    assert_eq!(c.rows("people"), [person(1, "甲"), person(3, "丙")]);
+}
+
+#[tokio::test]
+async fn a_trace_outlasts_openings_that_commit_nothing_and_a_comment_that_is_removed() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    let trace = traced(&mut c, None).await;
+    let comment = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = $1";
+    let name = format!("hutong_{}", c.config.capture);
+
+    for _ in 0..20 {
+        let before: String = c.client.query_one(comment, &[&name]).await.unwrap().get(0);
+        c.crash().await;
+        // What the batch says is not committed.
+        while c.client.query_one(comment, &[&name]).await.unwrap().get::<_, String>(0) == before {
+            c.source.next().await.unwrap();
+        }
+    }
+    c.crash().await;
+    traced(&mut c, Some(&trace)).await;
+
+    for comment in ["NULL", "'made by the office'"] {
+        c.source.close().await.unwrap();
+        c.sql(&format!("COMMENT ON PUBLICATION {name} IS {comment}")).await;
+        c.open_new().await;
+        c.sql("INSERT INTO people SELECT count(*) FROM people").await;
+        c.catch_up().await;
+    }
+    let kept: String = c.client.query_one(comment, &[&name]).await.unwrap().get(0);
+    assert_eq!(kept, "made by the office");
+}
