@@ -143,6 +143,16 @@ async fn i3_a_dropped_slot_halts_the_capture_and_a_reset_makes_the_replicas_equa
         "{said}"
     );
 
+    // Each loss can be read again, also after the next.
+    installation.ask(&["source", "reset", &owner, "--reason", "再试一次"]).expect(0);
+    let losses: Json =
+        serde_json::from_str(&installation.ask(&["source", "losses", &owner, "-o", "json"]).expect(0))
+            .unwrap();
+    assert_eq!((&losses[0]["reason"], &losses[1]["reason"]), (&"复制槽被误删".into(), &"再试一次".into()));
+    assert!(losses[0]["positions"]["wal"].is_string(), "{losses}");
+    let said = installation.ask(&["source", "losses", &owner]).expect(0);
+    assert!(said.contains("复制槽被误删") && said.contains("wal after"), "{said}");
+
     // One more replica, which knows nothing of what was before.
     let file = installation.path("hutong.toml");
     let late = std::fs::read_to_string(&file).unwrap() + &subscription("late", "share", "share.late");
@@ -163,6 +173,8 @@ async fn i3_a_dropped_slot_halts_the_capture_and_a_reset_makes_the_replicas_equa
     .await;
     let committed: u64 = lanes.iter().map(|lane| lane["committed"].as_u64().unwrap()).sum();
     assert_eq!(committed, 0, "I2: nothing is applied twice: {lanes:#?}");
+    let capture = lanes.iter().find(|lane| lane["lane"] == format!("capture.{owner}.0")).unwrap();
+    assert_eq!(capture["last_loss"]["reason"], "再试一次", "{capture}");
     run.stop().await;
 }
 

@@ -3,6 +3,8 @@
 //! A topic that was deleted and made again looks like the old one to everybody who knows only its name. So a capture
 //! never begins a topic a second time in silence, and notes a random incarnation by which readers know it again.
 
+use std::collections::BTreeMap;
+
 use hutong_core::{Checkpoint, Error, ErrorKind, Result};
 
 use crate::log::Extent;
@@ -67,6 +69,14 @@ pub(crate) fn kept(checkpoint: &Checkpoint, topic: &str, found: Option<&Extent>)
     check(checkpoint, topic, found, "").ok()?;
     let name = incarnation_note(topic);
     checkpoint.note(&name).map(str::to_owned).map(|note| (name, note))
+}
+
+/// Returns every base that is noted, by `<topic>/<partition>`.
+pub(crate) fn all(checkpoint: &Checkpoint) -> BTreeMap<String, u64> {
+    let noted = checkpoint.notes.iter();
+    noted
+        .filter_map(|(name, base)| Some((name.strip_prefix("base.")?.to_owned(), base.parse().ok()?)))
+        .collect()
 }
 
 /// Returns the bases of a topic by partition, as they are noted.

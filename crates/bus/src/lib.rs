@@ -35,6 +35,7 @@ pub use registry::{Checked, HttpRegistry, RegistryConfig, SchemaRegistry};
 pub use shared::Shared;
 pub use topic_sink::{TopicSink, TopicSinkConfig, TopicStream};
 pub use topic_source::{Limits, TopicSource, TopicSourceConfig};
+pub use watch::latest;
 
 #[cfg(test)]
 mod tests;

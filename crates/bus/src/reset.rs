@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use hutong_core::{Checkpoint, LaneId, Result};
+use hutong_core::{Checkpoint, LaneId, Loss, Result, loss};
 
 use crate::base;
 use crate::log::{Log, checkpoint_topic};
@@ -25,6 +25,7 @@ pub struct Reset {
 /// Earlier owners are shut out first. What the last checkpoint noted is gone; the new one holds what `notes` makes
 /// of it, and where the topics end now as their bases: readers of a topic that is whole go on in it and pass what
 /// the source sends first, new ones begin there. A topic that is not there gets its base when the capture makes it.
+/// When and why a person has accepted it, `accepted` says; it joins the losses of before, with what is given up (I3).
 /// After `Err` the outcome is unknown, and the same call may be made again.
 pub async fn reset(
     log: &dyn Log,
@@ -32,6 +33,7 @@ pub async fn reset(
     bus: &str,
     lane: &LaneId,
     topics: &[String],
+    accepted: Loss,
     notes: impl FnOnce(&Checkpoint) -> Result<BTreeMap<String, String>> + Send,
 ) -> Result<Reset> {
     let mut writer = log.writer(lane).await?;
@@ -52,6 +54,13 @@ pub async fn reset(
             next.ends.insert(partition_key(topic, partition), end);
         }
     }
+    let lost = Loss {
+        positions: before.checkpoint.positions.clone(),
+        bases: base::all(&before.checkpoint),
+        begins: next.ends.clone(),
+        ..accepted
+    };
+    next.checkpoint.notes.insert(loss::NOTE.into(), before.checkpoint.with_loss(lost));
     let subject = format!("{}-value", checkpoint_topic(bus, &lane.pipeline));
     let schema = registry.register(&subject, watermark::SCHEMA).await?;
     writer.commit(Vec::new(), next.encode(schema)).await?;
@@ -97,7 +106,8 @@ mod tests {
             writer.commit(vec![record; 4], before.encode(1)).await.unwrap();
         }
         let notes = |_: &Checkpoint| Ok(BTreeMap::from([("era".to_owned(), "1".to_owned())]));
-        let done = reset(bus.as_ref(), &registry, "hutong", &lane, &topics, notes).await.unwrap();
+        let accepted = Loss { at: "2026-01-01T00:00:00Z".into(), reason: "恢复".into(), ..Loss::default() };
+        let done = reset(bus.as_ref(), &registry, "hutong", &lane, &topics, accepted, notes).await.unwrap();
         // An owner of before can write no more.
         assert!(writer.commit(Vec::new(), Watermark::default().encode(1)).await.is_err());
         let last = bus.writer(&lane).await.unwrap().open().await.unwrap().unwrap();
@@ -118,11 +128,21 @@ mod tests {
 
         assert_eq!(done.before, checkpoint);
         assert!(now.checkpoint.positions.is_empty());
-        let notes: Vec<(&str, &str)> =
-            now.checkpoint.notes.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let notes: Vec<(&str, &str)> = now
+            .checkpoint
+            .notes
+            .iter()
+            .filter(|(name, _)| *name != loss::NOTE)
+            .map(|(name, text)| (name.as_str(), text.as_str()))
+            .collect();
         let wanted = [("base.cut/0", "0"), ("base.whole/0", "4"), ("era", "1"), ("incarnation.whole", "i")];
         assert_eq!(notes, wanted);
         assert_eq!((now.as_of_us, &now.ends), (None, &done.bases));
+        let losses = now.checkpoint.losses();
+        let [lost] = &losses[..] else { panic!("{losses:?}") };
+        assert_eq!((lost.reason.as_str(), &lost.positions), ("恢复", &checkpoint.positions));
+        let gone = ["cut/0", "gone/0", "whole/0"].map(|key| (key.to_owned(), 0)).into();
+        assert_eq!((&lost.bases, &lost.begins), (&gone, &done.bases));
     }
 
     #[tokio::test]

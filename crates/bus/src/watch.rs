@@ -1,8 +1,8 @@
 //! Reads a capture's checkpoint topic: its last record first, then each new one.
 
-use hutong_core::{Error, ErrorKind, Result};
+use hutong_core::{Error, ErrorKind, PipelineId, Result};
 
-use crate::log::{Fetched, Log, Reader};
+use crate::log::{Fetched, Log, Reader, checkpoint_topic};
 use crate::watermark::Watermark;
 
 /// How far before the end the last record is looked for, before the whole topic is read.
@@ -80,6 +80,16 @@ impl Watch {
         })?;
         self.last = Some(watermark.clone());
         Ok(Some(watermark))
+    }
+}
+
+/// Returns where a capture stands and how fresh its topics are, as it has last committed; `None` when it never has.
+///
+/// Reads only; waits until the end of its checkpoint topic is reached.
+pub async fn latest(log: &dyn Log, bus: &str, pipeline: &PipelineId) -> Result<Option<Watermark>> {
+    match Watch::open(log, &checkpoint_topic(bus, pipeline)).await? {
+        Some(mut watch) => watch.last().await,
+        None => Ok(None),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hutong_core::snapshot::{Progress, Suspended};
-use hutong_core::{Behind, Checkpoint, Class, Error, LaneId, Position};
+use hutong_core::{Behind, Checkpoint, Class, Error, LaneId, Loss, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::lag::{self, Standing};
@@ -81,6 +81,9 @@ pub struct LaneStatus {
     /// The tables whose changes are dropped, and why.
     #[serde(default)]
     pub suspended: Vec<Suspended>,
+    /// The last loss that a person has accepted for it.
+    #[serde(default)]
+    pub last_loss: Option<Loss>,
 }
 
 /// One lane's entry on the board. Cheap to clone.
@@ -220,6 +223,7 @@ impl Entry {
             positions: inner.checkpoint.positions.clone(),
             snapshots: inner.checkpoint.snapshots(),
             suspended: inner.checkpoint.suspended(),
+            last_loss: inner.checkpoint.losses().pop(),
         }
     }
 }

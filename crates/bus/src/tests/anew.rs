@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use hutong_core::{Checkpoint, Error, ErrorKind, Op, Position, Sink, Source};
+use hutong_core::{Checkpoint, Error, ErrorKind, Loss, Op, Position, Sink, Source};
 
 use super::office::{Office, PARTITIONS, TOPIC, batch, drain, lane, opened, records};
 use crate::log::TopicSpec;
@@ -163,7 +163,7 @@ async fn reset(office: &Office, topics: &[&str]) {
     let topics: Vec<_> = topics.iter().map(|&topic| topic.to_owned()).collect();
     let (log, registry) = (office.log.as_ref(), office.registry.as_ref());
     let era = |_: &Checkpoint| Ok([("era".to_owned(), "1".to_owned())].into());
-    crate::reset::reset(log, registry, "hutong", &lane(), &topics, era).await.unwrap();
+    crate::reset::reset(log, registry, "hutong", &lane(), &topics, Loss::default(), era).await.unwrap();
 }
 
 #[tokio::test]

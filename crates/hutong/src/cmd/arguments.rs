@@ -234,6 +234,14 @@ pub(super) enum Source {
         #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         reason: String,
     },
+    /// Lists the losses that were accepted: when, why, and what was given up.
+    Losses {
+        /// The capture.
+        capture: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use hutong_core::{Error, ErrorKind, Result};
+use hutong_core::{Error, ErrorKind, Loss, Result, ResultExt};
 
-use super::arguments::Source;
-use super::{check, status};
+use super::arguments::{Output, Source};
+use super::{check, status, table};
 use crate::config::Plan;
 use crate::config::plan::CapturePlan;
 use crate::exit::Exit;
@@ -25,6 +25,14 @@ pub(super) async fn run(config: &Path, action: Source) -> Result<Exit> {
             reload(&plan, find(&plan, capture)?, tables, reason).await?
         }
         Source::Reset { capture, reason } => reset(&plan, find(&plan, capture)?, reason).await?,
+        Source::Losses { capture, output } => {
+            let losses = wire::losses(&plan, find(&plan, capture)?).await?;
+            match output {
+                Output::Json => serde_json::to_string_pretty(&losses)
+                    .or_kind(ErrorKind::Broken, || "print JSON".into())?,
+                Output::Text => told(&losses),
+            }
+        }
     };
     println!("{done}");
     Ok(Exit::Done)
@@ -69,6 +77,26 @@ async fn reload(plan: &Plan, capture: &CapturePlan, tables: &[String], reason: &
         ));
     }
     Ok(text)
+}
+
+/// Returns a table of losses: one line a partition of what was given up.
+fn told(losses: &[Loss]) -> String {
+    if losses.is_empty() {
+        return "no loss was accepted".into();
+    }
+    let mut rows = vec![["at", "given up", "reason"].map(str::to_owned).to_vec()];
+    for loss in losses {
+        let positions = loss.positions.iter().map(|(partition, at)| format!("{partition} after {at}"));
+        let topics = loss.bases.iter().map(|(topic, base)| match loss.begins.get(topic) {
+            Some(begins) => format!("{topic} from {base} to {begins}"),
+            None => format!("{topic} from {base}"),
+        });
+        let mut lines = positions.chain(topics);
+        let first = lines.next().unwrap_or_else(|| "nothing was committed".into());
+        rows.push(vec![loss.at.clone(), first, loss.reason.clone()]);
+        rows.extend(lines.map(|line| vec![String::new(), line, String::new()]));
+    }
+    table::lines(&rows).join("\n")
 }
 
 /// Refuses what may not be done beside a process that runs the capture.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hutong_bus::reread;
 use hutong_bus::reset::{self, Reset};
-use hutong_core::{Checkpoint, LaneId, Result};
+use hutong_core::{Checkpoint, LaneId, Loss, Result};
 use hutong_stores::{postgres, sqlite};
 
 use super::Bus;
@@ -19,8 +19,18 @@ pub async fn reset(plan: &Plan, capture: &CapturePlan, reason: &str) -> Result<R
     let (bus, _) = Bus::open(&plan.bus)?;
     let lane = LaneId::new(capture.pipeline(), 0);
     let topics: Vec<String> = capture.tables.iter().map(|(_, stream)| stream.topic()).collect();
+    let (log, registry) = (bus.log().as_ref(), bus.registry().as_ref());
+    let at = jiff::Timestamp::now().to_string();
+    let accepted = Loss { at, reason: reason.into(), ..Loss::default() };
     let notes = |before: &Checkpoint| notes(capture, before, reason);
-    reset::reset(bus.log().as_ref(), bus.registry().as_ref(), &plan.bus.name, &lane, &topics, notes).await
+    reset::reset(log, registry, &plan.bus.name, &lane, &topics, accepted, notes).await
+}
+
+/// Returns the losses that people have accepted for a capture, oldest first.
+pub async fn losses(plan: &Plan, capture: &CapturePlan) -> Result<Vec<Loss>> {
+    let bus = Bus::look(&plan.bus)?;
+    let last = hutong_bus::latest(bus.log().as_ref(), &plan.bus.name, &capture.pipeline()).await?;
+    Ok(last.map(|last| last.checkpoint.losses()).unwrap_or_default())
 }
 
 /// Lets a capture read the named ones of its tables again at its next run; returns the topics that it leaves for
@@ -60,13 +70,10 @@ pub async fn reread(
 }
 
 fn notes(capture: &CapturePlan, before: &Checkpoint, reason: &str) -> Result<BTreeMap<String, String>> {
-    let mut notes = match &capture.store.system {
+    Ok(match &capture.store.system {
         StoreSystem::Postgres { .. } => postgres::anew(before, &postgres_tables(capture), reason)?,
         StoreSystem::Sqlite { .. } => sqlite::anew(before, &sqlite_tables(capture)),
-    };
-    notes.insert("reset.reason".into(), reason.into());
-    notes.insert("reset.at".into(), jiff::Timestamp::now().to_string());
-    Ok(notes)
+    })
 }
 
 /// Marks the lanes of a subscription, so that each begins at the base when it opens next; returns them.

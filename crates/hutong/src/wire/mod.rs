@@ -21,7 +21,7 @@ use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId, Result, Step};
 use hutong_engine::{Ahead, Board, Lane, Metrics, Settings, Supervisor, status::now_us};
 use tracing::error;
 
-pub use self::anew::{reload, reread, reset};
+pub use self::anew::{losses, reload, reread, reset};
 pub use self::bus::Bus;
 pub use self::store::{Department, compare, draft, install, remove};
 use crate::config::Plan;
