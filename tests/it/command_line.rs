@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use hutong_testkit::launch::{Postgres, connect, free_port};
 use rusqlite::Connection;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use crate::cli::{Ended, ended, hutong, python, root};
@@ -291,9 +291,32 @@ async fn contract_check_compares_with_the_table_and_with_what_is_registered() {
     installation.write("permit.avsc", &other.to_string());
     let broken = installation.ask(&["contract", "check"]).expect(6);
     assert!(broken.contains("  FAIL ") && broken.contains("holder"), "{broken}");
-    let told = "gongan.permit.v1-value: would be refused\n  BREAKS holder: text becomes long: another type on the wire\n  \
+    let told = "gongan.permit.v1-value: would be refused\n  BREAKS holder: text(20) becomes long: another type on the wire\n  \
                 subscriptions that use it: filtered, holder\n";
     assert!(broken.contains(told) && !broken.contains("oldSchema"), "{broken}");
+
+    // A shorter text passes the wire and the registry, and breaks replicas all the same.
+    other["fields"][1]["type"] = json!({"type": "string", "length": 10});
+    installation.write("permit.avsc", &other.to_string());
+    let narrowed = installation.ask(&["contract", "check"]).expect(6);
+    let told = "gongan.permit.v1-value: would be refused\n  BREAKS holder: text(20) becomes text(10)";
+    assert!(narrowed.contains(told), "{narrowed}");
+    // The next generation takes it, and is told what it changes.
+    let file = installation.path("hutong.toml");
+    let configuration = std::fs::read_to_string(&file).unwrap();
+    let next = configuration.replace("[stream.permit]", "[stream.permit]\ngeneration = 2");
+    installation.write("hutong.toml", &next);
+    let next = installation.ask(&["contract", "check"]);
+    assert!(
+        next.out.contains(
+            "gongan.permit.v2 has not begun; what it changes of gongan.permit.v1:\n  BREAKS holder"
+        ),
+        "{}{}",
+        next.out,
+        next.err
+    );
+    assert!(next.out.contains("subscriptions that use it: filtered, holder"), "{}", next.out);
+    installation.write("hutong.toml", &configuration);
 
     // A column that went fits the registered version, not the table.
     installation.write("permit.avsc", &contract);

@@ -13,6 +13,7 @@ mod filters;
 mod foreign_client;
 mod grants;
 mod installation;
+mod narrowed;
 mod refused_row;
 mod register;
 mod registries;

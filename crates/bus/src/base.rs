@@ -15,12 +15,13 @@ use crate::watermark::{base_note, incarnation_note};
 ///
 /// To be called before the topic is made: `found` is `None` when there is none. I3: `Err(PositionLost)` when the
 /// topic, or its base, has gone; `Err(Config)` when another generation of it has the base and this one has none, for
-/// its tables would not be read again.
+/// its tables would not be read again, unless `anew` says that this one's is.
 pub(crate) fn check(
     checkpoint: &Checkpoint,
     topic: &str,
     found: Option<&Extent>,
     capture: &str,
+    anew: bool,
 ) -> Result<()> {
     let doing = || format!("continue topic {topic}");
     let mut begun = false;
@@ -36,7 +37,7 @@ pub(crate) fn check(
             return Err(lost(doing(), why, capture));
         }
     }
-    if begun {
+    if begun || anew {
         return Ok(());
     }
     let begins = |other: &str| other != topic && stem(other) == stem(topic);
@@ -66,7 +67,7 @@ pub(crate) fn lost(doing: String, why: String, capture: &str) -> Error {
 /// Returns the notes of a topic that go on when a capture's checkpoint is made anew: its incarnation, unless the
 /// topic has not what the checkpoint says of it.
 pub(crate) fn kept(checkpoint: &Checkpoint, topic: &str, found: Option<&Extent>) -> Option<(String, String)> {
-    check(checkpoint, topic, found, "").ok()?;
+    check(checkpoint, topic, found, "", false).ok()?;
     let name = incarnation_note(topic);
     checkpoint.note(&name).map(str::to_owned).map(|note| (name, note))
 }

@@ -2,7 +2,9 @@
 //!
 //! Knows no bus: it encodes, chooses partitions and hands records to the lane's [`Writer`].
 
-use std::collections::{BTreeMap, HashMap};
+mod room;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,18 +12,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hutong_core::{
     Batch, Before, Change, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Refused, Rejected, Result,
-    Sink,
+    Sink, snapshot::refused_note,
 };
-use sha2::{Digest, Sha256};
 
 use crate::base;
-use crate::envelope::{Encoded, Encoder, schemas};
+use crate::envelope::{Encoded, Encoder};
 use crate::history::History;
 use crate::log::{Log, Outgoing, RECORD_LIMIT_BYTES, TopicSpec, Writer, checkpoint_topic};
 use crate::partition;
 use crate::quarantine;
-use crate::registry::{SchemaRegistry, register_at};
-use crate::watermark::{self, Watermark, base_note, incarnation_note, partition_key};
+use crate::registry::SchemaRegistry;
+use crate::succession::Reader;
+use crate::suspension::Suspension;
+use crate::watermark::{self, Watermark, partition_key};
 
 /// How long the sink waits, when it opens, for the records that an earlier owner left behind the watermark.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,6 +40,10 @@ pub struct TopicStream {
     pub partitions: u32,
     /// The compatibility level of its subjects; `FULL_TRANSITIVE` when `None`.
     pub compatibility: Option<String>,
+    /// Who reads it, to be named when its contract breaks them.
+    pub readers: Vec<Reader>,
+    /// The notes by which the source reads its table from nothing, behind a truncate.
+    pub anew: BTreeMap<String, String>,
 }
 
 /// What a sink writes.
@@ -86,6 +93,10 @@ pub struct TopicSink {
     prepared: HashMap<String, Prepared>,
     /// Quarantine topics that are there, with the id of their schema.
     quarantines: HashMap<String, u32>,
+    /// Streams whose contract their topic does not take: the step of the same name drops their changes.
+    suspension: Suspension,
+    /// Streams that were suspended and fit again: so they count until their truncate is committed (I3).
+    returning: BTreeSet<String>,
     /// What is committed, with the notes that this sink adds.
     checkpoint: Checkpoint,
     /// Notes of this sink that the next commit writes.
@@ -109,6 +120,8 @@ impl TopicSink {
             checkpoint_id: 0,
             prepared: HashMap::new(),
             quarantines: HashMap::new(),
+            suspension: Suspension::default(),
+            returning: BTreeSet::new(),
             checkpoint: Checkpoint::default(),
             pending: BTreeMap::new(),
             as_of_us: None,
@@ -116,69 +129,15 @@ impl TopicSink {
         }
     }
 
+    /// Returns the step that drops the changes of streams which this sink has suspended; it must stand before the sink.
+    pub fn suspension(&self) -> Suspension {
+        self.suspension.clone()
+    }
+
     /// Forgets what topics need not keep, now and then. The base is that of what is committed, never one to come.
     async fn trim(&mut self) {
         let topics: Vec<&str> = self.config.streams.iter().map(|stream| stream.topic.as_str()).collect();
         self.history.keep(self.log.as_ref(), &self.checkpoint, &topics, now_us()).await;
-    }
-
-    /// Makes the topic, registers its schemas and notes where its base begins.
-    async fn make_room(&mut self, stream: &TopicStream, contract: Arc<Contract>) -> Result<()> {
-        let (topic, partitions) = (&stream.topic, stream.partitions);
-        let spec = TopicSpec { name: topic.clone(), partitions, compacted: false };
-        let found = self.log.extent(topic).await?;
-        base::check(&self.checkpoint, topic, found.as_ref(), &self.name)?;
-        for drift in self.log.ensure(&spec).await? {
-            tracing::warn!(drift, "a topic is not as it should be");
-        }
-        let doing = || format!("prepare topic {topic}");
-        let extent = match found {
-            Some(extent) => extent,
-            None => self.log.extent(topic).await?.unwrap_or_default(),
-        };
-        if extent.len() != partitions as usize {
-            // I4: with another count, a key's changes would continue in another partition.
-            let why = format!("it has {} partitions, the configuration says {partitions}", extent.len());
-            return Err(Error::new(ErrorKind::SchemaConflict, doing(), why)
-                .hint("a changed number of partitions opens the stream's next generation"));
-        }
-        let texts = schemas(&contract, topic);
-        let level = stream.compatibility.as_deref().unwrap_or("FULL_TRANSITIVE");
-        let mut ids = [0; 2];
-        for (id, (suffix, text)) in ids.iter_mut().zip([("key", &texts.key), ("value", &texts.value)]) {
-            let subject = format!("{topic}-{suffix}");
-            *id = register_at(self.registry.as_ref(), &subject, text, level).await?;
-        }
-        let name = format!("schema.{topic}");
-        let note = format!("{} {}", ids[0], hex(&Sha256::digest(&texts.key)));
-        match self.checkpoint.note(&name) {
-            Some(noted) if *noted == note => {}
-            Some(noted) => {
-                let why = format!("the key's schema was {noted} (id, SHA-256), now it is {note}");
-                return Err(Error::new(ErrorKind::SchemaConflict, doing(), why).hint(
-                    "keys would move to other partitions: restore the registry, or open the next generation",
-                ));
-            }
-            None => {
-                self.pending.insert(name, note);
-            }
-        }
-        for (p, (_, end)) in extent {
-            let name = base_note(topic, p);
-            if self.checkpoint.note(&name).is_none() {
-                self.pending.insert(name, end.to_string());
-                self.ends.entry(partition_key(topic, p)).or_insert(end);
-            }
-        }
-        let name = incarnation_note(topic);
-        if self.checkpoint.note(&name).is_none() && !self.pending.contains_key(&name) {
-            self.pending.insert(name, format!("{:032x}", rand::random::<u128>()));
-        }
-        let encoder = Encoder::new(Arc::clone(&contract), ids[0], ids[1]);
-        let prepared =
-            Prepared { encoder, seen: Arc::clone(&contract), topic: topic.as_str().into(), partitions };
-        self.prepared.insert(contract.stream.clone(), prepared);
-        Ok(())
     }
 
     /// Moves the ends behind the records of a commit whose answer an earlier owner may not have seen: a later
@@ -274,10 +233,8 @@ impl TopicSink {
     /// Makes the quarantine record of a rejected change: with its row as far as that can be written, and
     /// with its key (I3).
     async fn set_aside(&mut self, rejected: &Rejected, now_us: i64) -> Result<Outgoing> {
-        let topic = match self.prepared.get(&rejected.stream) {
-            Some(prepared) => quarantine::topic(&prepared.topic),
-            None => quarantine::topic(&rejected.stream),
-        };
+        let stream = self.config.streams.iter().find(|stream| stream.contract.stream == rejected.stream);
+        let topic = quarantine::topic(stream.map_or(&rejected.stream, |stream| &stream.topic));
         let id = match self.quarantines.get(&topic) {
             Some(id) => *id,
             None => {
@@ -379,13 +336,10 @@ impl Sink for TopicSink {
         let topic = checkpoint_topic(&self.config.bus, &lane.pipeline);
         self.checkpoint_id = self.registry.register(&format!("{topic}-value"), watermark::SCHEMA).await?;
         // All of them now: a table that stays empty must have its topic and its base too.
-        for stream in self.config.streams.clone() {
-            let contract = Arc::clone(&stream.contract);
-            self.make_room(&stream, contract).await?;
-        }
+        let checkpoint = self.make_rooms().await?;
         self.writer = Some(writer);
         self.trim().await;
-        Ok(self.checkpoint.clone())
+        Ok(checkpoint)
     }
 
     async fn prepare(&mut self, contract: &Contract) -> Result<()> {
@@ -397,7 +351,10 @@ impl Sink for TopicSink {
             let why = "the pipeline was not configured with it";
             Error::new(ErrorKind::Config, format!("prepare stream {}", contract.stream), why)
         })?;
-        self.make_room(&stream, contract.clone().shared()).await
+        match self.make_room(&stream, contract.clone().shared()).await? {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
     }
 
     async fn commit(&mut self, batch: &Batch) -> Result<Refused> {
@@ -405,6 +362,13 @@ impl Sink for TopicSink {
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.advance(&batch.delta)?;
         checkpoint.notes.extend(self.pending.clone());
+        let truncated = |change: &&Change| change.op == Op::Truncate;
+        for change in batch.changes.iter().filter(truncated) {
+            // What was dropped is made good behind it.
+            if self.returning.contains(&change.contract.stream) {
+                checkpoint.notes.remove(&refused_note(&change.contract.stream));
+            }
+        }
         let (records, changes, refused) = self.records(batch, now_us()).await?;
         let places: Vec<(Arc<str>, u32)> =
             records[..changes].iter().map(|r| (Arc::clone(&r.topic), r.partition)).collect();
@@ -454,8 +418,4 @@ impl Sink for TopicSink {
 fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

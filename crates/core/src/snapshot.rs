@@ -10,6 +10,9 @@ const PREFIX: &str = "snapshot.";
 /// The prefix of the notes of suspended tables; the table's name follows.
 const SUSPENDED: &str = "suspended.";
 
+/// The prefix of the notes of streams whose contract their topic does not take; the stream's name follows.
+const REFUSED: &str = "refused.";
+
 /// The note of a suspended table that the configuration no longer names.
 pub const NOT_CAPTURED: &str = "not captured";
 
@@ -31,19 +34,31 @@ pub struct Progress {
     pub done: bool,
 }
 
-/// A table whose changes are dropped until it is read anew.
+/// Returns the name of the note of a stream whose contract its topic does not take.
+pub fn refused_note(stream: &str) -> String {
+    format!("{REFUSED}{stream}")
+}
+
+/// A table, or the stream that it feeds, whose changes are dropped until it is read anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspended {
-    /// The table.
+    /// The table; the stream where it is the topic that does not take its contract.
     pub table: String,
     /// Why, without a row value.
     pub reason: String,
 }
 
 impl Checkpoint {
-    /// Returns the suspended tables, by name; those that are not captured any more are left out.
+    /// Returns why a stream's contract is not taken by its topic; `None` when it is.
+    pub fn refused(&self, stream: &str) -> Option<&str> {
+        self.note(&refused_note(stream))
+    }
+
+    /// Returns the suspended tables and streams, by name; those that are not captured any more are left out.
     pub fn suspended(&self) -> Vec<Suspended> {
-        let notes = self.notes.iter().filter_map(|(name, text)| Some((name.strip_prefix(SUSPENDED)?, text)));
+        let notes = self.notes.iter().filter_map(|(name, text)| {
+            Some((name.strip_prefix(SUSPENDED).or(name.strip_prefix(REFUSED))?, text))
+        });
         notes
             .filter(|(_, text)| *text != NOT_CAPTURED)
             .map(|(table, text)| Suspended { table: table.to_owned(), reason: text.clone() })
@@ -75,11 +90,14 @@ mod tests {
             ("base.t/0", "7"),
             ("suspended.public.v", "its key is gone"),
             ("suspended.public.w", NOT_CAPTURED),
+            ("refused.x", "its contract breaks those who read it"),
         ];
         checkpoint.notes.extend(notes.map(|(name, text)| (name.to_owned(), text.to_owned())));
         let wanted = Progress { table: "public.t".into(), rows: 5, estimate: Some(9), done: false };
         assert_eq!(checkpoint.snapshots(), [wanted]);
-        let suspended = Suspended { table: "public.v".into(), reason: "its key is gone".into() };
-        assert_eq!(checkpoint.suspended(), [suspended]);
+        let suspended = [("x", "its contract breaks those who read it"), ("public.v", "its key is gone")];
+        let suspended =
+            suspended.map(|(table, reason)| Suspended { table: table.into(), reason: reason.into() });
+        assert_eq!(checkpoint.suspended(), suspended);
     }
 }

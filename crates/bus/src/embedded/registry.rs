@@ -16,7 +16,7 @@ use super::compatibility::{self, Level, problems};
 use super::error::Wrap;
 use super::{Bus, canonical};
 use crate::SchemaRegistry;
-use crate::registry::Checked;
+use crate::registry::{Checked, REFUSED, without_schema};
 
 /// The registry of an embedded bus. Cheap to clone.
 #[derive(Clone)]
@@ -151,7 +151,11 @@ impl Fault {
             42201 => ErrorKind::Malformed,
             _ => ErrorKind::Unavailable,
         };
-        Error::new(kind, doing, self.message)
+        let error = Error::new(kind, doing, without_schema(&self.message));
+        match kind {
+            ErrorKind::SchemaConflict => error.hint(REFUSED),
+            _ => error,
+        }
     }
 
     pub(super) fn subject(subject: &str) -> Self {

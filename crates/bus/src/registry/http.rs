@@ -11,7 +11,7 @@ use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::{Checked, SchemaRegistry};
+use super::{Checked, REFUSED, SchemaRegistry, without_schema};
 
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 /// Answers are schema texts and short messages; nothing else is read to its end.
@@ -218,7 +218,7 @@ fn no_such_path(doing: String) -> Error {
 /// Makes the error of an answer that is no success.
 async fn refused(doing: &str, answer: Response) -> Error {
     let status = answer.status();
-    let why = refusal(answer).await.message;
+    let why = without_schema(&refusal(answer).await.message);
     let why = if why.is_empty() { format!("the registry answers {status}") } else { why };
     let kind = match status {
         StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => ErrorKind::SchemaConflict,
@@ -230,9 +230,7 @@ async fn refused(doing: &str, answer: Response) -> Error {
     };
     let error = Error::new(kind, doing, why);
     match kind {
-        ErrorKind::SchemaConflict => {
-            error.hint("make the contract compatible, or open the stream's next generation")
-        }
+        ErrorKind::SchemaConflict => error.hint(REFUSED),
         ErrorKind::Denied => error.hint("give the registry's user the right to do this"),
         ErrorKind::Config => error.hint("check the registry's address and path"),
         _ => error,

@@ -38,6 +38,14 @@ pub trait SchemaRegistry: Send + Sync {
     async fn check(&self, subject: &str, schema: &str) -> Result<Checked>;
 }
 
+/// What a person does about a schema that a registry refuses.
+pub(crate) const REFUSED: &str = "make the contract compatible, or open the stream's next generation";
+
+/// Returns a registry's message without the earlier schema, which some repeat whole in it: a person looks for a reason.
+pub(crate) fn without_schema(message: &str) -> String {
+    message.split(", {oldSchema").next().unwrap_or(message).to_owned()
+}
+
 /// Registers a schema under a subject of a level.
 ///
 /// The schema first, for not every registry knows levels of subjects that are not there; but a level that was

@@ -5,4 +5,5 @@ mod aside;
 mod capture;
 mod office;
 mod replicate;
+mod suspended;
 mod together;

@@ -59,6 +59,8 @@ impl Office {
             topic: topic.into(),
             partitions: PARTITIONS,
             compatibility: compatibility.map(str::to_owned),
+            readers: Vec::new(),
+            anew: Default::default(),
         };
         let config = TopicSinkConfig { bus: "hutong".into(), streams: vec![stream], history: Duration::ZERO };
         TopicSink::new(Arc::clone(&self.log), Arc::clone(&self.registry), config)

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use hutong_bus::succession::{self, Reader};
 use hutong_bus::{Checked, envelope};
 use hutong_core::contract::{Difference, diff};
-use hutong_core::{Contract, Error, ErrorKind, Filter, Result, ResultExt};
+use hutong_core::{Contract, Error, ErrorKind, Kind, PipelineId, Result, ResultExt};
 
 use super::{arguments, check};
-use crate::config::plan::{StreamPlan, SubscriptionPlan};
+use crate::config::plan::StreamPlan;
 use crate::config::{self, Plan};
 use crate::exit::Exit;
 use crate::wire;
@@ -92,61 +93,85 @@ async fn against_world(plan: &Plan, only: Option<&str>) -> Result<Exit> {
                 break;
             }
         };
-        let schemas = envelope::schemas(&stream.contract, &stream.topic());
-        for (part, schema) in [("key", schemas.key), ("value", schemas.value)] {
-            let subject = format!("{}-{part}", stream.topic());
-            let checked = bus.registry().check(&subject, &schema).await?;
-            if checked.reasons.is_empty() {
-                println!("{subject}: fits what is registered");
-                continue;
-            }
-            fit = false;
-            println!("{subject}: would be refused");
-            let breaking = match part {
-                "value" => breaking(&schema, &checked, &stream.name),
-                // The row holds the key's fields too, so what changes of them is told there.
-                _ => Vec::new(),
-            };
-            for difference in &breaking {
-                let field = difference.field.as_deref().unwrap_or("the stream");
-                println!("  BREAKS {field}: {}", difference.what);
-            }
-            if breaking.is_empty() {
-                // The registry repeats the whole earlier schema among its reasons.
-                let short = checked.reasons.iter().filter(|reason| !reason.starts_with("{oldSchema:"));
-                short.for_each(|reason| println!("  {reason}"));
-            }
-            if part == "value" {
-                let broken = broken(plan, stream, &breaking);
-                let names = if broken.is_empty() { "none".to_owned() } else { broken.join(", ") };
-                println!("  subscriptions that use it: {names}");
-            }
-        }
+        fit &= against_bus(plan, bus, stream).await?;
     }
     Ok(if fit { Exit::Done } else { Exit::SchemaConflict })
 }
 
-/// Returns what breaks between the latest registered schema and a new one; empty when only the registry knows.
-fn breaking(schema: &str, checked: &Checked, stream: &str) -> Vec<Difference> {
-    // As schemas, for the registered one knows no lengths and no NOT NULL.
-    let old = checked.latest.as_deref().map(|text| envelope::contract_of(text, stream));
-    let (Some(Ok(old)), Ok(new)) = (old, envelope::contract_of(schema, stream)) else { return Vec::new() };
-    diff(&old, &new).into_iter().filter(|difference| difference.breaking).collect()
+/// Compares a stream's contract with the one that its topic is written by, and with what is registered.
+async fn against_bus(plan: &Plan, bus: &wire::Bus, stream: &StreamPlan) -> Result<bool> {
+    let (topic, contract, level) = (stream.topic(), &stream.contract, stream.compatibility.name());
+    let capture = stream.capture.as_ref().map(|name| PipelineId::new(Kind::Capture, name));
+    let last = match capture {
+        Some(capture) => hutong_bus::latest(bus.log().as_ref(), &plan.bus.name, &capture).await?,
+        None => None,
+    };
+    let checkpoint = last.map(|last| last.checkpoint).unwrap_or_default();
+    let readers = wire::readers::of(plan, stream);
+    let mut fit = true;
+    let schemas = envelope::schemas(contract, &topic);
+    for (part, schema) in [("key", schemas.key), ("value", schemas.value)] {
+        let subject = format!("{topic}-{part}");
+        let checked = bus.registry().check(&subject, &schema).await?;
+        // The row holds the key's fields too, so what changes of them is told there.
+        let breaking = match (part, succession::noted(&checkpoint, &topic)) {
+            ("value", Some(old)) => succession::breaking(&old, contract, level),
+            ("value", None) => registered(&checked, contract),
+            _ => Vec::new(),
+        };
+        if checked.reasons.is_empty() && breaking.is_empty() {
+            println!("{subject}: fits what is registered");
+            continue;
+        }
+        fit = false;
+        println!("{subject}: would be refused");
+        print_breaking(&breaking);
+        if breaking.is_empty() {
+            // The registry repeats the whole earlier schema among its reasons.
+            let short = checked.reasons.iter().filter(|reason| !reason.starts_with("{oldSchema:"));
+            short.for_each(|reason| println!("  {reason}"));
+        }
+        if part == "value" {
+            print_broken(&readers, &breaking);
+        }
+    }
+    if stream.generation > 1 && checkpoint.note(&format!("schema.{topic}")).is_none() {
+        let before = StreamPlan { generation: stream.generation - 1, ..stream.clone() }.topic();
+        let differences = match succession::noted(&checkpoint, &before) {
+            Some(old) => diff(&old, contract),
+            None => {
+                let schema = envelope::schemas(contract, &before).value;
+                registered(&bus.registry().check(&format!("{before}-value"), &schema).await?, contract)
+            }
+        };
+        println!("{topic} has not begun; what it changes of {before}:");
+        for difference in &differences {
+            let mark = if difference.breaking { "BREAKS" } else { "ok    " };
+            println!("  {mark} {}: {}", difference.field.as_deref().unwrap_or("the stream"), difference.what);
+        }
+        let breaking: Vec<Difference> = differences.into_iter().filter(|d| d.breaking).collect();
+        if breaking.is_empty() {
+            println!("  nothing that breaks");
+        } else {
+            print_broken(&readers, &breaking);
+        }
+    }
+    Ok(fit)
 }
 
-/// Returns the subscriptions whose columns or rows use a field that breaks; all of the stream's where it is told
-/// of the whole stream, or where nobody can tell.
-fn broken<'a>(plan: &'a Plan, stream: &StreamPlan, breaking: &[Difference]) -> Vec<&'a str> {
-    let uses = |subscription: &SubscriptionPlan, field: &str| {
-        let filter = subscription.rows.as_deref().and_then(|sql| Filter::compile(sql, &stream.contract).ok());
-        let in_rows =
-            |filter: &Filter| filter.columns().iter().any(|i| stream.contract.fields[*i].name == field);
-        subscription.columns.iter().any(|column| column == field) || filter.as_ref().is_some_and(in_rows)
-    };
-    let broken = |subscription: &&SubscriptionPlan| {
-        breaking.is_empty()
-            || breaking.iter().any(|d| d.field.as_deref().is_none_or(|field| uses(subscription, field)))
-    };
-    let of_stream = plan.subscriptions.iter().filter(|s| s.stream.name == stream.name);
-    of_stream.filter(broken).map(|s| s.name.as_str()).collect()
+fn registered(checked: &Checked, contract: &Contract) -> Vec<Difference> {
+    let latest = checked.latest.as_deref();
+    latest.map(|old| succession::breaking_of_schema(old, contract)).unwrap_or_default()
+}
+
+fn print_breaking(breaking: &[Difference]) {
+    for difference in breaking {
+        println!("  BREAKS {}: {}", difference.field.as_deref().unwrap_or("the stream"), difference.what);
+    }
+}
+
+fn print_broken(readers: &[Reader], breaking: &[Difference]) {
+    let broken = succession::broken(readers, breaking);
+    let names = if broken.is_empty() { "none".to_owned() } else { broken.join(", ") };
+    println!("  subscriptions that use it: {names}");
 }

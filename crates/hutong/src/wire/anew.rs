@@ -1,6 +1,7 @@
 //! What begins anew because a person says so: a capture whose position was lost, a subscription's replica.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hutong_bus::reread;
 use hutong_bus::reset::{self, Reset};
@@ -10,7 +11,7 @@ use hutong_stores::{postgres, sqlite};
 use super::Bus;
 use super::store::{postgres_tables, sqlite_tables};
 use crate::config::Plan;
-use crate::config::plan::{CapturePlan, StoreSystem, SubscriptionPlan};
+use crate::config::plan::{CapturePlan, StoreSystem, StreamPlan, SubscriptionPlan};
 
 /// Gives up a capture's position: the next run truncates its tables downstream and reads them again.
 ///
@@ -74,6 +75,19 @@ fn notes(capture: &CapturePlan, before: &Checkpoint, reason: &str) -> Result<BTr
         StoreSystem::Postgres { .. } => postgres::anew(before, &postgres_tables(capture), reason)?,
         StoreSystem::Sqlite { .. } => sqlite::anew(before, &sqlite_tables(capture)),
     })
+}
+
+/// Returns the notes by which a capture reads one table from nothing, behind a truncate.
+pub(super) fn table(
+    capture: &CapturePlan,
+    table: &str,
+    stream: &Arc<StreamPlan>,
+) -> Result<BTreeMap<String, String>> {
+    let one = CapturePlan { tables: vec![(table.to_owned(), Arc::clone(stream))], ..capture.clone() };
+    let mut notes = notes(&one, &Checkpoint::default(), "the contract fits again")?;
+    // The positions go on, so their era does.
+    notes.remove("era");
+    Ok(notes)
 }
 
 /// Marks the lanes of a subscription, so that each begins at the base when it opens next; returns them.

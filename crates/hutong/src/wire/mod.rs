@@ -6,6 +6,7 @@ mod anew;
 mod bus;
 pub mod items;
 pub mod probe;
+pub mod readers;
 mod store;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hutong_bus::log::{Log, checkpoint_topic};
+use hutong_bus::succession::Reader;
 use hutong_bus::{Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceConfig, TopicStream};
 use hutong_core::grant::{Permit, end_us};
 use hutong_core::quality::Quality;
@@ -42,6 +44,8 @@ pub struct Wire {
     registry_address: Option<SocketAddr>,
     /// Stream to how often its capture says that it is complete, where the capture is of this configuration.
     intervals: HashMap<String, Duration>,
+    /// Stream to the subscriptions of this configuration that read it.
+    readers: HashMap<String, Vec<Reader>>,
     zone: jiff::tz::TimeZone,
     history: Duration,
 }
@@ -63,6 +67,7 @@ impl Wire {
             ahead: Ahead::default(),
             registry_address,
             intervals: intervals.collect(),
+            readers: plan.streams.values().map(|s| (s.name.clone(), readers::of(plan, s))).collect(),
             zone: plan.bus.zone.clone(),
             history: plan.bus.history,
         })
@@ -84,19 +89,23 @@ impl Wire {
     /// Makes the lane of a capture.
     pub fn capture(&self, capture: &CapturePlan) -> Result<Lane> {
         let id = LaneId::new(capture.pipeline(), 0);
-        let streams = capture.tables.iter().map(|(_, stream)| TopicStream {
-            contract: Arc::clone(&stream.contract),
-            topic: stream.topic(),
-            partitions: stream.partitions,
-            compatibility: Some(stream.compatibility.name().to_owned()),
+        let streams = capture.tables.iter().map(|(table, stream)| {
+            Ok(TopicStream {
+                contract: Arc::clone(&stream.contract),
+                topic: stream.topic(),
+                partitions: stream.partitions,
+                compatibility: Some(stream.compatibility.name().to_owned()),
+                readers: self.readers.get(&stream.name).cloned().unwrap_or_default(),
+                anew: anew::table(capture, table, stream)?,
+            })
         });
-        let (streams, bus) = (streams.collect(), self.bus_name.clone());
+        let (streams, bus) = (streams.collect::<Result<_>>()?, self.bus_name.clone());
         let config = TopicSinkConfig { streams, bus, history: self.history };
         let sink = TopicSink::new(Arc::clone(self.bus.log()), Arc::clone(self.bus.registry()), config);
         let source = self.store(&capture.store)?.source(capture)?;
         Ok(Lane {
             source,
-            steps: vec![Box::new(Quality::new())],
+            steps: vec![Box::new(sink.suspension()), Box::new(Quality::new())],
             sink: Box::new(sink),
             settings: Settings { quarantine_limit: self.quarantine_limit, ends_us: None },
             entry: self.board.add(id.clone(), us(capture.watermark_interval), now_us()),

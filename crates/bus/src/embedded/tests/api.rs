@@ -264,6 +264,9 @@ async fn inside_the_process_it_is_a_schema_registry() {
     {
         assert_eq!(registry.register("s-value", &schema).await.unwrap_err().kind, kind);
     }
+    let error = registry.register("s-value", &text(record(ABC))).await.unwrap_err();
+    assert!(error.hint.is_some() && error.to_string().contains("field 'c'"), "{error:?}");
+    assert!(!error.to_string().contains("oldSchema:"), "{error}");
     let error = registry.set_compatibility("s-value", "SIDEWAYS").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Config);
 }
