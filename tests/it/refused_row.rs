@@ -101,9 +101,17 @@ into = {{ store = "share", table = "people" }}
     short.reached(&client, &people).await;
     until("two items are superseded", async || (waiting().len() == 9).then_some(())).await;
 
+    // Status and metrics tell how many wait, also after people have settled them.
+    let counted = || -> Option<u64> {
+        let lanes = installation.lanes()?;
+        let counts = lanes.iter().filter(|lane| lane["pipeline"] == "replicate.names");
+        counts.map(|lane| lane["waiting"].as_u64()).sum()
+    };
+    until("status tells that nine wait", async || counted().filter(|count| *count == 9)).await;
     replica.batch_execute("ALTER TABLE people DROP CONSTRAINT short").await.unwrap();
     installation.ask(&["quarantine", "replay", "names"]).expect(0);
     whole.reached(&client, &people).await;
     assert!(waiting().is_empty());
+    until("status tells that none waits", async || counted().filter(|count| *count == 0)).await;
     run.stop().await;
 }

@@ -406,7 +406,7 @@ impl Sink for TopicSink {
         self.pending.clear();
         self.checkpoint = watermark.checkpoint;
         self.trim().await;
-        Ok(Refused { lasting: refused, curable: 0 })
+        Ok(Refused { lasting: refused, ..Refused::default() })
     }
 
     async fn close(&mut self) -> Result<()> {

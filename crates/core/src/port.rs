@@ -32,6 +32,8 @@ pub struct Refused {
     pub lasting: u64,
     /// Those that a change of another lane may cure: the sink tries them again by itself, and keeps their number low.
     pub curable: u64,
+    /// How many items of the lane wait in the quarantine now, where the sink has counted them.
+    pub waiting: Option<u64>,
 }
 
 impl Refused {

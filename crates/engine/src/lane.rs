@@ -2,6 +2,7 @@
 //!
 //! The order of a round is steps, commit, ack (I1). Reading the next batch overlaps with the commit.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -242,7 +243,7 @@ impl Lane {
             checkpoint.advance(&batch.delta)?;
             backoff.reset();
             // I3: counted before anything else can fail.
-            self.note(&batch, refused.count(), newest_us, checkpoint, started.elapsed());
+            self.note(&batch, refused, newest_us, checkpoint, started.elapsed());
             // I1: only now may the origin forget.
             self.source.ack(checkpoint).await?;
             if let Some(end) = end {
@@ -295,13 +296,13 @@ impl Lane {
     fn note(
         &self,
         batch: &Batch,
-        refused: u64,
+        refused: Refused,
         newest_us: Option<i64>,
         checkpoint: &Checkpoint,
         took: Duration,
     ) {
-        let committed = (batch.changes.len() as u64).saturating_sub(refused);
-        let quarantined = batch.rejected.len() as u64 + refused;
+        let committed = (batch.changes.len() as u64).saturating_sub(refused.count());
+        let quarantined = batch.rejected.len() as u64 + refused.count();
         for (rule, count) in &batch.dropped {
             self.metrics.dropped(&self.id, rule, *count);
         }
@@ -313,6 +314,7 @@ impl Lane {
         let passed = Passed {
             committed,
             quarantined,
+            waiting: refused.waiting,
             dropped: &batch.dropped,
             newest_us,
             behind: batch.behind,
@@ -334,18 +336,24 @@ impl Lane {
         }
     }
 
+    /// Says of a batch that is one too many what it holds: nobody can look it up, for it is not recorded.
     fn flooded(&self, count: u64, batch: &Batch) -> Error {
-        let last = batch.rejected.last().map(|r| format!("{}: {}", r.rule, r.reason)).unwrap_or_default();
-        Error::new(
-            ErrorKind::Broken,
-            format!("go on with {}", self.id),
-            format!(
-                "{count} changes were quarantined, the limit is {}; the last one by {last}",
-                self.settings.quarantine_limit
-            ),
-        )
-        .hint(format!(
-            "mend the cause (hutong quarantine list {}), then start it again",
+        let mut rules: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
+        for rejected in &batch.rejected {
+            rules.entry(rejected.rule).or_insert((0, &rejected.reason)).0 += 1;
+        }
+        let told = rules.iter().map(|(rule, (n, reason))| format!("{n} by {rule} ({reason})"));
+        let mut places = batch.rejected.iter().map(|rejected| rejected.position.to_string());
+        let first = places.next().unwrap_or_default();
+        let why = format!(
+            "{count} changes were quarantined, the limit is {}; the last batch holds from {first} to {}: {}",
+            self.settings.quarantine_limit,
+            places.next_back().unwrap_or_else(|| first.clone()),
+            told.collect::<Vec<_>>().join("; ")
+        );
+        Error::new(ErrorKind::Broken, format!("go on with {}", self.id), why).hint(format!(
+            "that batch is not recorded and comes again: mend its cause, or raise [limits] quarantine, then start again; \
+             hutong quarantine list {} shows earlier ones",
             self.id.pipeline.name
         ))
     }

@@ -30,6 +30,7 @@ struct Families {
     lag_seconds: GaugeVec,
     lag_changes: IntGaugeVec,
     lag_bytes: IntGaugeVec,
+    waiting: IntGaugeVec,
     state: IntGaugeVec,
 }
 
@@ -63,6 +64,11 @@ impl Metrics {
         let lag_changes =
             gauge("lag_changes", "Changes behind the origin, as far as known.", &["pipeline", "partition"])?;
         let lag_bytes = gauge("lag_bytes", "Bytes of the origin's log behind.", &["pipeline", "partition"])?;
+        let waiting = gauge(
+            "quarantine_waiting",
+            "Items that wait in the quarantine now.",
+            &["pipeline", "partition"],
+        )?;
         let state =
             gauge("lane_state", "1 for the state that the lane is in.", &["pipeline", "partition", "state"])?;
         let lag_seconds = GaugeVec::new(
@@ -87,6 +93,7 @@ impl Metrics {
             lag_seconds,
             lag_changes,
             lag_bytes,
+            waiting,
             state,
         };
         Ok(Self(Arc::new(families)))
@@ -131,7 +138,11 @@ impl Metrics {
             let labels = [lane.pipeline.as_str(), partition];
             self.0.lag_seconds.with_label_values(&labels).set(lane.lag_seconds);
             // What is not known is not shown: a zero would be taken for "none".
-            let known = [(&self.0.lag_changes, lane.lag_changes), (&self.0.lag_bytes, lane.lag_bytes)];
+            let known = [
+                (&self.0.lag_changes, lane.lag_changes),
+                (&self.0.lag_bytes, lane.lag_bytes),
+                (&self.0.waiting, lane.waiting),
+            ];
             for (gauge, count) in known {
                 if let Some(count) = count {
                     gauge.with_label_values(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));

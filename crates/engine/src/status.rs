@@ -68,6 +68,9 @@ pub struct LaneStatus {
     pub dropped: BTreeMap<String, u64>,
     /// Changes quarantined since the process started.
     pub quarantined: u64,
+    /// Items that wait in the quarantine now, when the sink can tell.
+    #[serde(default)]
+    pub waiting: Option<u64>,
     /// Attempts since the last success.
     pub attempts: u32,
     /// The last error, when the lane is not well.
@@ -103,6 +106,7 @@ struct Inner {
     window: Window,
     dropped: BTreeMap<String, u64>,
     quarantined: u64,
+    waiting: Option<u64>,
     attempts: u32,
     problem: Option<(String, Option<String>)>,
     checkpoint: Checkpoint,
@@ -166,6 +170,7 @@ impl Entry {
         inner.committed += passed.committed;
         inner.window.add(now_us, passed.committed);
         inner.quarantined += passed.quarantined;
+        inner.waiting = passed.waiting.or(inner.waiting);
         for (rule, count) in passed.dropped {
             *inner.dropped.entry((*rule).to_owned()).or_default() += count;
         }
@@ -217,6 +222,7 @@ impl Entry {
             rate: inner.window.rate(now_us),
             dropped: inner.dropped.clone(),
             quarantined: inner.quarantined,
+            waiting: inner.waiting,
             attempts: inner.attempts,
             error: inner.problem.as_ref().map(|(text, _)| text.clone()),
             hint: inner.problem.as_ref().and_then(|(_, hint)| hint.clone()),
@@ -233,6 +239,7 @@ impl Entry {
 pub(crate) struct Passed<'a> {
     pub(crate) committed: u64,
     pub(crate) quarantined: u64,
+    pub(crate) waiting: Option<u64>,
     pub(crate) dropped: &'a BTreeMap<&'static str, u64>,
     pub(crate) newest_us: Option<i64>,
     pub(crate) behind: Behind,
@@ -263,6 +270,7 @@ impl Board {
             window: Window::default(),
             dropped: BTreeMap::new(),
             quarantined: 0,
+            waiting: None,
             attempts: 0,
             problem: None,
             checkpoint: Checkpoint::default(),

@@ -228,15 +228,21 @@ fn a_flood_of_rejects_halts_before_it_is_written() {
         in_paused_time(lane(&world, &board, vec![Box::new(EveryThird)], 9).run(CancellationToken::new()))
             .unwrap_err();
     assert!(error.to_string().contains("10 changes were quarantined, the limit is 9"), "{error}");
+    for part in ["10 by check (of the test)", "from ", " to "] {
+        assert!(error.to_string().contains(part), "{part} in {error}");
+    }
+    assert!(error.hint.as_ref().unwrap().contains("is not recorded"), "{error:?}");
     assert_eq!(world.lock().rejected, 0);
     assert_eq!(board.status(now_us())[0].state, State::Halted);
 }
 
+fn refused(lasting: u64, curable: u64) -> Refused {
+    Refused { lasting, curable, waiting: Some(lasting + curable) }
+}
+
 #[test]
 fn what_another_lane_may_cure_is_counted_and_is_no_flood() {
-    for (refused, limit, halts) in
-        [(Refused { lasting: 0, curable: 2 }, 1, false), (Refused { lasting: 2, curable: 0 }, 3, true)]
-    {
+    for (refused, limit, halts) in [(refused(0, 2), 1, false), (refused(2, 0), 3, true)] {
         let (world, board) = (filled(9, 3), Board::new());
         world.lock().faults = vec![Fault::SetAside(refused); 3].into();
         let done = in_paused_time(lane(&world, &board, Vec::new(), limit).run(CancellationToken::new()));
@@ -244,6 +250,7 @@ fn what_another_lane_may_cure_is_counted_and_is_no_flood() {
         let status = board.status(now_us()).remove(0);
         let batches = if halts { 2 } else { 3 };
         assert_eq!((status.committed, status.quarantined), (batches, 2 * batches), "{refused:?}");
+        assert_eq!(status.waiting, refused.waiting, "what the sink has counted last");
     }
 }
 

@@ -8,5 +8,6 @@ pub mod fold;
 pub mod keep;
 pub mod postgres;
 pub mod sqlite;
+mod waiting;
 
 pub use finding::Finding;

@@ -73,7 +73,8 @@ fn behind(lane: &LaneStatus) -> String {
 
 fn print(status: &Status) {
     let colours = std::io::stdout().is_terminal();
-    let head = ["lane", "state", "lag", "behind", "per second", "applied", "kept back", "quarantined"];
+    let head =
+        ["lane", "state", "lag", "behind", "per second", "applied", "kept back", "quarantined", "waiting"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for lane in &status.lanes {
         rows.push(vec![
@@ -85,6 +86,8 @@ fn print(status: &Status) {
             table::thousands(lane.committed),
             table::thousands(lane.dropped.values().sum()),
             lane.quarantined.to_string(),
+            // A capture's quarantine is a topic, which keeps what was refused for good.
+            lane.waiting.map_or_else(|| "-".to_owned(), |count| count.to_string()),
         ]);
     }
     let states = std::iter::once(None).chain(status.lanes.iter().map(|lane| Some(lane.state)));

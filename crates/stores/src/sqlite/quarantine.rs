@@ -120,6 +120,12 @@ pub(super) fn count(connection: &Connection, lane: &str, rule: &str) -> rusqlite
     connection.prepare_cached(sql)?.query_row([lane, rule], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
+/// Returns how many items of a lane wait.
+pub(super) fn waiting(connection: &Connection, lane: &str) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(*) FROM hutong_quarantine WHERE lane = ?1 AND state = 'waiting'";
+    connection.prepare_cached(sql)?.query_row([lane], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+}
+
 /// Returns what queues behind an item under a rule: later changes of its row, in order.
 pub(super) fn behind(connection: &Connection, item: &Item, rule: &str) -> rusqlite::Result<Vec<Item>> {
     let sql = format!(

@@ -16,6 +16,7 @@ use super::target::{self, Target};
 use super::{lane, orphan, quarantine, replay};
 use crate::again::{Again, Round};
 use crate::fold;
+use crate::waiting::Waiting;
 
 /// How often a constraint that speaks up at COMMIT is left to another lane before its rows are set aside.
 const PATIENCE: u32 = 5;
@@ -54,6 +55,7 @@ pub struct Sink {
     again: Option<Again>,
     /// How many rows the store has refused for good.
     refused: u64,
+    waiting: Waiting,
     /// How often in a row a commit has failed that may go through when another lane has written.
     given_way: u32,
 }
@@ -66,7 +68,15 @@ struct Stand {
 impl Sink {
     /// Makes a sink. Touches nothing until it is opened.
     pub fn new(config: SinkConfig) -> Self {
-        Self { config, stand: None, targets: Vec::new(), again: None, refused: 0, given_way: 0 }
+        Self {
+            config,
+            stand: None,
+            targets: Vec::new(),
+            again: None,
+            refused: 0,
+            waiting: Waiting::default(),
+            given_way: 0,
+        }
     }
 }
 
@@ -74,6 +84,7 @@ impl Sink {
 impl hutong_core::Sink for Sink {
     async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
         self.stand = None;
+        self.waiting = Waiting::default();
         self.config.lane = lane.clone();
         let config = self.config.clone();
         let work = move |connection: &Connection| lane::open(connection, &config).map(Some);
@@ -126,12 +137,16 @@ impl hutong_core::Sink for Sink {
             room: self.config.quarantine_limit.saturating_sub(self.refused),
             limit: self.config.quarantine_limit,
             patient: self.given_way < PATIENCE,
+            count: self.waiting.is_due(false),
         };
         let written = self.config.store.write(move |connection| commit.run(connection)).await;
         match &written {
             Ok(refused) => {
                 self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
                 self.refused += refused.lasting;
+                if let Some(count) = refused.waiting {
+                    self.waiting.found(count);
+                }
                 if refused.curable > 0 {
                     // Patience is used up until a commit goes through without: else each batch would wait anew.
                     self.again = Some(Again::soon());
@@ -182,6 +197,8 @@ struct Commit {
     limit: u64,
     /// Whether a constraint that speaks up at COMMIT is left to another lane.
     patient: bool,
+    /// Whether what waits is counted, also when the batch sets nothing aside.
+    count: bool,
 }
 
 impl Commit {
@@ -190,7 +207,10 @@ impl Commit {
         let lane = self.apply.lane.clone();
         let doing = || format!("write the rows of lane {lane}");
         let Some(applied) = self.applied(connection).doing(doing)? else { return Ok(None) };
-        let refused = self.within_limits(connection, &applied)?;
+        let mut refused = self.within_limits(connection, &applied)?;
+        if self.count || applied.quarantined > 0 {
+            refused.waiting = Some(quarantine::waiting(connection, &lane).doing(doing)?);
+        }
         self.receipt(connection, &applied).doing(doing)?;
         lane::advance(connection, &lane, self.epoch, &self.checkpoint)?;
         Ok(Some(refused))
@@ -217,8 +237,11 @@ impl Commit {
         let lane = &self.apply.lane;
         let doing = || format!("commit a batch of {lane}");
         let given = self.apply.rejected.len() as u64 + applied.curable;
-        let refused =
-            Refused { lasting: applied.quarantined.saturating_sub(given), curable: applied.curable };
+        let refused = Refused {
+            lasting: applied.quarantined.saturating_sub(given),
+            curable: applied.curable,
+            waiting: None,
+        };
         if refused.lasting > self.room {
             let why = format!("the store refuses more changes than the limit of {} allows", self.limit);
             return Err(Error::new(ErrorKind::Broken, doing(), why).hint(

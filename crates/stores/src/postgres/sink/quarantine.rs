@@ -193,6 +193,13 @@ pub(super) async fn count(client: &Client, lane: &str, rule: &str) -> Result<u64
     Ok(row.get::<_, i64>(0).unsigned_abs())
 }
 
+/// Returns how many items of a lane wait.
+pub(super) async fn count_all(client: &Client, lane: &str) -> Result<u64> {
+    let sql = "SELECT count(*) FROM hutong.hutong_quarantine WHERE lane = $1 AND state = 'waiting'";
+    let row = client.query_one(sql, &[&lane]).await.map_err(|e| error::of(e, reading))?;
+    Ok(row.get::<_, i64>(0).unsigned_abs())
+}
+
 /// Returns the oldest items of a lane that wait under a rule and have come after another, at most `limit`.
 pub(super) async fn of_rule(
     client: &Client,

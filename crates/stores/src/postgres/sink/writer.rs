@@ -66,6 +66,7 @@ pub struct Sink {
     /// Whether the lane has written nothing but a snapshot since it stood at its start.
     fresh: bool,
     again: Option<Again>,
+    waits: crate::waiting::Waiting,
 }
 
 /// What an owner of a lane knows.
@@ -79,7 +80,17 @@ struct Open {
 impl Sink {
     /// Makes the sink; nothing is connected before `open`.
     pub fn new(config: SinkConfig) -> Self {
-        Self { config, open: None, plans: Vec::new(), given_way: 0, refused: 0, fresh: false, again: None }
+        let waits = crate::waiting::Waiting::default();
+        Self {
+            config,
+            open: None,
+            plans: Vec::new(),
+            given_way: 0,
+            refused: 0,
+            fresh: false,
+            again: None,
+            waits,
+        }
     }
 
     /// Takes a connection on which the statements of every lane are prepared.
@@ -155,6 +166,7 @@ impl Sink {
 impl hutong_core::Sink for Sink {
     async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
         self.open = None;
+        self.waits = crate::waiting::Waiting::default();
         self.plans.clear();
         let mut lease = self.config.pool.lease().await?;
         lease.clean = false;
@@ -200,7 +212,8 @@ impl hutong_core::Sink for Sink {
         match written? {
             Done::Committed { refused, superseded } => {
                 let curable = refused.iter().filter(|item| item.rule == CONFLICT).count() as u64;
-                let refusals = Refused { lasting: refused.len() as u64 - curable, curable };
+                let mut refusals =
+                    Refused { lasting: refused.len() as u64 - curable, curable, waiting: None };
                 if curable > 0 {
                     // Patience is used up until a commit goes through without: else each batch would wait anew.
                     self.again = Some(Again::soon());
@@ -221,6 +234,8 @@ impl hutong_core::Sink for Sink {
                 }
                 open.checkpoint = to;
                 self.try_again(&open.lane).await;
+                refusals.waiting =
+                    self.count(&open.lane, !batch.rejected.is_empty() || !refused.is_empty()).await;
                 self.open = Some(open);
                 Ok(refusals)
             }
@@ -240,6 +255,17 @@ impl hutong_core::Sink for Sink {
 }
 
 impl Sink {
+    /// Counts what waits, when it is due. The batch is durable already, so a failure leaves the number unknown.
+    async fn count(&mut self, lane: &str, set_aside: bool) -> Option<u64> {
+        if !self.waits.is_due(set_aside) {
+            return None;
+        }
+        let lease = self.lease().await.ok()?;
+        let count = quarantine::count_all(&lease.session, lane).await.ok()?;
+        self.waits.found(count);
+        Some(count)
+    }
+
     /// Replays what waits for another lane, when its time has come.
     ///
     /// The batch is durable already, so a failure here is only noted; the next commit tries again.
