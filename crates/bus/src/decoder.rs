@@ -19,7 +19,7 @@ pub enum Outcome {
     Change(Box<Change>),
     /// Nothing that a lane carries, by a named rule: `tombstone`, `message`.
     Dropped(&'static str),
-    /// It cannot be read, by a named rule: `decode`, `unknown_schema`.
+    /// It cannot be read, by a named rule: `decode`, `unknown_schema`, `unfit_schema`.
     Unreadable {
         /// The rule.
         rule: &'static str,
@@ -32,6 +32,8 @@ pub enum Outcome {
 enum Known {
     Plan(Box<Plan>),
     NoEnvelope(String),
+    /// It is another topic's, and the contract cannot read it.
+    Foreign(String),
     Absent,
 }
 
@@ -41,12 +43,13 @@ pub struct Decoder {
     contract: Arc<Contract>,
     plans: HashMap<u32, Known>,
     foreign_before_full: bool,
+    topic: Option<String>,
 }
 
 impl Decoder {
     /// Makes the decoder of a topic whose rows are to be read by `contract`.
     pub fn new(registry: Arc<dyn SchemaRegistry>, contract: Arc<Contract>) -> Self {
-        Self { registry, contract, plans: HashMap::new(), foreign_before_full: false }
+        Self { registry, contract, plans: HashMap::new(), foreign_before_full: false, topic: None }
     }
 
     /// Says that old rows of a writer other than Hutong are whole (REPLICA IDENTITY FULL); otherwise only
@@ -57,10 +60,18 @@ impl Decoder {
         self
     }
 
+    /// Says which topic it decodes: a schema of another one that does not fit is the fault of the record that names
+    /// it, and not of the contract.
+    #[must_use]
+    pub fn of(mut self, topic: &str) -> Self {
+        self.topic = Some(topic.to_owned());
+        self
+    }
+
     /// Asks the registry for every schema that the records name and that is not known yet.
     ///
     /// `Err(Unavailable)` when the registry is away: an outage never makes a record unreadable.
-    /// `Err(SchemaConflict)` when a schema and the contract do not fit. Cancel safe.
+    /// `Err(SchemaConflict)` when a schema of the topic itself and the contract do not fit. Cancel safe.
     pub async fn learn(&mut self, records: &[Incoming]) -> Result<()> {
         // An id that was unknown may be known by now: it is asked for once in each call.
         self.plans.retain(|_, known| !matches!(known, Known::Absent));
@@ -74,7 +85,13 @@ impl Decoder {
                 Some(text) => match Plan::compile(&text, &self.contract) {
                     Ok(plan) => Known::Plan(Box::new(plan.foreign_before_full(self.foreign_before_full))),
                     Err(error) if error.kind == ErrorKind::Malformed => Known::NoEnvelope(error.why()),
-                    Err(error) => return Err(error),
+                    Err(error) if self.topic.as_ref().is_some_and(|topic| !is_of(&text, topic)) => {
+                        Known::Foreign(error.why())
+                    }
+                    Err(error) => {
+                        let at = format!("read the record at offset {} by its schema {id}", record.offset);
+                        return Err(Error { doing: at, ..error });
+                    }
                 },
             };
             self.plans.insert(id, known);
@@ -82,10 +99,11 @@ impl Decoder {
         Ok(())
     }
 
-    /// Returns a schema id that the records name and that the registry did not know when it was asked.
-    pub(crate) fn unknown(&self, records: &[Incoming]) -> Option<u32> {
-        let ids = records.iter().filter_map(|record| record.value.as_deref().and_then(framing::id));
-        ids.into_iter().find(|id| matches!(self.plans.get(id), Some(Known::Absent)))
+    /// Returns the first schema id that the records name and that the registry did not know when it was asked, with
+    /// the offset of its record.
+    pub(crate) fn unknown(&self, records: &[Incoming]) -> Option<(u32, u64)> {
+        let ids = records.iter().filter_map(|r| Some((r.value.as_deref().and_then(framing::id)?, r.offset)));
+        ids.into_iter().find(|(id, _)| matches!(self.plans.get(id), Some(Known::Absent)))
     }
 
     /// Decodes a record whose schema was learnt.
@@ -106,6 +124,12 @@ impl Decoder {
                 Err(error) => unreadable("decode", error.why()),
             },
             Some(Known::NoEnvelope(why)) => unreadable("decode", format!("schema {id}: {why}")),
+            Some(Known::Foreign(why)) => {
+                let at = record.offset;
+                let why =
+                    format!("the record at offset {at} names schema {id}, which is of another topic: {why}");
+                unreadable("unfit_schema", why)
+            }
             Some(Known::Absent) | None => {
                 unreadable("unknown_schema", format!("the registry knows no schema {id}"))
             }
@@ -123,4 +147,14 @@ impl Decoder {
             }
         }
     }
+}
+
+/// States whether a schema is one of a topic, whose name is its namespace; so it is for Hutong and for Debezium.
+fn is_of(schema: &str, topic: &str) -> bool {
+    let Ok(json) = serde_json::from_str::<serde_json::Value>(schema) else { return false };
+    let name = json["name"].as_str().unwrap_or_default();
+    // A full name wins over the namespace (Avro 1.12, "Names").
+    let namespace =
+        name.rsplit_once('.').map_or(json["namespace"].as_str(), |(namespace, _)| Some(namespace));
+    namespace == Some(topic)
 }

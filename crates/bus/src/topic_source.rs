@@ -91,6 +91,7 @@ impl TopicSource {
     /// Makes a source; touches nothing before [`Source::open`].
     pub fn new(log: Arc<dyn Log>, registry: Arc<dyn SchemaRegistry>, config: TopicSourceConfig) -> Self {
         let decoder = Decoder::new(registry, Arc::clone(&config.contract))
+            .of(&config.topic)
             .foreign_before_full(config.foreign_before_full);
         let key = partition_key(&config.topic, config.partition);
         Self {
@@ -334,15 +335,19 @@ impl Source for TopicSource {
                 }
             }
             if let Some(fetched) = &self.fetched {
-                self.decoder.learn(&fetched.records).await?;
+                let learnt = self.decoder.learn(&fetched.records).await;
+                learnt
+                    .map_err(|error| Error { doing: format!("{} in {}", error.doing, self.key), ..error })?;
                 // I3: our own capture registered what it wrote, so the registry has lost it: that is no fault of
                 // the rows, and they wait. What was fetched stays.
-                if let (Some(_), Some(id)) =
+                if let (Some(_), Some((id, offset))) =
                     (&self.config.checkpoint_topic, self.decoder.unknown(&fetched.records))
                 {
-                    let why =
-                        format!("the registry knows no schema {id}, though a capture has registered it");
-                    return Err(Error::new(ErrorKind::Unavailable, format!("read {}", self.key), why)
+                    let why = format!(
+                        "the registry knows no schema {id}, though the capture has registered what it wrote"
+                    );
+                    let doing = format!("read the record at offset {offset} of {}", self.key);
+                    return Err(Error::new(ErrorKind::Unavailable, doing, why)
                         .hint("restore the registry, or correct its address"));
                 }
             }

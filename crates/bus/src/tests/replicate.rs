@@ -130,7 +130,45 @@ async fn i3_a_schema_that_our_registry_has_lost_is_waited_for_and_sets_no_row_as
     let error = drain(&mut source, &mut Checkpoint::default()).await.unwrap_err();
 
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-    assert!(error.to_string().contains("99999"), "{error}");
+    for part in ["99999", "at offset 1 of gongan.person.v1/0"] {
+        assert!(error.to_string().contains(part), "{part} in {error}");
+    }
+}
+
+#[tokio::test]
+async fn i3_a_record_of_another_topics_schema_is_set_aside_and_its_own_unfit_schema_halts() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    sink.commit(&batch(0, 1, vec![office.change(1, Op::Truncate, 0, "")], 1)).await.unwrap();
+    let other = r#"{"type":"record","name":"person","sharing":"unconditional","key":["id"],"fields":[
+        {"name":"id","type":"string"}]}"#;
+    let other = Contract::parse(other).unwrap();
+    let register = async |topic: &str| {
+        let text = crate::envelope::schemas(&other, topic).value;
+        office.registry.register(&format!("{topic}-stray"), &text).await.unwrap()
+    };
+    let (foreign, own) = (register("minzheng.person.v1").await, register(TOPIC).await);
+    put(&office, Some(Bytes::from([&framing::head(foreign)[..], b"secret"].concat()))).await;
+    let mut source = office.source(0);
+    source.open(&Checkpoint::default()).await.unwrap();
+
+    let mut checkpoint = Checkpoint::default();
+    let batches = drain(&mut source, &mut checkpoint).await.unwrap();
+
+    assert_eq!(checkpoint.position(&partition_key(TOPIC, 0)), Position::offset(2));
+    let rejected: Vec<_> = batches.iter().flat_map(|b| &b.rejected).collect();
+    let [rejected] = &rejected[..] else { panic!("{rejected:?}") };
+    assert_eq!(rejected.rule, "unfit_schema");
+    for part in [format!("schema {foreign}"), "offset 1".to_owned(), "`id`".to_owned()] {
+        assert!(rejected.reason.contains(&part), "{part} in {}", rejected.reason);
+    }
+    assert!(!rejected.reason.contains("secret"));
+    put(&office, Some(Bytes::from([&framing::head(own)[..], b"secret"].concat()))).await;
+    let error = drain(&mut source, &mut checkpoint).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::SchemaConflict, "{error}");
+    for part in [format!("schema {own}"), format!("at offset 2 by its schema {own} in {TOPIC}/0")] {
+        assert!(error.to_string().contains(&part), "{part} in {error}");
+    }
 }
 
 #[tokio::test]

@@ -38,7 +38,8 @@ pub(super) async fn run(config: &Path, options: &Tap) -> Result<Exit> {
         reader.seek(if options.from_start { first } else { end }).await?;
         readers.push(reader);
     }
-    let mut decoder = Decoder::new(Arc::clone(bus.registry()), Arc::clone(&stream.contract));
+    let mut decoder =
+        Decoder::new(Arc::clone(bus.registry()), Arc::clone(&stream.contract)).of(&stream.topic());
     let mut left = options.limit.unwrap_or(u64::MAX);
     while left > 0 {
         for reader in &mut readers {
