@@ -37,7 +37,7 @@ pub use registry::{Checked, HttpRegistry, RegistryConfig, SchemaRegistry};
 pub use shared::Shared;
 pub use suspension::Suspension;
 pub use topic_sink::{TopicSink, TopicSinkConfig, TopicStream};
-pub use topic_source::{Limits, TopicSource, TopicSourceConfig};
+pub use topic_source::{Limits, TopicSource, TopicSourceConfig, trace};
 pub use watch::latest;
 
 #[cfg(test)]

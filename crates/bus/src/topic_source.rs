@@ -265,20 +265,13 @@ impl TopicSource {
 
     /// Describes a record that cannot be read, by where it stands and its digest: none of its bytes.
     fn rejected(&self, record: &Incoming, rule: &'static str, reason: String) -> Rejected {
-        let value = record.value.as_deref().unwrap_or_default();
         Rejected {
             rule,
             reason,
             position: Position::offset(record.offset),
             stream: self.config.contract.stream.clone(),
             change: None,
-            record: Some(RecordTrace {
-                topic: self.config.topic.clone(),
-                partition: self.config.partition,
-                offset: record.offset,
-                schema_id: framing::id(value),
-                digest: Sha256::digest(value).iter().map(|b| format!("{b:02x}")).collect(),
-            }),
+            record: Some(trace(&self.config.topic, self.config.partition, record)),
         }
     }
 
@@ -348,7 +341,11 @@ impl Source for TopicSource {
                     );
                     let doing = format!("read the record at offset {offset} of {}", self.key);
                     return Err(Error::new(ErrorKind::Unavailable, doing, why)
-                        .hint("restore the registry, or correct its address"));
+                        .hint(format!(
+                            "restore the registry, or correct its address; `hutong tap {} --at {}/{offset} --raw` \
+                             shows the record",
+                            self.config.contract.stream, self.config.partition
+                        )));
                 }
             }
             if let Some(batch) = self.fetched.take().and_then(|fetched| self.batch(fetched)) {
@@ -384,6 +381,18 @@ impl Source for TopicSource {
         self.reader = None;
         self.watch = None;
         Ok(())
+    }
+}
+
+/// Returns what may be told of a record that cannot be read: where it stands, its schema and its digest.
+pub fn trace(topic: &str, partition: u32, record: &Incoming) -> RecordTrace {
+    let value = record.value.as_deref().unwrap_or_default();
+    RecordTrace {
+        topic: topic.to_owned(),
+        partition,
+        offset: record.offset,
+        schema_id: framing::id(value),
+        digest: Sha256::digest(value).iter().map(|b| format!("{b:02x}")).collect(),
     }
 }
 

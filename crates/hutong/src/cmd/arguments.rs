@@ -133,6 +133,12 @@ pub(super) struct Tap {
     /// Shows what this department's subscription would get, permitted and masked.
     #[arg(long = "as", value_name = "DEPARTMENT")]
     pub(super) department: Option<String>,
+    /// Shows the bytes of one record, as a quarantine names it that keeps none of them.
+    #[arg(long, value_name = "PARTITION/OFFSET", requires = "raw", conflicts_with_all = ["department", "from_start", "limit"])]
+    pub(super) at: Option<String>,
+    /// Shows bytes, whether they can be read or not; with --at.
+    #[arg(long, requires = "at")]
+    pub(super) raw: bool,
     /// Starts at the beginning of what the topic holds.
     #[arg(long)]
     pub(super) from_start: bool,

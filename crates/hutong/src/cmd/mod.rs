@@ -6,6 +6,7 @@ mod contract;
 mod demo;
 mod progress;
 mod quarantine;
+mod raw;
 mod run;
 mod source;
 mod status;

@@ -10,7 +10,7 @@ use hutong_core::{Change, Error, ErrorKind, Op, Result, Step, Value, Verdict};
 use hutong_stores::keep::change_json;
 
 use super::arguments::{Output, Tap};
-use super::check;
+use super::{check, raw};
 use crate::config::Plan;
 use crate::config::plan::StreamPlan;
 use crate::exit::Exit;
@@ -26,6 +26,9 @@ pub(super) async fn run(config: &Path, options: &Tap) -> Result<Exit> {
         Error::new(ErrorKind::Config, format!("tap {}", options.stream), "there is no such stream")
             .hint(format!("the streams are: {}", known.join(", ")))
     })?;
+    if let Some(place) = &options.at {
+        return raw::show(&plan, stream, place, options.output).await;
+    }
     let mut permits = permits(&plan, stream, options.department.as_deref())?;
     let bus = wire::Bus::look(&plan.bus)?;
     let extent = bus.log().extent(&stream.topic()).await?.ok_or_else(|| {

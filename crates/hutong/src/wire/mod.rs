@@ -7,6 +7,7 @@ mod bus;
 pub mod items;
 pub mod probe;
 pub mod readers;
+mod record;
 mod store;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use tracing::error;
 
 pub use self::anew::{losses, reload, reread, reset};
 pub use self::bus::Bus;
+pub use self::record::record_at;
 pub use self::store::{Department, compare, draft, install, remove};
 use crate::config::Plan;
 use crate::config::plan::{CapturePlan, StorePlan, SubscriptionPlan};
