@@ -21,3 +21,4 @@ mod replica;
 mod reset;
 mod tidy;
 mod two_halves;
+mod undecodable;

@@ -5,7 +5,7 @@ use std::path::Path;
 use hutong_core::{Error, ErrorKind, Result, ResultExt};
 
 use super::arguments::{Output, Quarantine};
-use super::{check, table};
+use super::{check, status, table};
 use crate::config::Plan;
 use crate::config::plan::{CapturePlan, SubscriptionPlan};
 use crate::exit::Exit;
@@ -33,23 +33,7 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
             print_json(one(&items, &id, &pipeline)?)?;
             Ok(Exit::Done)
         }
-        Quarantine::Replay { pipeline, ids } => {
-            let subscription = subscription(&plan, &pipeline)?;
-            let known = waiting(subscription).await?;
-            let ids = if ids.is_empty() { known.clone() } else { ids };
-            only_own(&ids, &known, &pipeline)?;
-            let mut refused = 0;
-            for id in ids {
-                match items::replay(&subscription.store, id).await {
-                    Ok(()) => println!("{id}: applied"),
-                    Err(error) => {
-                        refused += 1;
-                        println!("{id}: {error}");
-                    }
-                }
-            }
-            Ok(if refused > 0 { Exit::Refused } else { Exit::Done })
-        }
+        Quarantine::Replay { pipeline, ids } => replay(&plan, subscription(&plan, &pipeline)?, ids).await,
         Quarantine::Discard { pipeline, ids } => {
             let subscription = subscription(&plan, &pipeline)?;
             only_own(&ids, &waiting(subscription).await?, &pipeline)?;
@@ -62,6 +46,58 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
             Ok(Exit::Done)
         }
     }
+}
+
+/// Applies what waits again: a change as it was kept; of a record that could not be read, the lane goes back to it.
+async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>) -> Result<Exit> {
+    let waiting = waiting(subscription).await?;
+    only_own(&ids, &waiting, &subscription.name)?;
+    let named = |item: &&Item| ids.is_empty() || ids.contains(&item.id);
+    let (changes, mut records): (Vec<&Item>, Vec<&Item>) =
+        waiting.iter().filter(named).partition(|item| item.record.is_none());
+    let mut refused = 0;
+    let mut told = |id: i64, done: Result<String>| match done {
+        Ok(text) => println!("{id}: {text}"),
+        Err(error) => {
+            refused += 1;
+            println!("{id}: {error}");
+            error.hint.iter().for_each(|hint| println!("  hint: {hint}"));
+        }
+    };
+    // The changes first: when a lane goes back, what it has set aside from there on comes again.
+    for item in changes {
+        let done = items::replay(&subscription.store, item.id).await;
+        told(item.id, done.map(|()| "applied".to_owned()));
+    }
+    records.sort_by(|a, b| a.position.cmp(&b.position));
+    let bus = if records.is_empty() { None } else { Some(wire::Bus::look(&plan.bus)?) };
+    let mut settled = Vec::new();
+    for item in records {
+        if settled.contains(&item.id) {
+            continue;
+        }
+        let Some(bus) = &bus else { break };
+        let done = wire::rewind(bus, subscription, item).await;
+        told(
+            item.id,
+            done.map(|ids| {
+                settled.extend(&ids);
+                format!(
+                    "{} goes back to its record, which settles what it set aside from there on ({})",
+                    item.lane,
+                    ids.len()
+                )
+            }),
+        );
+    }
+    if !settled.is_empty() {
+        let running = status::running(plan, &subscription.pipeline().to_string()).await;
+        println!("{}", match running {
+            true => format!("the process at {} runs it: the lane halts with its next commit, so restart it", plan.http.address),
+            false => "`hutong run` reads it again; a process elsewhere that runs it halts it and must be restarted".into(),
+        });
+    }
+    Ok(if refused > 0 { Exit::Refused } else { Exit::Done })
 }
 
 /// Finds a pipeline by its own name or by its kind and name: `gongan`, `capture.gongan`.
@@ -102,14 +138,14 @@ async fn items_of(plan: &Plan, pipeline: Pipeline<'_>) -> Result<Vec<Item>> {
     }
 }
 
-async fn waiting(subscription: &SubscriptionPlan) -> Result<Vec<i64>> {
+async fn waiting(subscription: &SubscriptionPlan) -> Result<Vec<Item>> {
     let items = items::of_subscription(subscription).await?;
-    Ok(items.into_iter().filter(|item| item.state == "waiting").map(|item| item.id).collect())
+    Ok(items.into_iter().filter(|item| item.state == "waiting").collect())
 }
 
 /// A store holds the items of several subscriptions: only those of the one that was named may be touched.
-fn only_own(ids: &[i64], known: &[i64], pipeline: &str) -> Result<()> {
-    match ids.iter().find(|id| !known.contains(id)) {
+fn only_own(ids: &[i64], known: &[Item], pipeline: &str) -> Result<()> {
+    match ids.iter().find(|id| known.iter().all(|item| item.id != **id)) {
         Some(id) => Err(no_item(*id, pipeline)),
         None => Ok(()),
     }

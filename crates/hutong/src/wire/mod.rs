@@ -8,6 +8,7 @@ pub mod items;
 pub mod probe;
 pub mod readers;
 mod record;
+mod rewind;
 mod store;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use tracing::error;
 pub use self::anew::{losses, reload, reread, reset};
 pub use self::bus::Bus;
 pub use self::record::record_at;
+pub use self::rewind::rewind;
 pub use self::store::{Department, compare, draft, install, remove};
 use crate::config::Plan;
 use crate::config::plan::{CapturePlan, StorePlan, SubscriptionPlan};

@@ -186,10 +186,10 @@ pub(super) fn advance(
     }
 }
 
-fn text(checkpoint: &Checkpoint) -> String {
+pub(super) fn text(checkpoint: &Checkpoint) -> String {
     serde_json::to_string(checkpoint).expect("texts print")
 }
 
-fn read_checkpoint(text: &str) -> Result<Checkpoint> {
+pub(super) fn read_checkpoint(text: &str) -> Result<Checkpoint> {
     serde_json::from_str(text).map_err(|e| Error::caused(ErrorKind::Malformed, "read a checkpoint", e))
 }
