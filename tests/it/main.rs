@@ -9,6 +9,7 @@ mod crash;
 mod demo;
 mod end_to_end;
 mod every_type;
+mod evolution;
 mod filters;
 mod foreign_client;
 mod grants;

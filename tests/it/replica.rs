@@ -169,8 +169,10 @@ async fn query(client: &Client, sql: &str) -> Option<Vec<Row>> {
         .ok()?;
     let messages = match client.simple_query(sql).await {
         Ok(messages) => messages,
-        // Not there yet.
-        Err(error) if error.code().is_some_and(|c| matches!(c.code(), "42P01" | "3F000")) => return None,
+        // The table, its schema or a column is not there yet.
+        Err(error) if error.code().is_some_and(|c| matches!(c.code(), "42P01" | "3F000" | "42703")) => {
+            return None;
+        }
         Err(error) => panic!("{sql}: {error:?}"),
     };
     let row = |message| match message {

@@ -1,5 +1,6 @@
 //! Topics as a sink: what a reader of them finds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -74,7 +75,14 @@ pub(crate) fn sink<B: Bus>(
     partitions: u32,
 ) -> TopicSink {
     let topic = topic(bus, contract);
-    let stream = TopicStream { contract: Arc::clone(contract), topic, partitions, compatibility: None };
+    let stream = TopicStream {
+        contract: Arc::clone(contract),
+        topic,
+        partitions,
+        compatibility: None,
+        readers: Vec::new(),
+        anew: BTreeMap::new(),
+    };
     let history = Duration::from_secs(30 * 86_400);
     let config = TopicSinkConfig { bus: bus.name().into(), streams: vec![stream], history };
     TopicSink::new(log, bus.registry(), config)

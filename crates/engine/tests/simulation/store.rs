@@ -189,7 +189,7 @@ impl Writer {
                 None => aside.push(at),
             }
         }
-        let refused = Refused { lasting: aside.len() as u64, curable: 0 };
+        let refused = Refused { lasting: aside.len() as u64, ..Refused::default() };
         // A reject tells its place by the change that it keeps.
         aside.extend(batch.rejected.iter().filter_map(|rejected| rejected.change.as_deref()).map(place));
         if inner.plant == Some(Plant::RejectNotKept) {
