@@ -182,3 +182,27 @@ async fn a_departments_own_table_is_not_widened_and_the_statement_is_told() {
     store.run(&error.hint.unwrap()).await;
     sink.prepare(&wider()).await.unwrap();
 }
+
+#[tokio::test]
+async fn i3_what_a_department_has_built_on_a_replica_is_not_torn_down() {
+    let store = Store::fresh().await;
+    read(&store, 0, 1, "张三").await;
+    let longer = {
+        let mut contract = (*people()).clone();
+        contract.fields[1].ty = Type::Text { length: Some(40) };
+        contract.shared()
+    };
+    for (column, next, says) in [
+        ("name", longer, "ALTER COLUMN \"name\" TYPE character varying(40)"),
+        ("age", next_generation(), "drop what depends on"),
+    ] {
+        store.run(&format!("CREATE VIEW share.seen AS SELECT {column} FROM {TABLE}")).await;
+        let error = knowing(&store, "g2", &next).open(&lane(0)).await.unwrap_err();
+        assert_eq!(error.class(), Class::Halt, "{error}");
+        assert!(error.hint.as_ref().is_some_and(|hint| hint.contains(says)), "{error} {:?}", error.hint);
+        assert_eq!(store.people().await, ["1|张三|1"]);
+        store.run("DROP VIEW share.seen").await;
+    }
+    assert!(knowing(&store, "g2", &next_generation()).open(&lane(0)).await.unwrap().is_empty());
+    assert!(store.people().await.is_empty());
+}

@@ -62,7 +62,9 @@ pub(super) async fn make(client: &Client, name: &TableName, contract: &Contract)
     let sql = growth(name, contract, &table);
     if !sql.is_empty() {
         // A wider column may be written anew, however many rows it has.
-        client.batch_execute(&format!("{UNHURRIED}; {sql}")).await.map_err(failed)?;
+        let grown = client.batch_execute(&format!("{UNHURRIED}; {sql}")).await;
+        // A view over the column stands in the way, or the role does not own the table.
+        grown.map_err(|e| failed(e).hint(format!("once nothing is in the way, its owner runs: {sql}")))?;
         table = catalog::read(client, name).await?.unwrap_or(table);
     }
     table::check(name, contract, &table)
@@ -114,7 +116,8 @@ pub(super) async fn renew(
     }
     let failed = |e| error::of(e, || format!("make {} anew for {}", name.plain(), contract.stream));
     let readers = client.query_one(GRANTS, &[&name.schema, &name.table]).await.map_err(failed)?;
-    client.batch_execute(&format!("DROP TABLE {name}")).await.map_err(failed)?;
+    let dropped = client.batch_execute(&format!("DROP TABLE {name}")).await;
+    dropped.map_err(|e| failed(e).hint(format!("drop what depends on {name}, which is then made anew")))?;
     // Whose rows went with it starts anew too, whatever grant it comes with.
     let sql = r#"UPDATE hutong.hutong_lane SET "grant" = $4
                   WHERE starts_with(lane, $1 || '.') AND lane <> $2 AND table_name = $3"#;
