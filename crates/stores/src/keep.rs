@@ -41,6 +41,25 @@ pub fn change_json(change: &Change) -> Json {
     })
 }
 
+/// Says why an item without a change cannot be applied, and what a person does; `record`: whether its record did not
+/// decode.
+pub(crate) fn nothing_kept(record: bool, lane: &str) -> (&'static str, String) {
+    let subscription = lane.split('.').nth(1).unwrap_or(lane);
+    if record {
+        let hint =
+            "`hutong quarantine replay` reads its record again from the topic, when its cause is mended";
+        return ("its record did not decode, so there is no change to apply", hint.into());
+    }
+    // I5: whether the department may hold it was not decided.
+    let why = "it could not be decided whether the row is granted, so its change is not kept";
+    (
+        why,
+        format!(
+            "the next complete change of the row brings it; else `hutong subscription reload {subscription}`, or discard the item"
+        ),
+    )
+}
+
 /// Returns the JSON of what is known of a record that did not decode.
 pub fn record_json(record: &RecordTrace) -> Json {
     json!({

@@ -149,7 +149,6 @@ impl Apply {
     /// Returns whether the transaction still stands.
     fn truncate(&self, connection: &Connection, at: usize, applied: &mut Applied) -> rusqlite::Result<bool> {
         let change = &self.changes[at];
-        quarantine::supersede_all(connection, &self.lane, change.position)?;
         let reason = match self.poison.get(&at) {
             Some((_, reason)) => reason.clone(),
             None => {
@@ -165,6 +164,8 @@ impl Apply {
                 }
                 let Some(refusal) = refused else {
                     connection.execute_batch("RELEASE removal")?;
+                    // Only now: a truncate that is refused leaves the rows, and what waits for them.
+                    quarantine::supersede_all(connection, &self.lane, change.position)?;
                     return Ok(true);
                 };
                 connection.execute_batch("ROLLBACK TO removal; RELEASE removal")?;

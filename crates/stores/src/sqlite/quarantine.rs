@@ -166,10 +166,10 @@ pub(super) fn supersede(
     Ok(())
 }
 
-/// Marks every row's item of a lane as superseded: the lane was truncated.
+/// Marks every item of a lane from before a truncate as superseded, also one whose row nobody knows.
 pub(super) fn supersede_all(connection: &Connection, lane: &str, by: Position) -> rusqlite::Result<()> {
     let sql = "UPDATE hutong_quarantine SET state = 'superseded', settled_us = ?3 \
-               WHERE lane = ?1 AND key IS NOT NULL AND state = 'waiting' AND position < ?2";
+               WHERE lane = ?1 AND state = 'waiting' AND position < ?2";
     connection.execute(sql, params![lane, by.to_string(), now_us()])?;
     Ok(())
 }

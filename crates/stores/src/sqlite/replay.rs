@@ -107,8 +107,8 @@ fn apply(connection: &Connection, item: &Item) -> Result<()> {
     }
     let earlier: Option<i64> = connection
         .query_row(
-            "SELECT min(id) FROM hutong_quarantine WHERE lane = ?1 AND key = ?2 AND state = 'waiting' AND id < ?3",
-            params![item.lane, item.key, id],
+            "SELECT min(id) FROM hutong_quarantine WHERE lane = ?1 AND key = ?2 AND state = 'waiting' AND position < ?3",
+            params![item.lane, item.key, item.position],
             |row| row.get(0),
         )
         .doing(doing)?;
@@ -116,7 +116,8 @@ fn apply(connection: &Connection, item: &Item) -> Result<()> {
         return Err(refuse(format!("item {earlier} of the same row waits before it")));
     }
     let Some(change) = &item.change else {
-        return Err(refuse("its record did not decode, so there is nothing to apply".into()));
+        let (why, hint) = keep::nothing_kept(item.record.is_some(), &item.lane);
+        return Err(refuse(why.into()).hint(hint));
     };
     let change = keep::read_change(change)?;
     let row = change.after.as_ref().or(change.before.row());

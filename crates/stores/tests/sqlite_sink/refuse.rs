@@ -1,6 +1,92 @@
 //! What a SQLite store refuses besides a row: a truncate, and a transaction by a constraint that waits for COMMIT.
 
+use hutong_core::{RecordTrace, Rejected};
+
 use super::*;
+
+/// An item of a lane: a change, or nothing but a reason, or a record that did not decode.
+fn rejected(rule: &'static str, at: u64, change: Option<Change>, record: bool) -> Rejected {
+    let trace = || RecordTrace {
+        topic: "gongan.people.v1".into(),
+        partition: 0,
+        offset: at,
+        schema_id: None,
+        digest: "ab".into(),
+    };
+    Rejected {
+        rule,
+        reason: "because".into(),
+        position: position(at),
+        stream: "people".into(),
+        change: change.map(Box::new),
+        record: record.then(trace),
+    }
+}
+
+#[tokio::test]
+async fn i3_a_truncate_settles_what_belongs_to_no_known_row_and_a_refused_one_settles_nothing() {
+    let office = Office::new(OWN);
+    let mut lane = office.open(0).await;
+    let mut batch = lane.batch(&[(Op::Insert, row(1, "a", None)), (Op::Insert, row(2, "b", None))]);
+    batch.rejected = vec![rejected("unknown_value", 0, None, false), rejected("decode", 1, None, true)];
+    lane.sink.commit(&batch).await.unwrap();
+    let ids: Vec<i64> = quarantine::list(&office.path(), true).unwrap().iter().map(|item| item.id).collect();
+    for (id, why) in ids.into_iter().zip(["could not be decided", "did not decode"]) {
+        let error = quarantine::replay(&office.path(), id).unwrap_err();
+        assert!(error.to_string().contains(why) && error.hint.is_some(), "{error:?}");
+    }
+    let states = || office.items().into_iter().map(|(_, state)| state).collect::<Vec<_>>();
+    office.run("INSERT INTO child VALUES (2)");
+    lane.commit(&[(Op::Truncate, vec![])]).await.unwrap();
+    assert_eq!(states(), ["waiting"; 3]);
+
+    office.run("DELETE FROM child");
+    lane.commit(&[(Op::Truncate, vec![])]).await.unwrap();
+
+    assert_eq!(states(), ["superseded"; 3]);
+}
+
+#[tokio::test]
+async fn i4_a_replay_goes_by_position_and_not_by_number() {
+    let office = Office::new(OWN);
+    let mut lane = office.open(0).await;
+    let change = |at: u64, code: &str| Some(office.change(Op::Update, row(1, code, None), at));
+    let mut batch = lane.batch(&[(Op::Insert, row(2, "b", None)), (Op::Insert, row(3, "c", None))]);
+    batch.rejected = vec![
+        rejected("check", 1, change(1, "later"), false),
+        rejected("check", 0, change(0, "first"), false),
+    ];
+    lane.sink.commit(&batch).await.unwrap();
+    let ids: Vec<i64> = quarantine::list(&office.path(), true).unwrap().iter().map(|item| item.id).collect();
+
+    let error = quarantine::replay(&office.path(), ids[0]).unwrap_err();
+    assert!(error.to_string().contains("waits before it"), "{error}");
+    quarantine::replay(&office.path(), ids[1]).unwrap();
+    quarantine::replay(&office.path(), ids[0]).unwrap();
+
+    assert_eq!(office.rows()[0], stands(1, "later", None));
+}
+
+#[tokio::test]
+async fn i3_i7_a_rewind_shuts_the_owner_out_and_settles_what_comes_again() {
+    let office = Office::new(OWN);
+    let mut lane = office.open(0).await;
+    let mut batch = lane.batch(&[(Op::Insert, row(1, "a", None)), (Op::Insert, row(2, "b", None))]);
+    batch.rejected = vec![rejected("decode", 0, None, true), rejected("decode", 1, None, true)];
+    lane.sink.commit(&batch).await.unwrap();
+    let name = super::lane(0).to_string();
+    for (lane, to) in [(name.as_str(), 2), ("replicate.other.0", 0)] {
+        let error = sqlite::rewind(&office.path(), lane, "p", to).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
+    }
+
+    assert_eq!(sqlite::rewind(&office.path(), &name, "p", 1).unwrap().len(), 1);
+
+    let items: Vec<String> = office.items().into_iter().map(|(_, state)| state).collect();
+    assert_eq!(items, ["waiting", "replayed"]);
+    assert_eq!(lane.commit(&[(Op::Insert, row(3, "c", None))]).await.unwrap_err().kind, ErrorKind::Fenced);
+    assert_eq!(office.open(0).await.at, 1);
+}
 
 const OWN: &str = "CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT, \"备注\" TEXT);
     CREATE TABLE child (id INTEGER REFERENCES people (id));";

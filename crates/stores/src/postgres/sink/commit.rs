@@ -137,7 +137,10 @@ async fn transact(
 
     // What waits is settled before new items are put down, and those of this batch by position.
     quarantine::insert(client, context.lane, batch.rejected.iter()).await.map_err(failed)?;
-    if let Some(at) = batch.changes.iter().rfind(|c| c.op == Op::Truncate) {
+    // A truncate that is refused leaves the rows, and what waits for them.
+    let is_refused = |at: &Position| refused.iter().any(|r| r.position == *at);
+    let truncate = batch.changes.iter().rfind(|c| c.op == Op::Truncate);
+    if let Some(at) = truncate.filter(|truncate| !is_refused(&truncate.position)) {
         quarantine::supersede_all(client, context.lane, at.position).await.map_err(failed)?;
     }
     if !effect.settled.is_empty() {

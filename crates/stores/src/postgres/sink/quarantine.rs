@@ -98,7 +98,7 @@ pub(super) async fn supersede(
     Ok(())
 }
 
-/// Marks everything that waits in a lane from before a truncate as superseded.
+/// Marks everything that waits in a lane from before a truncate as superseded, also what belongs to no known row.
 pub(super) async fn supersede_all(
     client: &Client,
     lane: &str,
@@ -107,7 +107,7 @@ pub(super) async fn supersede_all(
     client
         .execute(
             r#"UPDATE hutong.hutong_quarantine SET state = 'superseded', settled = clock_timestamp()
-                WHERE lane = $1 AND state = 'waiting' AND key IS NOT NULL AND "position" < $2"#,
+                WHERE lane = $1 AND state = 'waiting' AND "position" < $2 COLLATE "C""#,
             &[&lane, &before.to_string()],
         )
         .await?;

@@ -83,12 +83,8 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
     let failed = |e| error::of(e, doing);
     let refused = |why: String| Error::new(ErrorKind::Refused, doing(), why);
     let Some(json) = &item.change else {
-        return Err(refused("its record did not decode, so there is no change to apply".into()).hint(
-            format!(
-                "mend the record's schema, then `hutong subscription reload {}`; or discard the item",
-                subscription_of(&item.lane)
-            ),
-        ));
+        let (why, hint) = keep::nothing_kept(item.record.is_some(), &item.lane);
+        return Err(refused(why.into()).hint(hint));
     };
     let changes = [keep::read_change(json)?];
     let folded = fold::fold(&changes);
