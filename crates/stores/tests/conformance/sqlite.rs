@@ -62,6 +62,7 @@ impl SinkSite for Replica {
             grant: "g".into(),
             partitions: None,
             quarantine_limit: 1_000,
+            contract: None,
         }))
     }
 
