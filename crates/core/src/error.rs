@@ -43,6 +43,20 @@ pub enum Class {
 }
 
 impl ErrorKind {
+    /// Every kind, for pages that must tell of each.
+    pub const ALL: [Self; 10] = [
+        Self::Unavailable,
+        Self::Unknown,
+        Self::Fenced,
+        Self::Refused,
+        Self::Malformed,
+        Self::SchemaConflict,
+        Self::PositionLost,
+        Self::Denied,
+        Self::Config,
+        Self::Broken,
+    ];
+
     /// Returns what the engine does about an error of this kind.
     pub fn class(self) -> Class {
         match self {
