@@ -66,8 +66,8 @@ struct Held {
     batch: Batch,
     share: Share,
     newest_us: Option<i64>,
-    /// When it is committed although it writes nothing.
-    until: tokio::time::Instant,
+    /// When the first of it was read.
+    since: tokio::time::Instant,
 }
 
 impl Held {
@@ -76,10 +76,15 @@ impl Held {
         self.batch.changes.len() + self.batch.rejected.len() < AHEAD && self.share.bytes() < AHEAD_BYTES
     }
 
+    /// Returns when it is committed although it writes nothing.
+    fn until(&self) -> tokio::time::Instant {
+        self.since + SILENCE
+    }
+
     fn is_due(&self) -> bool {
         // A step that only tells freshness comes once an interval, and late it would look like lag.
         let moves = !self.batch.delta.is_empty();
-        !self.batch.is_silent() || !moves || tokio::time::Instant::now() >= self.until
+        !self.batch.is_silent() || !moves || tokio::time::Instant::now() >= self.until()
     }
 }
 
@@ -139,7 +144,7 @@ impl Lane {
                     return Ok(());
                 }
                 Err(problem) if problem.class() == Class::Retry => {
-                    self.metrics.retried(&self.id);
+                    self.metrics.retried(&self.id, problem.kind);
                     let wait = backoff.wait();
                     self.entry.failed(&problem, backoff.attempts(), now_us());
                     warn!(lane = %self.id, error = %problem, wait_ms = wait.as_millis() as u64, "will open again");
@@ -181,7 +186,7 @@ impl Lane {
         // The sink first: it shuts an earlier owner out, and only it knows where the lane stands (I2).
         let mut checkpoint = until(token, self.sink.open(&self.id)).await?;
         let Some(checkpoint) = checkpoint.as_mut() else { return Ok(End::Asked) };
-        self.entry.opened(checkpoint);
+        self.entry.opened(checkpoint, now_us());
         if until(token, self.source.open(checkpoint)).await?.is_none() {
             return Ok(End::Asked);
         }
@@ -215,7 +220,7 @@ impl Lane {
             };
             self.permitted_now()?;
             // The share is given back when the commit is over.
-            let Some(Held { batch, newest_us, share: _share, .. }) =
+            let Some(Held { batch, newest_us, share: _share, since, .. }) =
                 held.take_if(|held| end.is_some() || held.is_due())
             else {
                 match end {
@@ -244,6 +249,7 @@ impl Lane {
             backoff.reset();
             // I3: counted before anything else can fail.
             self.note(&batch, refused, newest_us, checkpoint, started.elapsed());
+            self.metrics.latency().committed(&self.id, &batch, since.elapsed(), now_us());
             // I1: only now may the origin forget.
             self.source.ack(checkpoint).await?;
             if let Some(end) = end {
@@ -257,7 +263,7 @@ impl Lane {
         let due = async {
             match held {
                 Some(held) if held.is_due() => {}
-                Some(held) => tokio::time::sleep_until(held.until).await,
+                Some(held) => tokio::time::sleep_until(held.until()).await,
                 None => std::future::pending().await,
             }
         };
@@ -367,10 +373,10 @@ fn gather(steps: &mut [Box<dyn Step>], batch: Batch, held: &mut Option<Held>, ah
     let bytes = decided.changes.iter().chain(rejected).map(Change::weight).sum::<usize>();
     match held {
         None => {
-            let until = tokio::time::Instant::now() + SILENCE;
+            let since = tokio::time::Instant::now();
             let mut share = ahead.share();
             share.grow(bytes);
-            *held = Some(Held { batch: decided, share, newest_us, until });
+            *held = Some(Held { batch: decided, share, newest_us, since });
         }
         Some(held) => {
             held.batch.append(decided)?;

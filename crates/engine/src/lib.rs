@@ -6,12 +6,17 @@ pub mod ahead;
 pub mod backoff;
 pub mod lag;
 pub mod lane;
+pub mod latency;
 pub mod metrics;
+pub mod parts;
 pub mod status;
 pub mod supervisor;
+pub mod verdict;
 
 pub use ahead::Ahead;
 pub use lane::{Lane, Settings};
 pub use metrics::Metrics;
+pub use parts::{PartStatus, Parts};
 pub use status::{Board, LaneStatus, State};
 pub use supervisor::Supervisor;
+pub use verdict::Verdict;

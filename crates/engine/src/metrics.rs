@@ -1,14 +1,22 @@
 //! Every metric of Hutong, one function a fact.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hutong_core::{Error, ErrorKind, LaneId, Result, ResultExt};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::latency::Latency;
+use crate::parts::Parts;
 use crate::status::{LaneStatus, State};
+use crate::verdict::Verdict;
+
+/// The kinds of errors after which a lane opens again: a closed set, as above.
+const RETRIED: [ErrorKind; 2] = [ErrorKind::Unavailable, ErrorKind::Unknown];
 
 /// The rules that may drop a change: a closed set, so that every series is there from the start.
 pub const DROP_RULES: [&str; 7] =
@@ -32,6 +40,12 @@ struct Families {
     lag_bytes: IntGaugeVec,
     waiting: IntGaugeVec,
     state: IntGaugeVec,
+    verdict: IntGaugeVec,
+    freshness_target: GaugeVec,
+    headroom: GaugeVec,
+    last_applied: GaugeVec,
+    latency: Latency,
+    parts: Parts,
 }
 
 impl Metrics {
@@ -54,13 +68,21 @@ impl Metrics {
         };
         let committed =
             counter("changes_committed_total", "Changes committed to the pipeline's sink.", &["pipeline"])?;
-        let dropped =
-            counter("changes_dropped_total", "Changes dropped by a named rule.", &["pipeline", "rule"])?;
+        let dropped = counter(
+            "changes_dropped_total",
+            "Changes dropped by a named rule: `filtered`, `outside_contract`, `outside_grant`, `suspended` (the \
+             table no longer fits), `reloaded`, `tombstone`, `message`.",
+            &["pipeline", "rule"],
+        )?;
         let quarantined =
             counter("changes_quarantined_total", "Changes set aside with a reason.", &["pipeline"])?;
         let commits =
             counter("commits_total", "Transactions committed to the pipeline's sink.", &["pipeline"])?;
-        let retries = counter("retries_total", "Times that a lane had to open again.", &["pipeline"])?;
+        let retries = counter(
+            "retries_total",
+            "Times that a lane had to open again, by what went wrong: `unavailable`, `unknown_outcome`.",
+            &["pipeline", "kind"],
+        )?;
         let lag_changes =
             gauge("lag_changes", "Changes behind the origin, as far as known.", &["pipeline", "partition"])?;
         let lag_bytes = gauge("lag_bytes", "Bytes of the origin's log behind.", &["pipeline", "partition"])?;
@@ -69,14 +91,45 @@ impl Metrics {
             "Items that wait in the quarantine now.",
             &["pipeline", "partition"],
         )?;
-        let state =
-            gauge("lane_state", "1 for the state that the lane is in.", &["pipeline", "partition", "state"])?;
-        let lag_seconds = GaugeVec::new(
-            Opts::new("lag_seconds", "Seconds behind the origin."),
+        let state = gauge(
+            "lane_state",
+            "How many of the pipeline's lanes are in the state: `opening`, `running`, `retrying`, `halted`, `stopped`.",
+            &["pipeline", "state"],
+        )?;
+        let verdict = gauge(
+            "lane_verdict",
+            "How many of the pipeline's lanes have the verdict over the last twelve watermarks: `ok`, `slow` (moves, \
+             and falls further behind), `stalled` (nothing passes), `stopped` (does not run), `rewound` (reads again).",
+            &["pipeline", "verdict"],
+        )?;
+        let seconds = |name: &str, help: &str, labels: &[&str]| {
+            let family = GaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok::<_, prometheus::Error>(family)
+        };
+        let freshness_target = seconds(
+            "freshness_target_seconds",
+            "How fresh the subscription promises to be: its `freshness` in the configuration.",
+            &["pipeline"],
+        )?;
+        let headroom = seconds(
+            "retention_headroom_seconds",
+            "How long the topic keeps, at least, what the subscription has not read; the lowest of its lanes.",
+            &["pipeline"],
+        )?;
+        let last_applied = seconds(
+            "last_applied_timestamp_seconds",
+            "When the pipeline last committed a change, since 1970; 0 when it has not since the process started.",
+            &["pipeline"],
+        )?;
+        let (latency, parts) = (Latency::new(&registry)?, Parts::new(&registry)?);
+        let lag_seconds = seconds(
+            "lag_seconds",
+            "Seconds behind the origin: 0 when the newest watermark is young and passed, else the age of the first \
+             change that has not passed, or of the last sign that everything had.",
             &["pipeline", "partition"],
         )?;
-        registry.register(Box::new(lag_seconds.clone()))?;
-        let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+        let buckets = vec![0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0];
         let commit_seconds = HistogramVec::new(
             HistogramOpts::new("commit_seconds", "Time that one commit of the sink took.").buckets(buckets),
             &["pipeline"],
@@ -95,6 +148,12 @@ impl Metrics {
             lag_bytes,
             waiting,
             state,
+            verdict,
+            freshness_target,
+            headroom,
+            last_applied,
+            latency,
+            parts,
         };
         Ok(Self(Arc::new(families)))
     }
@@ -103,8 +162,11 @@ impl Metrics {
     pub fn lane_added(&self, lane: &LaneId) {
         let pipeline = lane.pipeline.to_string();
         let m = &self.0;
-        for family in [&m.committed, &m.quarantined, &m.commits, &m.retries] {
+        for family in [&m.committed, &m.quarantined, &m.commits] {
             family.with_label_values(&[&pipeline]);
+        }
+        for kind in RETRIED {
+            m.retries.with_label_values(&[pipeline.as_str(), kind.name()]);
         }
         for rule in DROP_RULES {
             m.dropped.with_label_values(&[pipeline.as_str(), rule]);
@@ -127,12 +189,36 @@ impl Metrics {
     }
 
     /// Counts an attempt that failed.
-    pub fn retried(&self, lane: &LaneId) {
-        self.0.retries.with_label_values(&[&lane.pipeline.to_string()]).inc();
+    pub fn retried(&self, lane: &LaneId, kind: ErrorKind) {
+        self.0.retries.with_label_values(&[lane.pipeline.to_string().as_str(), kind.name()]).inc();
+    }
+
+    /// Returns the histograms of how long changes are on their way.
+    pub fn latency(&self) -> &Latency {
+        &self.0.latency
+    }
+
+    /// Returns what stands around the lanes.
+    pub fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
+    /// Returns every family of metrics that has a series, as it stands now.
+    pub fn families(&self, lanes: &[LaneStatus]) -> Vec<MetricFamily> {
+        self.show(lanes);
+        self.0.registry.gather()
     }
 
     /// Returns the text that Prometheus scrapes, with the lanes as they stand now.
     pub fn scrape(&self, lanes: &[LaneStatus]) -> Result<String> {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.families(lanes), &mut text)
+            .or_kind(ErrorKind::Broken, || "write metrics".into())?;
+        String::from_utf8(text).map_err(|e| Error::caused(ErrorKind::Broken, "write metrics", e))
+    }
+
+    fn show(&self, lanes: &[LaneStatus]) {
         for lane in lanes {
             let partition = lane.lane.rsplit('.').next().unwrap_or("0");
             let labels = [lane.pipeline.as_str(), partition];
@@ -148,15 +234,75 @@ impl Metrics {
                     gauge.with_label_values(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
                 }
             }
-            for state in State::ALL {
-                let labels = [lane.pipeline.as_str(), partition, state.name()];
-                self.0.state.with_label_values(&labels).set(i64::from(lane.state == state));
+        }
+        for (pipeline, lanes) in by_pipeline(lanes) {
+            self.show_pipeline(pipeline, &lanes);
+        }
+    }
+
+    /// A hundred subscriptions of four lanes would have thousands of series by lane: which lane it is, status tells.
+    fn show_pipeline(&self, pipeline: &str, lanes: &[&LaneStatus]) {
+        let m = &self.0;
+        let count = |of: &dyn Fn(&LaneStatus) -> bool| lanes.iter().filter(|lane| of(lane)).count() as i64;
+        for state in State::ALL {
+            let lanes = count(&|lane| lane.state == state);
+            m.state.with_label_values(&[pipeline, state.name()]).set(lanes);
+        }
+        for verdict in Verdict::ALL {
+            let lanes = count(&|lane| lane.verdict == verdict);
+            m.verdict.with_label_values(&[pipeline, verdict.name()]).set(lanes);
+        }
+        if let Some(target) = lanes.iter().find_map(|lane| lane.freshness_seconds) {
+            m.freshness_target.with_label_values(&[pipeline]).set(target);
+        }
+        if let Some(headroom) = lanes.iter().filter_map(|lane| lane.headroom_seconds).reduce(f64::min) {
+            m.headroom.with_label_values(&[pipeline]).set(headroom);
+        }
+        let applied_us = lanes.iter().filter_map(|lane| lane.applied_us).max().unwrap_or(0);
+        m.last_applied.with_label_values(&[pipeline]).set(applied_us as f64 / 1e6);
+    }
+}
+
+fn by_pipeline(lanes: &[LaneStatus]) -> BTreeMap<&str, Vec<&LaneStatus>> {
+    let mut pipelines: BTreeMap<&str, Vec<&LaneStatus>> = BTreeMap::new();
+    for lane in lanes {
+        pipelines.entry(&lane.pipeline).or_default().push(lane);
+    }
+    pipelines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use hutong_core::{Kind, PipelineId};
+
+    use super::*;
+    use crate::status::{Board, Promise, now_us};
+
+    #[test]
+    fn a_hundred_subscriptions_stay_under_five_thousand_series() {
+        let (board, metrics) = (Board::new(), Metrics::new().unwrap());
+        let pipeline = |kind, n| PipelineId::new(kind, format!("n{n}"));
+        let captures = (0..5).map(|n| (pipeline(Kind::Capture, n), 1));
+        for (pipeline, lanes) in captures.chain((0..100).map(|n| (pipeline(Kind::Replicate, n), 4))) {
+            for partition in 0..lanes {
+                let id = LaneId::new(pipeline.clone(), partition);
+                metrics.lane_added(&id);
+                let day = Some(Duration::from_secs(86_400));
+                board.add(id, 5_000_000, now_us()).promise(Promise { freshness: day, history: day });
             }
         }
-        let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.0.registry.gather(), &mut text)
-            .or_kind(ErrorKind::Broken, || "write metrics".into())?;
-        String::from_utf8(text).map_err(|e| Error::caused(ErrorKind::Broken, "write metrics", e))
+        (0..10).for_each(|n| metrics.latency().stream_added(&format!("stream{n}")));
+        (0..20).for_each(|n| metrics.parts().store_added(&format!("store{n}"), 0));
+        let mut lanes = board.status(now_us());
+        lanes.iter_mut().for_each(|lane| lane.lag_changes = Some(0));
+        let began = Instant::now();
+        let text = metrics.scrape(&lanes).unwrap();
+        let series = text.lines().filter(|line| !line.starts_with('#')).count();
+        assert!((4_000..5_000).contains(&series), "{series} series, in {:?}", began.elapsed());
+        let values = text.lines().filter(|line| !line.starts_with('#'));
+        let numbers = values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
+        assert!(numbers.into_iter().all(|n| n >= 0.0), "neither NaN nor negative");
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hutong_core::snapshot::{Progress, Suspended};
 use hutong_core::{Behind, Checkpoint, Class, Error, LaneId, Loss, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::lag::{self, Standing};
+use crate::verdict::{Sample, Verdict, Window as Looks};
 
 /// What a lane is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +89,24 @@ pub struct LaneStatus {
     /// The last loss that a person has accepted for it.
     #[serde(default)]
     pub last_loss: Option<Loss>,
+    /// What is to be thought of it.
+    #[serde(default)]
+    pub verdict: Verdict,
+    /// Why, in words.
+    #[serde(default)]
+    pub reason: String,
+    /// The kind of the last error, when the lane is not well.
+    #[serde(default)]
+    pub kind: Option<String>,
+    /// How fresh it promises to be, where it promises anything.
+    #[serde(default)]
+    pub freshness_seconds: Option<f64>,
+    /// How long the topic keeps, at least, what the lane has not read.
+    #[serde(default)]
+    pub headroom_seconds: Option<f64>,
+    /// When it last committed a change, microseconds since 1970 UTC; `None` when it has not since the process started.
+    #[serde(default)]
+    pub applied_us: Option<i64>,
 }
 
 /// One lane's entry on the board. Cheap to clone.
@@ -109,7 +129,32 @@ struct Inner {
     waiting: Option<u64>,
     attempts: u32,
     problem: Option<(String, Option<String>)>,
+    kind: Option<&'static str>,
     checkpoint: Checkpoint,
+    promise: Promise,
+    looks: Looks,
+    applied_us: Option<i64>,
+}
+
+/// What is promised of a lane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Promise {
+    /// How fresh it is to be.
+    pub freshness: Option<Duration>,
+    /// How long its topic keeps what is older than the base, where Hutong trims it.
+    pub history: Option<Duration>,
+}
+
+impl Inner {
+    fn lag_seconds(&self, now_us: i64) -> f64 {
+        lag::seconds(&self.standing, now_us, self.interval_us)
+    }
+
+    fn sample(&self, now_us: i64) -> Sample {
+        let passed = self.committed + self.quarantined + self.dropped.values().sum::<u64>();
+        let lag_seconds = self.lag_seconds(now_us);
+        Sample { at_us: now_us, state: self.state, passed, lag_seconds, waiting: self.standing.count }
+    }
 }
 
 /// Counts of the last ten seconds, for a rate.
@@ -152,10 +197,23 @@ impl Entry {
         }
     }
 
+    /// Notes what is promised of the lane.
+    pub fn promise(&self, promise: Promise) {
+        self.lock().promise = promise;
+    }
+
     /// Notes where the lane stands after it was opened.
-    pub(crate) fn opened(&self, checkpoint: &Checkpoint) {
+    pub(crate) fn opened(&self, checkpoint: &Checkpoint, now_us: i64) {
         let mut inner = self.lock();
         inner.opened = true;
+        if inner.checkpoint.positions.iter().any(|(partition, at)| checkpoint.position(partition) < *at) {
+            // What it knew of its freshness is not true of the place where it stands now.
+            inner.looks.rewound(now_us);
+            inner.standing = Standing { started_us: now_us, ..Standing::default() };
+        }
+        // A capture told it with its last commit: after a restart it is as far behind as it was before.
+        let told = checkpoint.note("complete_to_us").and_then(|us| us.parse().ok());
+        inner.standing.complete_to_us = inner.standing.complete_to_us.max(told);
         inner.checkpoint = checkpoint.clone();
     }
 
@@ -182,6 +240,10 @@ impl Entry {
         inner.checkpoint = passed.checkpoint.clone();
         inner.attempts = 0;
         inner.problem = None;
+        inner.kind = None;
+        if passed.committed > 0 {
+            inner.applied_us = Some(now_us);
+        }
         if inner.state != State::Running {
             inner.state = State::Running;
             inner.since_us = now_us;
@@ -199,6 +261,7 @@ impl Entry {
         let mut inner = self.lock();
         inner.attempts = attempts;
         inner.problem = Some((error.to_string(), error.hint.clone()));
+        inner.kind = Some(error.kind.name());
         let state = if error.class() == Class::Retry { State::Retrying } else { State::Halted };
         if inner.state != state {
             inner.state = state;
@@ -209,12 +272,15 @@ impl Entry {
     /// Returns the lane as it is shown.
     pub fn status(&self, now_us: i64) -> LaneStatus {
         let inner = self.lock();
+        let lag_seconds = inner.lag_seconds(now_us);
+        let (verdict, reason) = inner.looks.judge(inner.sample(now_us));
+        let caught_up = inner.state == State::Running && inner.standing.count == Some(0);
         LaneStatus {
             lane: inner.id.to_string(),
             pipeline: inner.id.pipeline.to_string(),
             state: inner.state,
             since_us: inner.since_us,
-            lag_seconds: lag::seconds(&inner.standing, now_us, inner.interval_us),
+            lag_seconds,
             lag_changes: inner.standing.count,
             lag_bytes: inner.bytes,
             opened: inner.opened,
@@ -230,7 +296,24 @@ impl Entry {
             snapshots: inner.checkpoint.snapshots(),
             suspended: inner.checkpoint.suspended(),
             last_loss: inner.checkpoint.losses().pop(),
+            verdict,
+            reason,
+            kind: inner.kind.map(str::to_owned),
+            freshness_seconds: inner.promise.freshness.map(|target| target.as_secs_f64()),
+            // What is unread is no older than the lag, and nothing younger than `history` is ever trimmed.
+            headroom_seconds: inner
+                .promise
+                .history
+                .map(|history| (history.as_secs_f64() - if caught_up { 0.0 } else { lag_seconds }).max(0.0)),
+            applied_us: inner.applied_us,
         }
+    }
+
+    /// Takes a look for the verdict's window.
+    fn look(&self, now_us: i64) {
+        let mut inner = self.lock();
+        let sample = inner.sample(now_us);
+        inner.looks.take(sample);
     }
 }
 
@@ -273,10 +356,20 @@ impl Board {
             waiting: None,
             attempts: 0,
             problem: None,
+            kind: None,
             checkpoint: Checkpoint::default(),
+            promise: Promise::default(),
+            looks: Looks::new(interval_us),
+            applied_us: None,
         })));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
         entry
+    }
+
+    /// Takes a look at every lane for its verdict: once a second, or as often as watermarks come.
+    pub fn look(&self, now_us: i64) {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        entries.iter().for_each(|entry| entry.look(now_us));
     }
 
     /// Returns every lane as it is shown, by name.
@@ -291,4 +384,101 @@ impl Board {
 /// Returns the wall clock, microseconds since 1970 UTC.
 pub fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
+}
+
+#[cfg(test)]
+mod tests {
+    use hutong_core::{Delta, ErrorKind, Kind, PipelineId};
+
+    use super::*;
+    use crate::verdict::WINDOW;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn entry(board: &Board, now_us: i64) -> Entry {
+        board.add(LaneId::new(PipelineId::new(Kind::Replicate, "a"), 0), SECOND, now_us)
+    }
+
+    fn at(offset: u64, complete_to_us: Option<i64>) -> (Checkpoint, Behind) {
+        let mut checkpoint = Checkpoint::default();
+        checkpoint.advance(&Delta::range("t/0", Position::START, Position::offset(offset))).unwrap();
+        (checkpoint, Behind { count: Some(0), bytes: None, complete_to_us })
+    }
+
+    fn pass(entry: &Entry, offset: u64, now_us: i64) {
+        let (checkpoint, behind) = at(offset, Some(now_us));
+        let dropped = BTreeMap::new();
+        let newest_us = Some(now_us);
+        let passed = Passed {
+            committed: 1,
+            quarantined: 0,
+            dropped: &dropped,
+            newest_us,
+            behind,
+            checkpoint: &checkpoint,
+        };
+        entry.passed(&passed, now_us);
+    }
+
+    #[test]
+    fn a_capture_that_starts_again_is_as_far_behind_as_it_was() {
+        let (board, now) = (Board::new(), 1_000 * SECOND);
+        let entry = entry(&board, now);
+        let (mut checkpoint, _) = at(7, None);
+        checkpoint.notes.insert("complete_to_us".into(), (400 * SECOND).to_string());
+
+        entry.opened(&checkpoint, now);
+
+        assert_eq!(entry.status(now).lag_seconds, 600.0, "its database may be dead: it told nothing since");
+    }
+
+    #[test]
+    fn a_lane_that_goes_back_forgets_how_fresh_it_was() {
+        let (board, now) = (Board::new(), 1_000 * SECOND);
+        let entry = entry(&board, now - 50 * SECOND);
+        entry.opened(&at(5, None).0, now - 50 * SECOND);
+        pass(&entry, 9, now);
+        assert_eq!((entry.status(now).lag_seconds, entry.status(now).verdict), (0.0, Verdict::Ok));
+
+        // Somebody reloads the replica: it fills from the base.
+        entry.opened(&Checkpoint::default(), now);
+
+        let later = entry.status(now + 3 * SECOND);
+        assert_eq!((later.lag_seconds, later.verdict), (3.0, Verdict::Rewound));
+        pass(&entry, 3, now + 60 * SECOND);
+        entry.opened(&at(3, None).0, now + 61 * SECOND);
+        assert_eq!(
+            entry.status(now + 61 * SECOND).verdict,
+            Verdict::Ok,
+            "opening where it stands is no way back"
+        );
+    }
+
+    #[test]
+    fn a_store_that_is_away_shows_as_lag_and_as_a_verdict_and_eats_headroom() {
+        let (board, start) = (Board::new(), 1_000 * SECOND);
+        let entry = entry(&board, start);
+        entry.promise(Promise { freshness: None, history: Some(Duration::from_secs(100)) });
+        pass(&entry, 9, start);
+        assert_eq!(entry.status(start).headroom_seconds, Some(100.0));
+        let away = Error::new(ErrorKind::Unavailable, "commit", "refused");
+        entry.failed(&away, 1, start + SECOND);
+        for n in 0..=2 * WINDOW as i64 {
+            board.look(start + n * SECOND);
+        }
+        let now = start + 2 * WINDOW as i64 * SECOND;
+
+        let status = entry.status(now);
+
+        assert_eq!((status.lag_seconds, status.headroom_seconds), (24.0, Some(76.0)));
+        assert_eq!(
+            (status.verdict, status.reason.as_str()),
+            (Verdict::Stopped, "it could not open for 12 s")
+        );
+        assert_eq!(status.kind.as_deref(), Some("unavailable"));
+        pass(&entry, 12, now);
+        let status = entry.status(now);
+        assert_eq!((status.lag_seconds, status.verdict, status.kind), (0.0, Verdict::Ok, None));
+        assert_eq!(status.applied_us, Some(now));
+    }
 }

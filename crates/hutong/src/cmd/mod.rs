@@ -13,6 +13,7 @@ mod status;
 mod subscription;
 mod table;
 mod tap;
+mod unwell;
 
 pub use arguments::Arguments;
 

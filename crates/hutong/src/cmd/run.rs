@@ -12,7 +12,7 @@ use super::{arguments, progress};
 use crate::config::Plan;
 use crate::exit::Exit;
 use crate::http;
-use crate::wire::Wire;
+use crate::wire::{self, Wire};
 
 /// How long lanes may take to finish what they are committing.
 const GRACE: Duration = Duration::from_secs(30);
@@ -38,7 +38,12 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
         }
     }
     // Served once every lane is on the board: who looks early must not see a part and take it for all.
-    let watched = http::status::Watched { board: board.clone(), metrics };
+    let pulse = http::health::Pulse::default();
+    supervisor.spawn("pulse", OnError::Continue, pulse.clone().beat(supervisor.token()));
+    wire::watch::start(&mut supervisor, &plan, &wire, board.clone(), metrics.parts(), |p| {
+        named(p.to_owned())
+    });
+    let watched = http::status::Watched { board: board.clone(), metrics, pulse };
     let address =
         http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
     info!(%address, "metrics and status");

@@ -9,7 +9,7 @@ use hutong_core::{Error, ErrorKind, Result, ResultExt};
 use hutong_engine::{LaneStatus, State};
 
 use super::arguments::{self, Output};
-use super::{progress, table};
+use super::{progress, table, unwell};
 use crate::config::Plan;
 use crate::exit::Exit;
 use crate::http::status::Status;
@@ -74,12 +74,13 @@ fn behind(lane: &LaneStatus) -> String {
 fn print(status: &Status) {
     let colours = std::io::stdout().is_terminal();
     let head =
-        ["lane", "state", "lag", "behind", "per second", "applied", "kept back", "quarantined", "waiting"];
+        ["lane", "state", "verdict", "lag", "behind", "per second", "applied", "kept back", "quarantined", "waiting"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for lane in &status.lanes {
         rows.push(vec![
             lane.lane.clone(),
             lane.state.name().to_owned(),
+            lane.verdict.name().to_owned(),
             table::seconds(lane.lag_seconds),
             behind(lane),
             format!("{:.0}", lane.rate),
@@ -107,6 +108,7 @@ fn print(status: &Status) {
             println!("  what to do: mend that, and start again; the table is then read anew");
         }
     }
+    unwell::paragraphs(status).iter().for_each(|said| println!("\n{said}"));
     let unwell: Vec<&LaneStatus> = status.lanes.iter().filter(|lane| lane.error.is_some()).collect();
     for lane in unwell {
         println!("\n{} is {}: {}", lane.lane, lane.state.name(), lane.error.as_deref().unwrap_or_default());

@@ -159,6 +159,7 @@ pub(super) struct Subscription {
     #[serde(default)]
     pub(super) clear: Vec<Text>,
     pub(super) key: Option<Spanned<Sourced>>,
+    pub(super) freshness: Option<Text>,
     pub(super) into: Option<Spanned<Into>>,
 }
 

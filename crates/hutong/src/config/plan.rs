@@ -282,6 +282,8 @@ pub struct SubscriptionPlan {
     pub masks: BTreeMap<String, Mask>,
     /// Where the subscription's own key is; always there when pseudonyms or a hidden row key need one.
     pub key: Option<SecretSource>,
+    /// How fresh its replica is promised to be.
+    pub freshness: Duration,
     /// Where it writes.
     pub store: Arc<StorePlan>,
     /// The table, as written.

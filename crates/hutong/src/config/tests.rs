@@ -127,6 +127,7 @@ columns = ["hjdz", "lxdh", "csrq"]
 mask = { csrq = "year" }
 clear = ["hjdz"]
 key = { file = "key" }
+freshness = "5m"
 into = { store = "office", table = "counts" }
 "#;
     fs::write(&path, format!("{head}{}", &text[start..])).unwrap();
@@ -145,6 +146,7 @@ into = { store = "office", table = "counts" }
     assert_eq!(plan.streams["population_base"].partitions, 2);
     let counts = &plan.subscriptions[0];
     assert_eq!(counts.store.system, plan::StoreSystem::Sqlite { path: folder.path().join("office.db") });
+    assert_eq!(counts.freshness.as_secs(), 300);
     let masks: Vec<_> = counts.masks.iter().map(|(column, mask)| (column.as_str(), mask.name())).collect();
     assert_eq!(masks, [("csrq", "year"), ("lxdh", "phone")]);
     // The key is read when the grant is, not before.

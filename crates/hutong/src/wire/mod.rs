@@ -10,6 +10,7 @@ pub mod readers;
 mod record;
 mod rewind;
 mod store;
+pub mod watch;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,7 +23,8 @@ use hutong_bus::{Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceCon
 use hutong_core::grant::{Permit, end_us};
 use hutong_core::quality::Quality;
 use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId, Result, Step};
-use hutong_engine::{Ahead, Board, Lane, Metrics, Settings, Supervisor, status::now_us};
+use hutong_engine::status::{Promise, now_us};
+use hutong_engine::{Ahead, Board, Lane, Metrics, Settings, Supervisor};
 use tracing::error;
 
 pub use self::anew::{losses, reload, reread, reset};
@@ -107,6 +109,10 @@ impl Wire {
         let config = TopicSinkConfig { streams, bus, history: self.history };
         let sink = TopicSink::new(Arc::clone(self.bus.log()), Arc::clone(self.bus.registry()), config);
         let source = self.store(&capture.store)?.source(capture)?;
+        capture
+            .tables
+            .iter()
+            .for_each(|(_, stream)| self.metrics.latency().stream_added(&stream.contract.stream));
         Ok(Lane {
             source,
             steps: vec![Box::new(sink.suspension()), Box::new(Quality::new())],
@@ -160,6 +166,11 @@ impl Wire {
             quarantine_limit: self.quarantine_limit,
         })?;
         let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
+        self.metrics.latency().stream_added(&stream.contract.stream);
+        let entry = self.board.add(id.clone(), us(interval), now_us());
+        // Of a topic that another program writes nobody here knows how long it is kept.
+        let history = stream.capture.as_ref().map(|_| self.history);
+        entry.promise(Promise { freshness: Some(subscription.freshness), history });
         Ok(Lane {
             source: Box::new(source),
             steps,
@@ -168,7 +179,7 @@ impl Wire {
                 quarantine_limit: self.quarantine_limit,
                 ends_us: subscription.until.and_then(|until| end_us(until, &self.zone)),
             },
-            entry: self.board.add(id.clone(), us(interval), now_us()),
+            entry,
             metrics: self.metrics.clone(),
             ahead: self.ahead.clone(),
             id,
@@ -179,7 +190,9 @@ impl Wire {
     pub fn cannot_run(&self, pipeline: PipelineId, problem: &Error) {
         let hint = problem.hint.as_deref().unwrap_or("");
         error!(%pipeline, error = %problem, hint, "halted");
-        self.board.add(LaneId::new(pipeline, 0), 0, now_us()).halted(problem, now_us());
+        let lane = LaneId::new(pipeline, 0);
+        self.metrics.lane_added(&lane);
+        self.board.add(lane, 0, now_us()).halted(problem, now_us());
     }
 
     fn store(&self, plan: &StorePlan) -> Result<Arc<Department>> {

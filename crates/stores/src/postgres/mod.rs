@@ -34,9 +34,11 @@ mod text;
 mod tls;
 mod trace;
 mod visibility;
+mod vital;
 
 pub use anew::{anew, reread};
 pub use draft::draft;
 pub use probe::{check_address, compare, probe, version};
 pub use slot::remove;
 pub use source::{Limit, Source, SourceConfig, Table};
+pub use vital::{Kept, Pulse, Vital};

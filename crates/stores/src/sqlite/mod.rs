@@ -38,7 +38,7 @@ pub use draft::{compare, draft};
 pub use install::{Installed, install, remove};
 pub use lane::{LaneState, lanes};
 pub use plain::Plain;
-pub use probe::{probe, probe_target};
+pub use probe::{answers, probe, probe_target};
 pub use reload::reload;
 pub use rewind::rewind;
 pub use sink::{Sink, SinkConfig};

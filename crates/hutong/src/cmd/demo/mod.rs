@@ -84,7 +84,10 @@ async fn show(
     let (asked, stopped) = (signals.token(), supervisor.token());
     let wire = Wire::connect(&plan, board.clone(), metrics.clone())?;
     wire.serve_registry(&mut supervisor).await?;
-    let watched = http::status::Watched { board: board.clone(), metrics };
+    let pulse = http::health::Pulse::default();
+    supervisor.spawn("pulse", OnError::StopAll, pulse.clone().beat(supervisor.token()));
+    wire::watch::start(&mut supervisor, &plan, &wire, board.clone(), metrics.parts(), |_| true);
+    let watched = http::status::Watched { board: board.clone(), metrics, pulse };
     let address =
         http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
     for capture in &plan.captures {

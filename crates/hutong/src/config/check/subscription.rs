@@ -1,6 +1,7 @@
 //! Subscriptions: who, what for, until when, and whether the stream may be had at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hutong_core::contract::Sharing;
 use jiff::civil;
@@ -65,6 +66,7 @@ fn subscription(
     };
     let until = until.and_then(|until| self::until(check, entry, until, zone));
     let key = body.key.as_ref().and_then(|key| check.secret(entry, "key", key));
+    let freshness = freshness(check, entry);
     check.required(&part, "columns", body.columns.as_ref());
     let (store, table) = into(check, entry, &what, stores);
     let stream = stream?;
@@ -81,9 +83,27 @@ fn subscription(
         rows: grant.rows,
         masks: grant.masks,
         key,
+        freshness,
         store: store?,
         table: table?,
     })
+}
+
+/// Returns how fresh the replica is promised to be.
+fn freshness(check: &mut Check<'_>, entry: &Entry<file::Subscription>) -> Duration {
+    let default = Duration::from_secs(60);
+    let Some(written) = &entry.body.freshness else { return default };
+    let read = written.get_ref().parse::<jiff::SignedDuration>().ok();
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+    match read.and_then(|span| Duration::try_from(span).ok()) {
+        Some(span) if bounds.contains(&span) => span,
+        _ => {
+            let message =
+                format!("`freshness` is `{}`, which is no time from 1 s to 720 h", written.get_ref());
+            check.error(entry.at(written.span().start), message, Some("such as \"30s\" or \"5m\"".into()));
+            default
+        }
+    }
 }
 
 fn into(

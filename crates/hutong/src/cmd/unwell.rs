@@ -1,0 +1,75 @@
+//! What `hutong status` says of lanes that run and are not well all the same, and of what stands around them.
+
+use hutong_engine::status::now_us;
+use hutong_engine::{LaneStatus, PartStatus, Verdict};
+
+use super::table;
+use crate::http::status::Status;
+
+/// Returns a paragraph for each thing that is not well and has no error of its own.
+pub(super) fn paragraphs(status: &Status) -> Vec<String> {
+    let now_us = now_us();
+    let parts = status.parts.iter().filter_map(|part| of_part(part, now_us));
+    parts.chain(status.lanes.iter().flat_map(of_lane)).collect()
+}
+
+fn of_part(part: &PartStatus, now_us: i64) -> Option<String> {
+    let error = part.error.as_deref().filter(|_| part.answers == Some(false))?;
+    let since = table::seconds(now_us.saturating_sub(part.since_us).max(0) as f64 / 1e6);
+    let mut text = format!("{} does not answer for {since}: {error}", part.name);
+    if let Some(hint) = &part.hint {
+        text.push_str(&format!("\n  what to do: {hint}"));
+    }
+    Some(text)
+}
+
+fn of_lane(lane: &LaneStatus) -> Vec<String> {
+    let mut said = Vec::new();
+    if lane.verdict != Verdict::Ok && lane.error.is_none() {
+        said.push(format!("{} is {}: {}", lane.lane, lane.verdict.name(), lane.reason));
+    }
+    if let Some(target) = lane.freshness_seconds.filter(|target| lane.lag_seconds > *target) {
+        let (lag, target) = (table::seconds(lane.lag_seconds), table::seconds(target));
+        said.push(format!("{} is {lag} behind, and its subscription promises {target}", lane.lane));
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use hutong_core::{Kind, LaneId, PipelineId};
+    use hutong_engine::Board;
+    use hutong_engine::status::Promise;
+
+    use super::*;
+
+    #[test]
+    fn says_what_is_not_well_and_nothing_of_the_rest() {
+        let board = Board::new();
+        for name in ["a", "b"] {
+            let id = LaneId::new(PipelineId::new(Kind::Replicate, name), 0);
+            let freshness = Some(std::time::Duration::from_secs(60));
+            board.add(id, 0, now_us()).promise(Promise { freshness, history: None });
+        }
+        let mut lanes = board.status(now_us());
+        lanes[1].lag_seconds = 75.0;
+        (lanes[1].verdict, lanes[1].reason) = (Verdict::Stalled, "7 changes wait".into());
+        let part = |name: &str, error: Option<&str>| PartStatus {
+            name: name.into(),
+            answers: Some(error.is_none()),
+            since_us: now_us() - 30_000_000,
+            error: error.map(str::to_owned),
+            hint: None,
+        };
+        let parts = vec![part("bus", None), part("store renshe", Some("failed to connect"))];
+        let said = paragraphs(&Status { version: String::new(), lanes, parts });
+        assert_eq!(
+            said,
+            [
+                "store renshe does not answer for 30 s: failed to connect",
+                "replicate.b.0 is stalled: 7 changes wait",
+                "replicate.b.0 is 75 s behind, and its subscription promises 60 s",
+            ]
+        );
+    }
+}
