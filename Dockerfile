@@ -10,6 +10,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY crates crates
 COPY tests tests
 COPY schemas schemas
+COPY deploy deploy
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --package hutong --bin hutong \

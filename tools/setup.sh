@@ -2,7 +2,7 @@
 # Installs what building and testing Hutong needs and this machine lacks.
 #
 #   tools/setup.sh build    to build the program and run the demo
-#   tools/setup.sh test     to run every test: also Java, Maven, PostgreSQL and Python
+#   tools/setup.sh test     to run every test: also Java, Maven, PostgreSQL, Prometheus and Python
 #
 # On Debian and Ubuntu, as root, it installs the missing packages. Otherwise it says exactly what to
 # install, and fails. Rust is never installed behind anyone's back. Nothing happens when nothing is missing.
@@ -76,6 +76,7 @@ need_test() {
     need has mvn maven
     need has_postgres - postgresql
     need has_venv - python3-venv
+    need has promtool prometheus # the alerts, with the server that evaluates them
     need has openssl openssl # the certificates of the tests
 }
 

@@ -174,10 +174,7 @@ fn both_readmes_name_the_same_keys_commands_and_metrics() {
     let (english, chinese) = (read("README.md"), read("README.zh-CN.md"));
     let (english, chinese) = (named_by_tables(&english), named_by_tables(&chinese));
     let named = |name: &str| english.iter().any(|[first, _]| first.contains(&name));
-    assert!(
-        named("hutong_changes_quarantined_total{pipeline}") && named("[bus.kafka]"),
-        "the tables are found"
-    );
+    assert!(named("hutong version") && named("[bus.kafka]"), "the tables are found");
     for (at, row) in english.iter().enumerate() {
         assert_eq!(chinese.get(at), Some(row), "row {at} of the tables of README.zh-CN.md");
     }

@@ -64,6 +64,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: Subscription,
     },
+    /// Prints what is shipped for Prometheus and Grafana, and the table of all metrics.
+    Metrics {
+        #[command(subcommand)]
+        action: Metrics,
+    },
     /// Prints the completions of a shell.
     Completions {
         /// The shell.
@@ -257,4 +262,24 @@ pub(super) enum Subscription {
         /// The subscription.
         name: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Metrics {
+    /// Prints every metric with its labels, as a page of Markdown.
+    List,
+    /// Prints the alert rules for Prometheus.
+    Rules {
+        /// How long each condition must hold before its alert fires, in place of the shipped times: `5s`.
+        #[arg(long, value_name = "TIME")]
+        r#for: Option<String>,
+        /// How far each condition looks back, in place of the shipped times.
+        #[arg(long, value_name = "TIME")]
+        over: Option<String>,
+        /// Where your copy of RUNBOOK.md is; the alerts link its sections.
+        #[arg(long, value_name = "URL")]
+        runbook: Option<String>,
+    },
+    /// Prints the board for Grafana.
+    Dashboard,
 }

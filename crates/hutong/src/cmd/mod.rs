@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod contract;
 mod demo;
+mod metrics;
 mod progress;
 mod quarantine;
 mod raw;
@@ -51,6 +52,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit> {
         Command::Contract { action } => contract::run(&config, action).await,
         Command::Source { action } => source::run(&config, action).await,
         Command::Subscription { action } => subscription::run(&config, action).await,
+        Command::Metrics { action } => metrics::run(action),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "hutong", &mut script);
