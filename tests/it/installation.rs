@@ -71,6 +71,13 @@ impl Installation {
         self.folder.path().join(name)
     }
 
+    /// Returns `host:port` of its `[http]`.
+    pub(crate) fn address(&self) -> String {
+        let text = fs::read_to_string(self.path("hutong.toml")).unwrap();
+        let (_, rest) = text.split_once("[http]\naddress = \"").unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    }
+
     /// Writes a file of the folder.
     pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();

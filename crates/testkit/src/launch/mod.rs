@@ -1,4 +1,4 @@
-//! Starts real servers for tests: PostgreSQL, Apache Kafka and Apicurio Registry.
+//! Starts real servers for tests: PostgreSQL, Apache Kafka, Apicurio Registry and Prometheus.
 //!
 //! A server lives in a folder of its own below the system's temporary folder, listens on a free
 //! loopback port, and dies with the test, also when the test is killed (see `watchdog.sh`). A missing
@@ -12,11 +12,13 @@
 //!
 //! Knows nothing of Hutong: it starts what Hutong talks to.
 
+mod answer;
 mod error;
 mod java;
 mod kafka;
 mod port;
 mod postgres;
+mod prometheus;
 mod proxy;
 mod registry;
 mod server;
@@ -26,5 +28,6 @@ pub use error::{Error, Result};
 pub use kafka::{Cluster, Kafka, KafkaBuilder};
 pub use port::free_port;
 pub use postgres::{Database, Postgres, PostgresBuilder, connect};
+pub use prometheus::Prometheus;
 pub use proxy::Proxy;
 pub use registry::{Registry, RegistryBuilder};

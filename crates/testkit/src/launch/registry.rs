@@ -1,17 +1,14 @@
 //! A schema registry that keeps everything in memory.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use super::error::{Doing, Error, Result};
 use super::port::free_port;
 use super::server::{self, Server};
-use super::{java, template};
+use super::{answer, java, template};
 
 /// The unpacked archive's folder, where it is not `target/servers/apicurio`.
 const HOME: &str = "HUTONG_APICURIO";
@@ -84,7 +81,7 @@ impl Registry {
 
     async fn up(&mut self) -> Result<()> {
         let port = self.port;
-        self.server.start(async |_: &Server| answers(port).await.unwrap_or(false)).await
+        self.server.start(async |_: &Server| answer::is_ok(port, &format!("{API}/subjects")).await).await
     }
 }
 
@@ -129,14 +126,4 @@ fn jar() -> Result<PathBuf> {
         }
     }
     Err(missing())
-}
-
-/// Says whether the list of subjects comes with status 200; too little to deserve an HTTP client.
-async fn answers(port: u16) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    let request = format!("GET {API}/subjects HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(answer.starts_with(b"HTTP/1.1 200"))
 }
