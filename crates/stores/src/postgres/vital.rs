@@ -69,10 +69,10 @@ async fn ask_slot(session: &Session, capture: &str) -> Result<Option<Kept>> {
     let name = slot::name(capture)?;
     let row = session
         .query_opt(
-            // A standby has no current place; a lost slot has no restart place.
+            // A standby has no current place; a lost slot has no restart place. `greatest` makes nothing of NULL.
             "SELECT greatest(CASE WHEN pg_is_in_recovery() THEN 0 \
-               ELSE coalesce(pg_current_wal_lsn() - restart_lsn, 0) END, 0)::int8, \
-               greatest(safe_wal_size, 0)::int8, coalesce(wal_status = 'lost', false) \
+               ELSE pg_current_wal_lsn() - restart_lsn END, 0)::int8, \
+               CASE WHEN safe_wal_size IS NOT NULL THEN greatest(safe_wal_size, 0) END, coalesce(wal_status = 'lost', false) \
              FROM pg_replication_slots WHERE slot_name = $1 AND database = current_database()",
             &[&name],
         )

@@ -6,6 +6,7 @@ mod capture;
 mod changes;
 mod lost;
 mod publication;
+mod pulse;
 mod reload;
 mod reread;
 mod rights;
