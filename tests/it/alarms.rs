@@ -172,7 +172,7 @@ async fn faults_are_alarms_that_fire_and_clear_and_metrics_are_true() {
     // The subscriber's store is away: its own lanes wait, and nobody else's.
     let away = Instant::now();
     share.kill().await.unwrap();
-    client.batch_execute("UPDATE population_base SET xm = '赵六' WHERE gmsfhm = citizen(1)").await.unwrap();
+    client.batch_execute("UPDATE population_base SET xm = '赵六' WHERE gmsfhm = citizen(0)").await.unwrap();
     pager
         .fires(&[
             "HutongStoreDown share",
@@ -193,8 +193,22 @@ async fn faults_are_alarms_that_fire_and_clear_and_metrics_are_true() {
     assert_eq!(ready.status(), 200, "one dead store of a subscriber does not make the bus unready");
     let ready = ready.text().await.unwrap();
     assert!(ready.contains("[-]store share") && ready.contains("[+]capture.gongan.0 running, ok"), "{ready}");
+    let doctor = installation.ask(&["doctor"]);
+    assert_eq!(doctor.code, 1, "{}", doctor.out);
+    assert!(
+        doctor.out.contains("FAIL store share") && doctor.out.contains("ok   store source: PostgreSQL"),
+        "{}",
+        doctor.out
+    );
+    let late = installation.ask(&["lag"]);
+    assert!(late.code == 1 && late.out.contains("stopped: it could not open for"), "{}", late.out);
     share.restart().await.unwrap();
     pager.clear().await;
+    // The update was on its way for as long as the store was away; a lane waits up to 30 s before it opens again.
+    let whole_way = pager.value("hutong_latency_seconds_sum{stage=\"whole\"}").await.unwrap();
+    assert!((lag - 3.0..away.elapsed().as_secs_f64()).contains(&whole_way), "{whole_way} s");
+    assert_eq!(pager.value("hutong_latency_seconds_count{stage=\"whole\"}").await, Some(1.0));
+    assert_eq!(pager.value("hutong_latency_seconds_count{stage=\"capture\"}").await, Some(1.0));
 
     // The source is away: its replicas are fresh no more, although nothing waits for them.
     source.kill().await.unwrap();

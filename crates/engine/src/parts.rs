@@ -41,6 +41,7 @@ pub struct Parts(Arc<Inner>);
 struct Inner {
     seen: Mutex<BTreeMap<String, PartStatus>>,
     bus_up: IntGauge,
+    bus_free: IntGaugeVec,
     store_up: IntGaugeVec,
     clock_skew: GaugeVec,
     retained: IntGaugeVec,
@@ -52,11 +53,15 @@ impl Parts {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let bus_up = IntGauge::new("bus_up", "1 when the bus answered at the last look.")?;
         registry.register(Box::new(bus_up.clone()))?;
-        let gauge = |name: &str, help: &str, label: &str| {
-            let family = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let family = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(family.clone()))?;
             Ok::<_, prometheus::Error>(family)
         };
+        let gauge = |name: &str, help: &str, label: &str| gauges(name, help, &[label]);
+        let help = "Bytes that are free where an embedded bus keeps its folder. Not there on Kafka.";
+        // Without a label, and there only when it is set.
+        let bus_free = gauges("bus_free_bytes", help, &[])?;
         let store_up =
             gauge("store_up", "1 when the department's store answered at the last look.", "store")?;
         let retained = gauge(
@@ -84,7 +89,7 @@ impl Parts {
         )?;
         registry.register(Box::new(clock_skew.clone()))?;
         let seen = Mutex::default();
-        Ok(Self(Arc::new(Inner { seen, bus_up, store_up, clock_skew, retained, safe, lost })))
+        Ok(Self(Arc::new(Inner { seen, bus_up, bus_free, store_up, clock_skew, retained, safe, lost })))
     }
 
     /// Makes the series of the bus visible.
@@ -104,16 +109,22 @@ impl Parts {
         self.0.lost.with_label_values(&[capture]);
     }
 
-    /// Notes whether the bus answered.
-    pub fn bus(&self, answer: Result<(), &Error>, now_us: i64) {
-        self.0.bus_up.set(i64::from(answer.is_ok()));
-        self.found("bus".into(), answer, now_us);
+    /// Notes that the bus answered, or why it did not.
+    pub fn bus(&self, problem: Option<&Error>, now_us: i64) {
+        self.0.bus_up.set(i64::from(problem.is_none()));
+        self.found("bus".into(), problem, now_us);
     }
 
-    /// Notes whether a store answered.
-    pub fn store(&self, store: &str, answer: Result<(), &Error>, now_us: i64) {
-        self.0.store_up.with_label_values(&[store]).set(i64::from(answer.is_ok()));
-        self.found(format!("store {store}"), answer, now_us);
+    /// Notes how much room an embedded bus has on its disk.
+    pub fn bus_free(&self, bytes: u64) {
+        let none: [&str; 0] = [];
+        self.0.bus_free.with_label_values(&none).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Notes that a store answered, or why it did not.
+    pub fn store(&self, store: &str, problem: Option<&Error>, now_us: i64) {
+        self.0.store_up.with_label_values(&[store]).set(i64::from(problem.is_none()));
+        self.found(format!("store {store}"), problem, now_us);
     }
 
     /// Notes how far a store's clock is from ours, microseconds.
@@ -144,13 +155,13 @@ impl Parts {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_insert(part);
     }
 
-    fn found(&self, name: String, answer: Result<(), &Error>, now_us: i64) {
+    fn found(&self, name: String, problem: Option<&Error>, now_us: i64) {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let answers = Some(answer.is_ok());
+        let answers = Some(problem.is_none());
         let since_us =
             seen.get(&name).filter(|part| part.answers == answers).map_or(now_us, |part| part.since_us);
-        let error = answer.err().map(ToString::to_string);
-        let hint = answer.err().and_then(|error| error.hint.clone());
+        let error = problem.map(ToString::to_string);
+        let hint = problem.and_then(|error| error.hint.clone());
         seen.insert(name.clone(), PartStatus { name, answers, since_us, error, hint });
     }
 }

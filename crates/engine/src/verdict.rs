@@ -118,9 +118,11 @@ impl Window {
         }
         if now.passed == first.passed {
             let why = match now.waiting {
-                Some(0) => {
-                    format!("nothing waits, and its capture has told nothing for {:.0} s", now.lag_seconds)
-                }
+                Some(0) => format!(
+                    "nothing is seen to wait, and no watermark has passed for {:.0} s: its capture is silent, or a \
+                     transaction was left open on the topic",
+                    now.lag_seconds
+                ),
                 Some(count) => format!("{count} changes wait, and none has passed in {seconds} s"),
                 None => format!("nothing has passed in {seconds} s"),
             };

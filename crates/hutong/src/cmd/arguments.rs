@@ -42,6 +42,15 @@ pub(super) enum Command {
     Run(Run),
     /// Shows every lane: state, lag, rate, and what to do when something is wrong.
     Status(Status),
+    /// Shows how far behind each pipeline is.
+    Lag(Lag),
+    /// Looks at everything once: the configuration, the bus, the stores, the running lanes; explains what it finds.
+    Doctor(Doctor),
+    /// Explains an alert or a kind of halt: what it means, how to see it, what to do, what not to do.
+    Explain {
+        /// `HutongStoreDown`, `position_lost` …; lists all when none is named.
+        code: Option<String>,
+    },
     /// Shows what flows in a stream, or what one department would get of it.
     Tap(Tap),
     /// Looks after what could not go on.
@@ -126,6 +135,23 @@ pub(super) struct Run {
 
 #[derive(Debug, Args)]
 pub(super) struct Status {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Lag {
+    /// Shows it again every two seconds, until Ctrl-C.
+    #[arg(long)]
+    pub(super) watch: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) output: Output,

@@ -84,15 +84,23 @@ fn page() -> Result<String> {
          prints. Every series is there from the start; a missing one means \"not known\" and never \"none\". \
          `pipeline` is `capture.<name>` or `replicate.<name>`.\n\n| metric | kind | what it tells |\n|---|---|---|\n",
     );
-    for (name, labels, kind, help) in families()? {
+    for Family { name, labels, kind, help } in families()? {
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         let _ = writeln!(text, "| `{name}{labels}` | {kind} | {help} |");
     }
     Ok(text)
 }
 
-/// Returns each family: its name, its labels, its kind and what it tells.
-fn families() -> Result<Vec<(String, Vec<String>, String, String)>> {
+/// A family of metrics.
+struct Family {
+    name: String,
+    labels: Vec<String>,
+    kind: String,
+    help: String,
+}
+
+/// Returns every family.
+fn families() -> Result<Vec<Family>> {
     let (board, metrics) = (Board::new(), Metrics::new()?);
     for kind in [Kind::Capture, Kind::Replicate] {
         let id = LaneId::new(PipelineId::new(kind, "name"), 0);
@@ -103,6 +111,7 @@ fn families() -> Result<Vec<(String, Vec<String>, String, String)>> {
     metrics.latency().stream_added("name");
     let parts = metrics.parts();
     parts.bus_added(0);
+    parts.bus_free(0);
     parts.store_added("name", 0);
     parts.clock("name", 0);
     parts.retained("name", Retained { bytes: 0, safe_bytes: Some(0), lost: false });
@@ -114,7 +123,7 @@ fn families() -> Result<Vec<(String, Vec<String>, String, String)>> {
             metric.get_label().iter().map(|label| label.name().to_owned()).collect()
         });
         let kind = format!("{:?}", family.get_field_type()).to_lowercase();
-        (family.name().to_owned(), labels, kind, family.help().to_owned())
+        Family { name: family.name().to_owned(), labels, kind, help: family.help().to_owned() }
     });
     Ok(described.collect())
 }
@@ -125,6 +134,7 @@ mod tests {
     use serde_json::Value as Json;
 
     use super::*;
+    use crate::cmd::explain;
 
     #[test]
     fn the_page_of_metrics_is_what_the_program_prints() {
@@ -144,7 +154,7 @@ mod tests {
 
     #[test]
     fn alerts_and_board_name_only_metrics_that_exist() {
-        let known: Vec<String> = families().unwrap().into_iter().map(|(name, ..)| name).collect();
+        let known: Vec<String> = families().unwrap().into_iter().map(|family| family.name).collect();
         let board: Json = serde_json::from_str(BOARD).unwrap();
         let panels = board["panels"].as_array().unwrap();
         assert!(panels.len() > 8);
@@ -174,15 +184,13 @@ mod tests {
 
     #[test]
     fn every_alert_and_every_halt_has_its_section_in_the_runbook() {
-        let runbook = include_str!("../../../../RUNBOOK.md");
-        let sections: Vec<(&str, &str)> =
-            runbook.split("\n### ").skip(1).map(|section| section.split_once('\n').unwrap()).collect();
+        let sections: Vec<(&str, &str)> = explain::sections().collect();
         let alerts: Vec<&str> =
             RULES.lines().filter_map(|line| line.trim_start().strip_prefix("- alert: ")).collect();
         assert!(alerts.len() > 10);
         let halts = ErrorKind::ALL.into_iter().filter(|kind| kind.class() == Class::Halt);
-        let halts: Vec<String> = halts.map(|kind| format!("`{}`", kind.name())).collect();
-        let wanted: Vec<&str> = alerts.iter().copied().chain(halts.iter().map(String::as_str)).collect();
+        let halts: Vec<&str> = halts.map(ErrorKind::name).collect();
+        let wanted: Vec<&str> = alerts.iter().chain(&halts).copied().collect();
         for name in &wanted {
             let found = sections.iter().find(|(title, _)| title == name);
             let (_, text) = found.unwrap_or_else(|| panic!("RUNBOOK.md has no section {name}"));

@@ -4,6 +4,9 @@ mod arguments;
 mod check;
 mod contract;
 mod demo;
+mod doctor;
+mod explain;
+mod lag;
 mod metrics;
 mod progress;
 mod quarantine;
@@ -47,6 +50,9 @@ async fn dispatch(arguments: Arguments) -> Result<Exit> {
         Command::Check(options) => check::run(&config, &options).await,
         Command::Run(options) => run::run(&config, &options).await,
         Command::Status(options) => status::run(&config, &options).await,
+        Command::Lag(options) => lag::run(&config, &options).await,
+        Command::Doctor(options) => doctor::run(&config, &options).await,
+        Command::Explain { code } => explain::run(code.as_deref()),
         Command::Tap(options) => tap::run(&config, &options).await,
         Command::Quarantine { action } => quarantine::run(&config, action).await,
         Command::Contract { action } => contract::run(&config, action).await,

@@ -37,7 +37,7 @@ pub(super) async fn running(plan: &Plan, pipeline: &str) -> bool {
 }
 
 /// Asks the running process.
-async fn ask(plan: &Plan) -> Result<Status> {
+pub(super) async fn ask(plan: &Plan) -> Result<Status> {
     let mut address = plan.http.address;
     if address.ip().is_unspecified() {
         // Served on every address of the machine, this one among them.
@@ -114,6 +114,9 @@ fn print(status: &Status) {
         println!("\n{} is {}: {}", lane.lane, lane.state.name(), lane.error.as_deref().unwrap_or_default());
         if let Some(hint) = &lane.hint {
             println!("  what to do: {hint}");
+        }
+        if let (State::Halted, Some(kind)) = (lane.state, &lane.kind) {
+            println!("  more: hutong explain {kind}");
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Wire;
 use crate::config::Plan;
-use crate::config::plan::{StorePlan, StoreSystem};
+use crate::config::plan::{BusSystem, StorePlan, StoreSystem};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,6 +46,10 @@ pub fn start(
     let every = captures.iter().map(|c| c.watermark_interval).min().unwrap_or(SELDOM).clamp(OFTEN, SELDOM);
     let token = supervisor.token();
     supervisor.spawn("verdicts", OnError::Continue, judge(board, token.clone()));
+    if let BusSystem::Embedded(embedded) = &plan.bus.system {
+        let room = room(embedded.folder.clone(), parts.clone(), every, token.clone());
+        supervisor.spawn("watch the disk", OnError::Continue, room);
+    }
     let streams = captures.iter().flat_map(|c| c.tables.iter().map(|(_, stream)| stream));
     if let Some(stream) = streams.chain(subscriptions.iter().map(|s| &s.stream)).next() {
         parts.bus_added(now_us());
@@ -65,7 +69,7 @@ pub fn start(
             Ok(asked) => asked,
             Err(problem) => {
                 // Its lanes say the same; the others go on.
-                parts.store(&store.name, Err(&problem), now_us());
+                parts.store(&store.name, Some(&problem), now_us());
                 continue;
             }
         };
@@ -122,7 +126,7 @@ async fn watch(
     let mut ticks = ticks(every);
     while tick(&mut ticks, &token).await {
         let answer = within(format!("ask store {store}"), asked.ask(&store, &parts)).await;
-        parts.store(&store, answer.as_ref().map(|()| ()), now_us());
+        parts.store(&store, answer.as_ref().err(), now_us());
     }
     Ok(())
 }
@@ -138,7 +142,19 @@ async fn bus(
     while tick(&mut ticks, &token).await {
         // Any answer is good, also that there is no such topic yet.
         let answer = within("ask the bus".into(), async { log.extent(&topic).await.map(drop) }).await;
-        parts.bus(answer.as_ref().map(|()| ()), now_us());
+        parts.bus(answer.as_ref().err(), now_us());
+    }
+    Ok(())
+}
+
+/// Tells how much room the folder of an embedded bus has.
+async fn room(folder: PathBuf, parts: Parts, every: Duration, token: CancellationToken) -> Result<()> {
+    let mut ticks = ticks(every);
+    while tick(&mut ticks, &token).await {
+        // A folder that is not there yet, or a system that does not tell, shows nothing.
+        if let Ok(disk) = rustix::fs::statvfs(&folder) {
+            parts.bus_free(disk.f_bavail.saturating_mul(disk.f_frsize));
+        }
     }
     Ok(())
 }

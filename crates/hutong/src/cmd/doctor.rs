@@ -1,0 +1,98 @@
+//! `hutong doctor`: looks at everything once, from outside and from inside, and explains what it finds.
+
+use std::path::Path;
+
+use hutong_core::{ErrorKind, Result, ResultExt};
+use hutong_engine::{LaneStatus, Verdict};
+use serde::Serialize;
+
+use super::arguments::{self, Output};
+use super::{check, status, unwell};
+use crate::exit::Exit;
+use crate::http::status::Status;
+use crate::wire::probe;
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Diagnosis {
+    ok: bool,
+    what: String,
+    /// What a person may do about it.
+    hint: Option<String>,
+    /// The code that `hutong explain` takes.
+    code: Option<String>,
+}
+
+pub(super) async fn run(config: &Path, options: &arguments::Doctor) -> Result<Exit> {
+    let plan = check::load(config)?;
+    let mut found = vec![good("the configuration has no problems".into())];
+    found.extend(probe::all(&plan).await.into_iter().map(|finding| Diagnosis {
+        ok: finding.ok,
+        what: finding.what,
+        hint: finding.hint.filter(|_| !finding.ok),
+        code: None,
+    }));
+    let answered = status::ask(&plan).await;
+    found.extend(match &answered {
+        Ok(status) => of_lanes(status),
+        Err(error) => vec![Diagnosis {
+            ok: false,
+            what: error.to_string(),
+            hint: error.hint.clone(),
+            code: Some("HutongGone".into()),
+        }],
+    });
+    match options.output {
+        Output::Json => {
+            let text = serde_json::to_string_pretty(&found)
+                .or_kind(ErrorKind::Broken, || "print findings".into())?;
+            println!("{text}");
+        }
+        Output::Text => found.iter().for_each(print),
+    }
+    Ok(if found.iter().all(|one| one.ok) { Exit::Done } else { Exit::Broken })
+}
+
+fn of_lanes(status: &Status) -> Vec<Diagnosis> {
+    let bad = |what, hint: Option<String>, code: Option<String>| Diagnosis { ok: false, what, hint, code };
+    let mut found: Vec<Diagnosis> =
+        unwell::paragraphs(status).into_iter().map(|what| bad(what, None, None)).collect();
+    for lane in &status.lanes {
+        if let Some(error) = &lane.error {
+            let what = format!("{} is {}: {error}", lane.lane, lane.state.name());
+            found.push(bad(what, lane.hint.clone(), lane.kind.clone().filter(|_| is_halted(lane))));
+        }
+        for table in &lane.suspended {
+            let hint = "mend that, and start again; the table is then read anew".to_owned();
+            let what = format!("{}: {} is suspended: {}", lane.lane, table.table, table.reason);
+            found.push(bad(what, Some(hint), None));
+        }
+        if lane.quarantined > 0 {
+            let name = lane.pipeline.strip_prefix("replicate.").unwrap_or(&lane.pipeline);
+            let what = format!("{} has set {} changes aside since it started", lane.lane, lane.quarantined);
+            let hint = format!("`hutong quarantine list {name}`");
+            found.push(bad(what, Some(hint), Some("HutongQuarantineGrew".into())));
+        }
+    }
+    let well = status.lanes.iter().filter(|lane| lane.verdict == Verdict::Ok && lane.error.is_none()).count();
+    found.push(good(format!("{well} of {} lanes are well", status.lanes.len())));
+    found
+}
+
+fn is_halted(lane: &LaneStatus) -> bool {
+    lane.state == hutong_engine::State::Halted
+}
+
+fn good(what: String) -> Diagnosis {
+    Diagnosis { ok: true, what, hint: None, code: None }
+}
+
+fn print(one: &Diagnosis) {
+    println!("{} {}", if one.ok { "ok  " } else { "FAIL" }, one.what);
+    if let Some(hint) = &one.hint {
+        println!("       hint: {hint}");
+    }
+    if let Some(code) = &one.code {
+        println!("       more: hutong explain {code}");
+    }
+}
