@@ -147,7 +147,7 @@ async fn i3_a_new_generation_waits_for_a_new_base_and_a_new_stream_does_not() {
 
     let error = office.sink_into("gongan.person.v2", None).open(&lane()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Config, "{error}");
-    says(&error, "hutong source reset gongan");
+    says(&error, "hutong source reload gongan TABLE --reason");
     assert_eq!(office.log.extent("gongan.person.v2").await.unwrap(), None);
 
     // Another stream beside it is none of the same.
