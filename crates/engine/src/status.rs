@@ -415,6 +415,7 @@ mod tests {
             dropped: &dropped,
             newest_us,
             behind,
+            waiting: None,
             checkpoint: &checkpoint,
         };
         entry.passed(&passed, now_us);
