@@ -249,7 +249,8 @@ impl Lane {
             backoff.reset();
             // I3: counted before anything else can fail.
             self.note(&batch, refused, newest_us, checkpoint, started.elapsed());
-            self.metrics.latency().committed(&self.id, &batch, since.elapsed(), now_us());
+            let begun_us = self.entry.begun_us();
+            self.metrics.latency().committed(&self.id, &batch, since.elapsed(), begun_us, now_us());
             // I1: only now may the origin forget.
             self.source.ack(checkpoint).await?;
             if let Some(end) = end {

@@ -16,7 +16,8 @@ impl Latency {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
         let help = "Time on the way. `capture`: from the source's commit to the topic; `apply`: from the topic \
                     to the subscriber's store; `whole`: from the source's commit to the store. One observation a \
-                    source transaction and commit, snapshots left out (`apply`: one a commit).";
+                    source transaction and commit, without snapshots and \
+                    what is older than the replica (`apply`: one a commit).";
         let buckets = vec![0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
         let opts = HistogramOpts::new("latency_seconds", help).buckets(buckets);
         let family = HistogramVec::new(opts, &["stream", "stage"])?;
@@ -31,8 +32,16 @@ impl Latency {
         }
     }
 
-    /// Counts what a commit has brought to its end; `held` is how long ago the first of it was read.
-    pub(crate) fn committed(&self, lane: &LaneId, batch: &Batch, held: Duration, now_us: i64) {
+    /// Counts what a commit has brought to its end; `held` is how long ago the first of it was read, `begun_us` when
+    /// the lane began to fill.
+    pub(crate) fn committed(
+        &self,
+        lane: &LaneId,
+        batch: &Batch,
+        held: Duration,
+        begun_us: Option<i64>,
+        now_us: i64,
+    ) {
         let Some(first) = batch.changes.first() else { return };
         let stage = match lane.pipeline.kind {
             Kind::Capture => "capture",
@@ -46,8 +55,12 @@ impl Latency {
         let mut family: Option<(&str, Histogram)> = None;
         for change in &batch.changes {
             let (stream, us) = (change.contract.stream.as_str(), change.origin.committed_us);
-            // A row of a snapshot was committed whenever; what it tells is when it was read.
-            if change.op == Op::Read || last == Some((stream, us)) {
+            // A row of a snapshot was committed whenever; what it tells is when it was read. And what a new replica
+            // finds in the topic is old without having been late.
+            if change.op == Op::Read
+                || begun_us.is_some_and(|begun_us| us < begun_us)
+                || last == Some((stream, us))
+            {
                 continue;
             }
             last = Some((stream, us));
@@ -63,5 +76,61 @@ impl Latency {
 
     fn of(&self, stream: &str, stage: &str) -> Histogram {
         self.0.with_label_values(&[stream, stage])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hutong_core::contract::Sharing;
+    use hutong_core::{Before, Change, Contract, Field, Origin, PipelineId, Position, Type, Value};
+
+    use super::*;
+
+    fn change(contract: &Arc<Contract>, op: Op, committed_us: i64) -> Change {
+        let place = Arc::default();
+        let origin = Origin { place, committed_us, xid: None, lsn: None, transaction: None, last: false };
+        let position = Position::offset(1);
+        let after = Some([Value::Integer(1)].into_iter().collect());
+        let contract = Arc::clone(contract);
+        Change { contract, op, before: Before::None, after, position, source_position: position, origin }
+    }
+
+    #[test]
+    fn counts_a_transaction_once_and_neither_snapshots_nor_what_is_older_than_the_replica() {
+        let contract = Contract {
+            stream: "people".into(),
+            doc: String::new(),
+            sharing: Sharing::Unconditional,
+            fields: vec![Field::new("id", Type::Int)],
+            key: vec![0],
+            catalogue: Default::default(),
+        }
+        .shared();
+        let second = 1_000_000;
+        let changes = [
+            (Op::Read, 70),
+            (Op::Insert, 80),
+            (Op::Insert, 95),
+            (Op::Update, 95),
+            (Op::Update, 98),
+            // A clock that is ahead.
+            (Op::Delete, 101),
+        ];
+        let changes = changes.map(|(op, us)| change(&contract, op, us * second)).to_vec();
+        let batch = Batch { changes, ..Batch::default() };
+        let latency = Latency::new(&Registry::new()).unwrap();
+        let lane = |kind| LaneId::new(PipelineId::new(kind, "a"), 0);
+        let held = Duration::from_secs(1);
+
+        latency.committed(&lane(Kind::Replicate), &batch, held, Some(90 * second), 100 * second);
+        latency.committed(&lane(Kind::Capture), &batch, held, None, 100 * second);
+
+        let told = |stage| {
+            let of = latency.of("people", stage);
+            (of.get_sample_count(), of.get_sample_sum())
+        };
+        assert_eq!([told("apply"), told("whole"), told("capture")], [(1, 1.0), (3, 7.0), (4, 27.0)]);
     }
 }

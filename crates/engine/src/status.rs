@@ -133,6 +133,8 @@ struct Inner {
     checkpoint: Checkpoint,
     promise: Promise,
     looks: Looks,
+    /// When it began to fill, if that was in this process.
+    begun_us: Option<i64>,
     applied_us: Option<i64>,
 }
 
@@ -211,10 +213,18 @@ impl Entry {
             inner.looks.rewound(now_us);
             inner.standing = Standing { started_us: now_us, ..Standing::default() };
         }
+        if checkpoint.is_empty() {
+            inner.begun_us = Some(now_us);
+        }
         // A capture told it with its last commit: after a restart it is as far behind as it was before.
         let told = checkpoint.note("complete_to_us").and_then(|us| us.parse().ok());
         inner.standing.complete_to_us = inner.standing.complete_to_us.max(told);
         inner.checkpoint = checkpoint.clone();
+    }
+
+    /// Returns when the lane began to fill an empty sink, if that was in this process.
+    pub(crate) fn begun_us(&self) -> Option<i64> {
+        self.lock().begun_us
     }
 
     /// Notes that a batch is read and not yet committed; `first_us` is its oldest change's commit time.
@@ -360,6 +370,7 @@ impl Board {
             checkpoint: Checkpoint::default(),
             promise: Promise::default(),
             looks: Looks::new(interval_us),
+            begun_us: None,
             applied_us: None,
         })));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());

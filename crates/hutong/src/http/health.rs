@@ -102,3 +102,51 @@ fn of_lane(lane: &LaneStatus) -> String {
 fn mark(well: bool) -> char {
     if well { '+' } else { '-' }
 }
+
+#[cfg(test)]
+mod tests {
+    use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId};
+    use hutong_engine::{Board, Metrics};
+
+    use super::*;
+
+    async fn answer(response: Response) -> (u16, String) {
+        let code = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (code, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn watched() -> Watched {
+        Watched { board: Board::new(), metrics: Metrics::new().unwrap(), pulse: Pulse::default() }
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_does_not_tick_is_not_alive() {
+        let watched = watched();
+        assert_eq!(answer(live(State(watched.clone())).await).await, (200, "ok\n".into()));
+        watched.pulse.0.store(now_us() - 20_000_000, Ordering::Relaxed);
+        let (code, why) = answer(live(State(watched)).await).await;
+        assert_eq!((code, why.as_str()), (503, "the runtime has not ticked for 20 s\n"));
+    }
+
+    #[tokio::test]
+    async fn a_dead_store_leaves_it_ready_and_a_dead_bus_does_not() {
+        let watched = watched();
+        let ask = async || {
+            let query = Query(Verbose { verbose: Some(String::new()) });
+            answer(ready(State(watched.clone()), query).await).await
+        };
+        let parts = watched.metrics.parts();
+        let away = Error::new(ErrorKind::Unavailable, "connect to 10.0.0.7", "refused");
+        parts.bus(None, 0);
+        parts.store("renshe", Some(&away), 0);
+        assert_eq!(ask().await, (200, "[+]bus answers\n[-]store renshe does not answer\nok\n".into()));
+        let halted = watched.board.add(LaneId::new(PipelineId::new(Kind::Replicate, "a"), 0), 0, 0);
+        halted.halted(&away, 0);
+        let (code, text) = ask().await;
+        assert_eq!(code, 503, "a process whose every lane has halted does nothing: {text}");
+        assert!(text.contains("[-]replicate.a.0 halted, stopped\n") && !text.contains("10.0.0.7"), "{text}");
+        parts.bus(Some(&away), 0);
+        assert!(ask().await.1.starts_with("[-]bus does not answer\n"));
+    }
+}
