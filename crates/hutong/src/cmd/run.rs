@@ -43,7 +43,12 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     wire::watch::start(&mut supervisor, &plan, &wire, board.clone(), metrics.parts(), |p| {
         named(p.to_owned())
     });
-    let watched = http::status::Watched { board: board.clone(), metrics, pulse };
+    let watched = http::status::Watched {
+        board: board.clone(),
+        metrics,
+        pulse,
+        group_lag: http::status::GroupLag::of(&plan),
+    };
     let address =
         http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
     info!(%address, "metrics and status");

@@ -176,6 +176,7 @@ pub(super) struct Into {
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {
     pub(super) address: Option<Text>,
+    pub(super) kafka_lag_exporter: Option<Text>,
 }
 
 /// `[limits]`

@@ -317,10 +317,12 @@ impl SubscriptionPlan {
 }
 
 /// Where metrics, liveness, readiness and status are served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpPlan {
     /// The address.
     pub address: SocketAddr,
+    /// The cluster's name, when Kafka Lag Exporter's metrics are told too.
+    pub kafka_lag_exporter: Option<String>,
 }
 
 /// Where patience ends.

@@ -113,6 +113,7 @@ registry_login = { user = "r", password = { env = "R" } }
 security = { tls = { ca_file = "ca.pem" }, sasl = { scram_sha_512 = { user = "k", password = { file = "k" } } } }
 [http]
 address = "[::1]:80"
+kafka_lag_exporter = "city"
 [limits]
 quarantine = 5
 [store.office.sqlite]
@@ -143,6 +144,7 @@ into = { store = "office", table = "counts" }
     assert_eq!(sasl.login.password, SecretSource::File(folder.path().join("k")));
     assert_eq!(kafka.registry_login.as_ref().unwrap().password, SecretSource::Env("R".into()));
     assert_eq!((plan.http.address.to_string().as_str(), plan.limits.quarantine), ("[::1]:80", 5));
+    assert_eq!(plan.http.kafka_lag_exporter.as_deref(), Some("city"));
     assert_eq!(plan.streams["population_base"].partitions, 2);
     let counts = &plan.subscriptions[0];
     assert_eq!(counts.store.system, plan::StoreSystem::Sqlite { path: folder.path().join("office.db") });

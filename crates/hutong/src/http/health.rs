@@ -117,7 +117,12 @@ mod tests {
     }
 
     fn watched() -> Watched {
-        Watched { board: Board::new(), metrics: Metrics::new().unwrap(), pulse: Pulse::default() }
+        Watched {
+            board: Board::new(),
+            metrics: Metrics::new().unwrap(),
+            pulse: Pulse::default(),
+            group_lag: None,
+        }
     }
 
     #[tokio::test]

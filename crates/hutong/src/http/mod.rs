@@ -1,5 +1,6 @@
 //! What the process answers over HTTP.
 
+mod group_lag;
 pub mod health;
 pub mod registry;
 mod serve;

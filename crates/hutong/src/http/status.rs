@@ -8,7 +8,9 @@ use axum::{Json, Router};
 use hutong_engine::{Board, LaneStatus, Metrics, PartStatus, status::now_us};
 use serde::{Deserialize, Serialize};
 
+use super::group_lag;
 use super::health::{self, Pulse};
+use crate::config::Plan;
 
 /// What the endpoints read.
 #[derive(Debug, Clone)]
@@ -19,6 +21,25 @@ pub struct Watched {
     pub metrics: Metrics,
     /// When the runtime last ticked.
     pub pulse: Pulse,
+    /// Whether `/metrics` also has Kafka Lag Exporter's names, and for which groups.
+    pub group_lag: Option<GroupLag>,
+}
+
+/// How Kafka Lag Exporter's names are told.
+#[derive(Debug, Clone)]
+pub struct GroupLag {
+    /// What `cluster_name` says.
+    pub cluster: String,
+    /// The bus's name, which prefixes the groups.
+    pub bus: String,
+}
+
+impl GroupLag {
+    /// Returns what the configuration asks for.
+    pub fn of(plan: &Plan) -> Option<Self> {
+        let cluster = plan.http.kafka_lag_exporter.clone()?;
+        Some(Self { cluster, bus: plan.bus.name.clone() })
+    }
 }
 
 /// What `GET /status` answers.
@@ -51,8 +72,14 @@ impl Watched {
 }
 
 async fn metrics(State(watched): State<Watched>) -> Response {
-    match watched.metrics.scrape(&watched.lanes()) {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+    let lanes = watched.lanes();
+    match watched.metrics.scrape(&lanes) {
+        Ok(mut text) => {
+            if let Some(GroupLag { cluster, bus }) = &watched.group_lag {
+                text.push_str(&group_lag::text(&lanes, cluster, bus));
+            }
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
@@ -77,7 +104,7 @@ mod tests {
         board.add(id.clone(), 5_000_000, now_us());
         metrics.lane_added(&id);
         let mut supervisor = Supervisor::new();
-        let watched = Watched { board, metrics, pulse: Pulse::default() };
+        let watched = Watched { board, metrics, pulse: Pulse::default(), group_lag: None };
         let address =
             serve(&mut supervisor, "http", ([127, 0, 0, 1], 0).into(), router(watched)).await.unwrap();
         let get = |path: &'static str| async move {

@@ -87,7 +87,12 @@ async fn show(
     let pulse = http::health::Pulse::default();
     supervisor.spawn("pulse", OnError::StopAll, pulse.clone().beat(supervisor.token()));
     wire::watch::start(&mut supervisor, &plan, &wire, board.clone(), metrics.parts(), |_| true);
-    let watched = http::status::Watched { board: board.clone(), metrics, pulse };
+    let watched = http::status::Watched {
+        board: board.clone(),
+        metrics,
+        pulse,
+        group_lag: http::status::GroupLag::of(&plan),
+    };
     let address =
         http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
     for capture in &plan.captures {

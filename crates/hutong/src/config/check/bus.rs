@@ -247,7 +247,9 @@ pub(super) fn http(check: &mut Check<'_>) -> HttpPlan {
             Err(_) => not_an_address(check, entry, "address", written),
         }
     }
-    HttpPlan { address }
+    let http = check.document.http.as_ref();
+    let cluster = http.and_then(|entry| entry.body.kafka_lag_exporter.as_ref());
+    HttpPlan { address, kafka_lag_exporter: cluster.map(|name| name.get_ref().clone()) }
 }
 
 /// Reads `[limits]`.
