@@ -43,6 +43,7 @@ struct Families {
     verdict: IntGaugeVec,
     freshness_target: GaugeVec,
     headroom: GaugeVec,
+    retention: GaugeVec,
     last_applied: GaugeVec,
     latency: Latency,
     parts: Parts,
@@ -117,6 +118,11 @@ impl Metrics {
             "How long the topic keeps, at least, what the subscription has not read; the lowest of its lanes.",
             &["pipeline"],
         )?;
+        let retention = seconds(
+            "retention_seconds",
+            "How long the topic that the subscription reads keeps what is older than its base: `[bus] history`.",
+            &["pipeline"],
+        )?;
         let last_applied = seconds(
             "last_applied_timestamp_seconds",
             "When the pipeline last committed a change, since 1970; 0 when it has not since the process started.",
@@ -129,7 +135,8 @@ impl Metrics {
              change that has not passed, or of the last sign that everything had.",
             &["pipeline", "partition"],
         )?;
-        let buckets = vec![0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0];
+        // Few: there are as many as pipelines, and how long changes take is told by stream.
+        let buckets = vec![0.01, 0.1, 1.0, 10.0];
         let commit_seconds = HistogramVec::new(
             HistogramOpts::new("commit_seconds", "Time that one commit of the sink took.").buckets(buckets),
             &["pipeline"],
@@ -151,6 +158,7 @@ impl Metrics {
             verdict,
             freshness_target,
             headroom,
+            retention,
             last_applied,
             latency,
             parts,
@@ -257,6 +265,9 @@ impl Metrics {
         }
         if let Some(headroom) = lanes.iter().filter_map(|lane| lane.headroom_seconds).reduce(f64::min) {
             m.headroom.with_label_values(&[pipeline]).set(headroom);
+        }
+        if let Some(history) = lanes.iter().find_map(|lane| lane.history_seconds) {
+            m.retention.with_label_values(&[pipeline]).set(history);
         }
         let applied_us = lanes.iter().filter_map(|lane| lane.applied_us).max().unwrap_or(0);
         m.last_applied.with_label_values(&[pipeline]).set(applied_us as f64 / 1e6);

@@ -104,6 +104,9 @@ pub struct LaneStatus {
     /// How long the topic keeps, at least, what the lane has not read.
     #[serde(default)]
     pub headroom_seconds: Option<f64>,
+    /// How long its topic keeps what is older than the base.
+    #[serde(default)]
+    pub history_seconds: Option<f64>,
     /// When it last committed a change, microseconds since 1970 UTC; `None` when it has not since the process started.
     #[serde(default)]
     pub applied_us: Option<i64>,
@@ -315,6 +318,7 @@ impl Entry {
                 .promise
                 .history
                 .map(|history| (history.as_secs_f64() - if caught_up { 0.0 } else { lag_seconds }).max(0.0)),
+            history_seconds: inner.promise.history.map(|history| history.as_secs_f64()),
             applied_us: inner.applied_us,
         }
     }
