@@ -155,6 +155,7 @@ async fn faults_are_alarms_that_fire_and_clear_and_metrics_are_true() {
         ("sum(hutong_changes_committed_total{pipeline=\"replicate.names\"})", 40.0),
         ("hutong_freshness_target_seconds", 6.0),
         ("hutong_retention_headroom_seconds", 30.0 * 86_400.0),
+        ("hutong_retention_seconds", 30.0 * 86_400.0),
         ("sum(hutong_store_up)", 2.0),
         ("hutong_bus_up", 1.0),
         ("sum(hutong_lane_verdict{verdict=\"ok\"})", 3.0),
@@ -164,6 +165,11 @@ async fn faults_are_alarms_that_fire_and_clear_and_metrics_are_true() {
     for (query, truth) in truths {
         assert_eq!(pager.value(query).await, Some(truth), "{query}");
     }
+    let scrape = reqwest::get(format!("http://{address}/metrics")).await.unwrap().text().await.unwrap();
+    installation.write("scrape.txt", &scrape);
+    let mut lint = Command::new("sh");
+    lint.args(["-c", "promtool check metrics < \"$1\"", "sh"]).arg(installation.path("scrape.txt"));
+    ended(lint).expect(0);
     assert!(
         pager.value("max(hutong_store_clock_skew_seconds)").await.unwrap() < 1.0,
         "one machine, one clock"

@@ -38,6 +38,8 @@ pub fn seconds(standing: &Standing, now_us: i64, interval_us: i64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: i64 = 1_000_000;
@@ -73,5 +75,34 @@ mod tests {
             1.0,
             "nothing known yet"
         );
+    }
+
+    proptest! {
+        /// Whatever is known, and whatever the clocks say.
+        #[test]
+        fn is_a_number_of_seconds_and_never_negative(
+            complete_to_us in any::<Option<i64>>(),
+            passed_us in any::<Option<i64>>(),
+            waiting_us in any::<Option<i64>>(),
+            count in any::<Option<u64>>(),
+            started_us in any::<i64>(),
+            now_us in any::<i64>(),
+            interval_us in 0..i64::MAX / 4,
+        ) {
+            let standing = Standing { complete_to_us, passed_us, waiting_us, count, started_us };
+            let lag = seconds(&standing, now_us, interval_us);
+            prop_assert!(lag.is_finite() && lag >= 0.0, "{lag}");
+        }
+
+        /// A capture that tells nothing any more: each second is a second more.
+        #[test]
+        fn silence_counts_second_by_second(interval in 0..60 * SECOND, silent in 0..1_000_i64) {
+            let told = 1_000_000 * SECOND;
+            let standing = Standing { complete_to_us: Some(told), count: Some(0), ..Standing::default() };
+            let tolerated = 2 * interval.max(SHORTEST_INTERVAL_US);
+            let lag = seconds(&standing, told + silent * SECOND, interval);
+            let wanted = if silent * SECOND <= tolerated { 0.0 } else { silent as f64 };
+            prop_assert_eq!(lag, wanted);
+        }
     }
 }
