@@ -20,6 +20,7 @@ pub mod error;
 pub mod filter;
 pub mod grant;
 pub mod lane;
+pub mod ledger;
 pub mod loss;
 pub mod mask;
 pub mod port;

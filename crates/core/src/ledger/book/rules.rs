@@ -1,0 +1,266 @@
+//! The rules: who may say what, and what follows from it. Nothing changes unless everything fits.
+
+use super::super::act::{Act, Condition, Offer, Request};
+use super::super::entry::Entry;
+use super::super::head::Digest;
+use super::super::key::PublicKey;
+use super::super::terms::Terms;
+use super::{Answer, Asked, Book, Fault, Granted, Member, Offered, State};
+
+type Ruled = Result<(), Fault>;
+
+fn refuse<T>(why: impl Into<String>) -> Result<T, Fault> {
+    Err(("refused", why.into()))
+}
+
+impl Book {
+    /// Takes an entry whose signature and history are verified.
+    pub(super) fn enter(&mut self, entry: &Entry, digest: Digest, sequence: u64) -> Ruled {
+        let by = entry.department.as_str();
+        match &entry.act {
+            Act::Joined { department, key } => self.keyed(by, department, key, false, sequence),
+            Act::Rekeyed { department, key } => self.keyed(by, department, key, true, sequence),
+            Act::Offered(offer) => self.offered(by, offer, false, sequence),
+            Act::Changed(offer) => self.offered(by, offer, true, sequence),
+            Act::Withdrawn { stream } => match self.offers.get_mut(&(by.to_owned(), stream.clone())) {
+                Some(offered) if !offered.withdrawn => {
+                    (offered.withdrawn, offered.since) = (true, sequence);
+                    Ok(())
+                }
+                _ => refuse(format!("`{by}` does not offer `{stream}`")),
+            },
+            Act::Requested(request) => self.requested(entry, request, digest, sequence),
+            Act::Approved { request, narrower } => {
+                let asked = self.waiting(by, request)?;
+                let terms = match narrower {
+                    None => asked.request.terms.clone(),
+                    Some(terms) => {
+                        within(terms, &asked.request.terms)?;
+                        terms.clone()
+                    }
+                };
+                self.answer(request, Answer::Approved { at_us: entry.at_us });
+                self.grant(*request, terms, sequence);
+                Ok(())
+            }
+            Act::Rejected { request, reason } => {
+                self.waiting(by, request)?;
+                said(reason)?;
+                self.answer(request, Answer::Rejected { at_us: entry.at_us, reason: reason.clone() });
+                Ok(())
+            }
+            Act::Suspended { grant, reason } => {
+                said(reason)?;
+                match self.held(by, grant)?.state {
+                    State::Active => self.becomes(grant, State::Suspended(reason.clone()), sequence),
+                    _ => refuse("the grant is not active"),
+                }
+            }
+            Act::Resumed { grant } => match self.held(by, grant)?.state {
+                State::Suspended(_) => self.becomes(grant, State::Active, sequence),
+                _ => refuse("the grant is not suspended"),
+            },
+            Act::Narrowed { grant, terms } => {
+                within(terms, &self.living(by, grant)?.terms)?;
+                self.becomes_of(grant, terms, sequence)
+            }
+            Act::Widened { grant, terms } => {
+                let held = self.living(by, grant)?;
+                if let Some(why) = held.terms.exceed(terms) {
+                    return refuse(format!("it is not wider than what is granted: {why}"));
+                }
+                match self.requests.get(grant) {
+                    Some(asked) => within(terms, &asked.request.terms)?,
+                    None => return refuse("its request is not known"),
+                }
+                self.becomes_of(grant, terms, sequence)
+            }
+            Act::Revoked { grant, recall, reason } => {
+                said(reason)?;
+                match &self.held(by, grant)?.state {
+                    State::Replaced => refuse("a later grant has taken its place"),
+                    State::Revoked { recall: true, .. } => refuse("it was revoked and recalled already"),
+                    // What is over may still be recalled.
+                    State::Revoked { .. } | State::Expired if !recall => refuse("it is over already"),
+                    _ => {
+                        let state = State::Revoked { recall: *recall, reason: reason.clone() };
+                        self.becomes(grant, state, sequence)
+                    }
+                }
+            }
+            Act::Expired { grant } => {
+                self.living(by, grant)?;
+                self.becomes(grant, State::Expired, sequence)
+            }
+        }
+    }
+
+    fn keyed(&mut self, by: &str, department: &str, key: &str, again: bool, sequence: u64) -> Ruled {
+        let governing = &self.charter.governing;
+        if by != governing {
+            let why = format!("only `{governing}` may say who takes part, and `{by}` signed it");
+            return Err(("wrong_department", why));
+        }
+        let key = PublicKey::parse(key).map_err(|error| ("malformed", error.why()))?;
+        match (self.members.contains_key(department), again) {
+            (true, false) => return refuse(format!("`{department}` has joined already")),
+            (false, true) => return refuse(format!("`{department}` has not joined")),
+            _ => {}
+        }
+        self.members.insert(department.to_owned(), Member { key, since: sequence });
+        Ok(())
+    }
+
+    fn offered(&mut self, by: &str, offer: &Offer, again: bool, sequence: u64) -> Ruled {
+        let name = (by.to_owned(), offer.stream.clone());
+        let stands = self.offers.get(&name).is_some_and(|offered| !offered.withdrawn);
+        match (stands, again) {
+            (true, false) => return refuse(format!("`{by}` offers `{}` already", offer.stream)),
+            (false, true) => return refuse(format!("`{by}` does not offer `{}`", offer.stream)),
+            _ => {}
+        }
+        self.offers.insert(name, Offered { offer: offer.clone(), since: sequence, withdrawn: false });
+        Ok(())
+    }
+
+    fn requested(&mut self, entry: &Entry, request: &Request, digest: Digest, sequence: u64) -> Ruled {
+        let name = (request.owner.clone(), request.stream.clone());
+        let Some(Offered { offer, withdrawn: false, .. }) = self.offers.get(&name) else {
+            return refuse(format!("`{}` does not offer `{}`", request.owner, request.stream));
+        };
+        let open = match &offer.sharing {
+            Condition::None(law) => return refuse(format!("`{}` is not shared: {law}", request.stream)),
+            Condition::Conditional(_) => false,
+            Condition::Unconditional => true,
+        };
+        if request.terms.columns.is_empty() {
+            return refuse("it asks for no column");
+        }
+        if let Some(column) = request.terms.columns.iter().find(|column| !offer.columns.contains(column)) {
+            return refuse(format!("column `{column}` is not offered"));
+        }
+        if request.purpose.trim().is_empty() || (!open && request.legal_basis.trim().is_empty()) {
+            return refuse("it has no purpose or no legal basis");
+        }
+        // What is granted at once is recorded all the same. Asking again is no way around the owner's own word.
+        let open = open && !self.held_back(&entry.department, request);
+        let answer = open.then_some(Answer::Approved { at_us: entry.at_us });
+        let asked = Asked {
+            department: entry.department.clone(),
+            request: request.clone(),
+            sequence,
+            at_us: entry.at_us,
+            answer,
+        };
+        self.requests.insert(digest, asked);
+        if open {
+            self.grant(digest, request.terms.clone(), sequence);
+        }
+        Ok(())
+    }
+
+    /// States whether the owner has suspended, narrowed or revoked what this department holds of a stream.
+    fn held_back(&self, department: &str, request: &Request) -> bool {
+        self.grants.values().any(|held| {
+            let same = held.department == department
+                && (&held.owner, &held.stream) == (&request.owner, &request.stream);
+            let narrowed =
+                self.requests.get(&held.request).is_none_or(|asked| asked.request.terms != held.terms);
+            same && (narrowed || matches!(held.state, State::Suspended(_) | State::Revoked { .. }))
+        })
+    }
+
+    /// Makes the grant of a request that was answered; it takes the place of the subscription's last one.
+    fn grant(&mut self, request: Digest, terms: Terms, sequence: u64) {
+        let Some(asked) = self.requests.get(&request) else { return };
+        let name = (asked.department.clone(), asked.request.subscription.clone());
+        let granted = Granted {
+            number: sequence,
+            request,
+            department: name.0.clone(),
+            subscription: name.1.clone(),
+            owner: asked.request.owner.clone(),
+            stream: asked.request.stream.clone(),
+            terms,
+            state: State::Active,
+            since: sequence,
+        };
+        if let Some(last) = self.current.insert(name, request)
+            && let Some(last) = self.grants.get_mut(&last)
+        {
+            (last.state, last.since) = (State::Replaced, sequence);
+        }
+        self.grants.insert(request, granted);
+    }
+
+    /// Finds a request that waits for this department's answer.
+    fn waiting(&self, by: &str, request: &Digest) -> Result<&Asked, Fault> {
+        let Some(asked) = self.requests.get(request) else {
+            return refuse(format!("there is no request {request} before it"));
+        };
+        owns(by, &asked.request.owner)?;
+        match asked.answer {
+            None => Ok(asked),
+            Some(_) => refuse(format!("request {request} was answered already")),
+        }
+    }
+
+    /// Finds a grant of a stream that this department owns.
+    fn held(&self, by: &str, grant: &Digest) -> Result<&Granted, Fault> {
+        let Some(granted) = self.grants.get(grant) else {
+            return refuse(format!("there is no grant of request {grant} before it"));
+        };
+        owns(by, &granted.owner)?;
+        Ok(granted)
+    }
+
+    /// Finds a grant that is not over.
+    fn living(&self, by: &str, grant: &Digest) -> Result<&Granted, Fault> {
+        let granted = self.held(by, grant)?;
+        match granted.state {
+            State::Active | State::Suspended(_) => Ok(granted),
+            _ => refuse("the grant is over"),
+        }
+    }
+
+    fn answer(&mut self, request: &Digest, answer: Answer) {
+        if let Some(asked) = self.requests.get_mut(request) {
+            asked.answer = Some(answer);
+        }
+    }
+
+    fn becomes(&mut self, grant: &Digest, state: State, sequence: u64) -> Ruled {
+        if let Some(granted) = self.grants.get_mut(grant) {
+            (granted.state, granted.since) = (state, sequence);
+        }
+        Ok(())
+    }
+
+    fn becomes_of(&mut self, grant: &Digest, terms: &Terms, sequence: u64) -> Ruled {
+        if let Some(granted) = self.grants.get_mut(grant) {
+            (granted.terms, granted.number) = (terms.clone(), sequence);
+        }
+        Ok(())
+    }
+}
+
+fn owns(by: &str, owner: &str) -> Ruled {
+    if by == owner {
+        return Ok(());
+    }
+    Err(("wrong_department", format!("only `{owner}`, whose stream it is, may say it, and `{by}` signed it")))
+}
+
+fn within(terms: &Terms, wider: &Terms) -> Ruled {
+    if terms.columns.is_empty() {
+        return refuse("it grants no column");
+    }
+    match terms.exceed(wider) {
+        Some(why) => refuse(why),
+        None => Ok(()),
+    }
+}
+
+fn said(reason: &str) -> Ruled {
+    if reason.trim().is_empty() { refuse("it gives no reason") } else { Ok(()) }
+}

@@ -1,0 +1,80 @@
+//! What a grant lets through, in the words of the ledger, and which of two grants is the narrower.
+
+use std::collections::BTreeMap;
+
+use jiff::civil;
+use serde::{Deserialize, Serialize};
+
+use crate::contract::Contract;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Filter;
+use crate::mask::Mask;
+
+/// What is asked for, or granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// The wire names of the columns, in the order of the replica.
+    pub columns: Vec<String>,
+    /// The conditions that a row must all fulfil. A list, so that a narrower one is seen to be narrower: whether one
+    /// SQL condition implies another is not to be decided.
+    #[serde(default)]
+    pub rows: Vec<String>,
+    /// Wire name to the mask on it, the contract's own included.
+    #[serde(default)]
+    pub masks: BTreeMap<String, String>,
+    /// The last day; `None` when there is no end.
+    #[serde(default)]
+    pub until: Option<civil::Date>,
+}
+
+impl Terms {
+    /// States why these terms let through something that the wider ones do not; `None` when they do not.
+    pub fn exceed(&self, wider: &Self) -> Option<String> {
+        if let Some(column) = self.columns.iter().find(|column| !wider.columns.contains(column)) {
+            return Some(format!("column `{column}` is more than what it is measured by"));
+        }
+        let has = |condition: &str| self.rows.iter().any(|own| own.trim() == condition.trim());
+        if let Some(condition) = wider.rows.iter().find(|condition| !has(condition)) {
+            return Some(format!("the condition `{condition}` is missing"));
+        }
+        let masked = wider.masks.iter().filter(|(column, _)| self.columns.contains(column));
+        if let Some((column, mask)) =
+            masked.into_iter().find(|(column, mask)| self.masks.get(*column) != Some(mask))
+        {
+            return Some(format!("column `{column}` is without its mask `{mask}`"));
+        }
+        match (self.until, wider.until) {
+            (_, None) => None,
+            (Some(day), Some(last)) if day <= last => None,
+            (_, Some(last)) => Some(format!("it lasts longer than {last}")),
+        }
+    }
+
+    /// Returns the masks. `Err(Config)` names one that this program does not know: nothing may leave unmasked for that.
+    pub fn masks(&self) -> Result<BTreeMap<String, Mask>> {
+        let one = |(column, word): (&String, &String)| match Mask::parse(word) {
+            Ok(mask) => Ok((column.clone(), mask)),
+            Err(why) => Err(Error::new(ErrorKind::Config, format!("read the mask of `{column}`"), why)),
+        };
+        self.masks.iter().map(one).collect()
+    }
+
+    /// Returns the one condition that all of [`Terms::rows`] are.
+    ///
+    /// Each is compiled by itself first: `a) OR (b` is no condition, and must not become one between parentheses.
+    pub fn condition(&self, contract: &Contract) -> Result<Option<String>> {
+        for condition in &self.rows {
+            Filter::compile(condition, contract).map_err(|problems| {
+                let why = problems.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ");
+                Error::new(ErrorKind::Config, format!("compile the condition `{condition}`"), why)
+            })?;
+        }
+        Ok(match &self.rows[..] {
+            [] => None,
+            // As written, so that the grant's digest is the one that it has without a ledger.
+            [one] => Some(one.clone()),
+            all => Some(all.iter().map(|one| format!("({one})")).collect::<Vec<_>>().join(" AND ")),
+        })
+    }
+}
