@@ -28,7 +28,19 @@ pub struct Delta {
     pub notes: BTreeMap<String, Option<String>>,
 }
 
+/// What the names of notes begin with that outlive what a lane has read: a lane that begins anew under another grant
+/// still remembers what it has verified of the ledger.
+pub const LASTING: &str = "ledger.";
+
 impl Checkpoint {
+    /// Returns the checkpoint of a lane that begins anew: without places, with the lasting notes.
+    #[must_use]
+    pub fn anew(mut self) -> Self {
+        self.positions.clear();
+        self.notes.retain(|name, _| name.starts_with(LASTING));
+        self
+    }
+
     /// Returns the place reached in a partition; the start when it was never touched.
     pub fn position(&self, partition: &str) -> Position {
         self.positions.get(partition).copied().unwrap_or(Position::START)
@@ -39,9 +51,9 @@ impl Checkpoint {
         self.notes.get(name).map(String::as_str)
     }
 
-    /// States whether nothing was ever committed.
+    /// States whether nothing was ever committed, or nothing since the lane began anew.
     pub fn is_empty(&self) -> bool {
-        self.positions.is_empty() && self.notes.is_empty()
+        self.positions.is_empty() && self.notes.keys().all(|name| name.starts_with(LASTING))
     }
 
     /// Moves by `delta`. The only place where positions move.
@@ -145,6 +157,21 @@ mod tests {
             assert!(error.to_string().contains("begins at"), "{error}");
             assert_eq!(joined, step(1, 9));
         }
+    }
+
+    #[test]
+    fn a_lane_that_begins_anew_remembers_what_outlives_its_rows() {
+        let mut here = Checkpoint::default();
+        let mut delta = Delta::range("p", Position::START, Position::offset(3));
+        delta.set_note("incarnation.t", "i");
+        here.advance(&delta).unwrap();
+        assert!(here.clone().anew() == Checkpoint::default() && !here.is_empty());
+        delta = Delta::range("p", Position::offset(3), Position::offset(4));
+        delta.set_note("ledger.head", "7:00");
+        here.advance(&delta).unwrap();
+        let anew = here.anew();
+        assert!(anew.is_empty() && anew.positions.is_empty());
+        assert_eq!((anew.note("ledger.head"), anew.note("incarnation.t")), (Some("7:00"), None));
     }
 
     proptest! {

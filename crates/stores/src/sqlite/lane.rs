@@ -135,10 +135,10 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         Some((text, epoch, old_grant, old_table)) if old_grant == *grant && old_table == *table => {
             (read_checkpoint(&text)?, epoch + 1)
         }
-        Some((_, epoch, _, old_table)) => {
+        Some((text, epoch, _, old_table)) => {
             row::remove_rows(connection, &name, &old_table).doing(doing)?;
             connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [&name]).doing(doing)?;
-            (Checkpoint::default(), epoch + 1)
+            (read_checkpoint(&text)?.anew(), epoch + 1)
         }
     };
     let sql = "INSERT INTO hutong_lane (lane, checkpoint, epoch, \"grant\", table_name, changed_us) \

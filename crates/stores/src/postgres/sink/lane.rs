@@ -139,7 +139,7 @@ pub(super) async fn take_over(
         let held = TableName::parse(&held)?;
         tx.batch_execute(UNHURRIED).await.map_err(failed)?;
         clear(tx.client(), &held, &name).await?;
-        checkpoint = Checkpoint::default();
+        checkpoint = checkpoint.anew();
         tx.execute("DELETE FROM hutong.hutong_quarantine WHERE lane = $1", &[&name]).await.map_err(failed)?;
         tx.execute(
             r#"UPDATE hutong.hutong_lane SET "position" = $2, "grant" = $3, table_name = $4 WHERE lane = $1"#,
