@@ -19,6 +19,7 @@ pub mod embedded;
 pub mod envelope;
 pub mod framing;
 pub mod kafka;
+pub mod ledger;
 pub mod log;
 pub mod partition;
 pub mod quarantine;

@@ -4,14 +4,16 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
 use rusqlite::Connection;
 
 use super::folder::{self, Lock, Options};
 use super::reader::{Pool, Reader};
-use super::writer::{Wakes, Writer};
+use super::writer::{Touched, Wakes, Writer};
 use super::{lane, topic};
-use crate::log::{Extent, Log, TopicSpec, Trim};
+use crate::ledger::{self, Append};
+use crate::log::{Extent, Headers, Log, Outgoing, TopicSpec, Trim};
 
 /// How many records one transaction of a trim removes: writers wait no longer than for that.
 const SWEEP: usize = 5_000;
@@ -44,6 +46,20 @@ impl Bus {
         // Said now rather than by the first read.
         drop(folder::open_to_read(folder)?);
         Ok(Self::new(folder, options, None, Arc::default(), None))
+    }
+
+    /// Opens the bus to add a record beside the process that owns it, or before any has run: SQLite lets one write at
+    /// a time. Nobody's lanes may run on it.
+    pub fn open_beside(folder: &Path, options: Options) -> Result<Arc<Self>> {
+        if !folder::file(folder).exists() {
+            // Whoever makes the tables is alone.
+            let _lock = folder::lock(folder)?;
+            drop(folder::open_to_write(folder)?);
+        }
+        let db = folder::open_to_write(folder)?;
+        let wakes = Arc::new(Wakes::default());
+        let writer = Writer::start(db, Arc::clone(&wakes))?;
+        Ok(Self::new(folder, options, Some(writer), wakes, None))
     }
 
     fn new(
@@ -125,6 +141,28 @@ impl Trim for Bus {
     async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64> {
         let since = self.offset_since(topic, partition, since_us).await?;
         self.delete_before(topic, partition, base.min(since)).await
+    }
+}
+
+#[async_trait]
+impl Append for Bus {
+    async fn append(&self, topic: &str, value: Bytes) -> Result<u64> {
+        let wish = ledger::spec(topic);
+        let record = Outgoing {
+            topic: topic.into(),
+            partition: 0,
+            key: None,
+            value: Some(value),
+            headers: Headers::new(),
+        };
+        let add = move |db: &Connection, touched: &mut Touched| {
+            topic::ensure(db, &wish)?;
+            topic::append(db, vec![record], touched)
+        };
+        let offsets = self.writes()?.run(add).await?;
+        offsets.first().copied().ok_or_else(|| {
+            Error::new(ErrorKind::Unknown, format!("append to {}", self.name), "there is no answer")
+        })
     }
 }
 

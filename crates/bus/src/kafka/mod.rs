@@ -3,6 +3,7 @@
 //! Everything that librdkafka blocks on runs off the async runtime: administration and commits in
 //! `spawn_blocking`, reading on a thread of its own for each reader.
 
+mod append;
 mod client;
 mod error;
 mod last;
@@ -15,10 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
 
 pub use client::Config;
 
+use crate::ledger::{self, Append};
 use crate::log::{Extent, Log, Reader, TopicSpec, Trim, Writer};
 
 /// A Kafka cluster.
@@ -62,6 +65,17 @@ impl Trim for Bus {
         }
         self.delete_before(topic, partition, before).await?;
         Ok(before)
+    }
+}
+
+#[async_trait]
+impl Append for Bus {
+    async fn append(&self, topic: &str, value: Bytes) -> Result<u64> {
+        for drift in topics::ensure(&self.client, &ledger::spec(topic)).await? {
+            tracing::warn!(drift, "a topic is not as it should be");
+        }
+        let (client, topic) = (Arc::clone(&self.client), topic.to_owned());
+        blocking(move || append::one(&client, &topic, &value)).await
     }
 }
 
