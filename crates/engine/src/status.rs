@@ -353,10 +353,10 @@ impl Board {
         Self::default()
     }
 
-    /// Adds a lane. Its freshness is judged by `interval_us`, how often its capture says that it is complete.
+    /// Adds a lane, in the place of one of the same name. Its freshness is judged by `interval_us`, how often its capture says that it is complete.
     pub fn add(&self, id: LaneId, interval_us: i64, now_us: i64) -> Entry {
         let entry = Entry(Arc::new(Mutex::new(Inner {
-            id,
+            id: id.clone(),
             interval_us,
             opened: false,
             bytes: None,
@@ -377,7 +377,9 @@ impl Board {
             begun_us: None,
             applied_us: None,
         })));
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|other| other.lock().id != id);
+        entries.push(entry.clone());
         entry
     }
 
