@@ -15,6 +15,7 @@ mod filters;
 mod foreign_client;
 mod grants;
 mod installation;
+mod ledger;
 mod narrowed;
 mod refused_row;
 mod register;

@@ -4,4 +4,5 @@ pub mod cmd;
 pub mod config;
 pub mod exit;
 pub mod http;
+pub mod ledger;
 pub mod wire;

@@ -68,10 +68,15 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: Source,
     },
-    /// Looks after a subscription's replica.
+    /// Asks for, grants and takes back what flows to a subscription; looks after its replica.
     Subscription {
         #[command(subcommand)]
         action: Subscription,
+    },
+    /// Looks after the ledger: who takes part, what is offered, and whether anybody has tampered with it.
+    Ledger {
+        #[command(subcommand)]
+        action: super::ledger::words::Ledger,
     },
     /// Prints what is shipped for Prometheus and Grafana, and the table of all metrics.
     Metrics {
@@ -288,6 +293,8 @@ pub(super) enum Subscription {
         /// The subscription.
         name: String,
     },
+    #[command(flatten)]
+    Permission(super::ledger::words::Permission),
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod lag;
+mod ledger;
 mod metrics;
 mod progress;
 mod quarantine;
@@ -58,6 +59,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit> {
         Command::Contract { action } => contract::run(&config, action).await,
         Command::Source { action } => source::run(&config, action).await,
         Command::Subscription { action } => subscription::run(&config, action).await,
+        Command::Ledger { action } => ledger::run(&config, action).await,
         Command::Metrics { action } => metrics::run(action),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,17 +1,19 @@
 //! `hutong run`: everything that is configured, or what is named, until it is asked to stop.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hutong_core::{Error, ErrorKind, Result};
 use hutong_engine::{Board, Metrics, Supervisor, supervisor::OnError};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{arguments, progress};
 use crate::config::Plan;
 use crate::exit::Exit;
 use crate::http;
+use crate::ledger::govern;
 use crate::wire::{self, Wire};
 
 /// How long lanes may take to finish what they are committing.
@@ -22,8 +24,8 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     only_known(&plan, &options.only)?;
     let (board, metrics) = (Board::new(), Metrics::new()?);
     let mut supervisor = Supervisor::new();
-    let wire = Wire::connect(&plan, board.clone(), metrics.clone())?;
-    let mut lanes = Vec::new();
+    let wire = Arc::new(Wire::connect(&plan, board.clone(), metrics.clone())?);
+    let (mut lanes, mut governed) = (Vec::new(), Vec::new());
     let named = |pipeline: String| options.only.is_empty() || options.only.contains(&pipeline);
     for capture in plan.captures.iter().filter(|c| named(c.pipeline().to_string())) {
         match wire.capture(capture) {
@@ -32,6 +34,12 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
         }
     }
     for subscription in plan.subscriptions.iter().filter(|s| named(s.pipeline().to_string())) {
+        if let Some(ledger) = wire.ledger() {
+            // What flows, and when, the ledger says.
+            wire.announced(subscription);
+            governed.push((ledger.clone(), subscription.clone()));
+            continue;
+        }
         match wire.replicate(subscription) {
             Ok(of_it) => lanes.extend(of_it),
             Err(problem) => wire.cannot_run(subscription.pipeline(), &problem),
@@ -57,6 +65,17 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     }
     for lane in lanes {
         supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
+    }
+    if let Some(ledger) = wire.ledger().filter(|_| !governed.is_empty()) {
+        if let Err(problem) = ledger.catch_up().await {
+            warn!(error = %problem, "the ledger cannot be read yet, so nothing flows");
+        }
+        supervisor.spawn("ledger", OnError::Continue, ledger.clone().follow(supervisor.token()));
+    }
+    for (ledger, subscription) in governed {
+        let name = subscription.pipeline().to_string();
+        let task = govern(Arc::clone(&wire), ledger, subscription, supervisor.token());
+        supervisor.spawn(name, OnError::Continue, task);
     }
     supervisor.spawn("progress", OnError::Continue, progress::tell(board, supervisor.token()));
     stop_on_signal(&mut supervisor)?;

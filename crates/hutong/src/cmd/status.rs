@@ -73,8 +73,18 @@ fn behind(lane: &LaneStatus) -> String {
 
 fn print(status: &Status) {
     let colours = std::io::stdout().is_terminal();
-    let head =
-        ["lane", "state", "verdict", "lag", "behind", "per second", "applied", "kept back", "quarantined", "waiting"];
+    let head = [
+        "lane",
+        "state",
+        "verdict",
+        "lag",
+        "behind",
+        "per second",
+        "applied",
+        "kept back",
+        "quarantined",
+        "waiting",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for lane in &status.lanes {
         rows.push(vec![

@@ -5,16 +5,19 @@ use std::path::Path;
 use hutong_core::{Error, ErrorKind, Result};
 
 use super::arguments::Subscription;
-use super::{check, status};
+use super::{check, ledger, status};
 use crate::config::Plan;
 use crate::config::plan::SubscriptionPlan;
 use crate::exit::Exit;
 use crate::wire;
 
 pub(super) async fn run(config: &Path, action: Subscription) -> Result<Exit> {
-    let plan = check::load(config)?;
     match action {
-        Subscription::Reload { name } => reload(&plan, find(&plan, &name)?).await,
+        Subscription::Reload { name } => {
+            let plan = check::load(config)?;
+            reload(&plan, find(&plan, &name)?).await
+        }
+        Subscription::Permission(action) => ledger::permission(config, action).await,
     }
 }
 

@@ -72,7 +72,9 @@ pub(super) fn example(key: &str) -> Option<String> {
         "into" => "{ store = \"STORE\", table = \"SCHEMA.TABLE\" }",
         "path" => "\"FILE.db\"",
         "url" | "password" | "key" => "{ env = \"NAME\" } or { file = \"PATH\" }",
-        "user" => "\"USER\"",
+        "user" | "id" => "\"NAME\"",
+        "governing_key" => "\"ed25519:…\", as `hutong ledger keygen FILE` prints it",
+        "governing" => "\"DEPARTMENT\"",
         _ => return None,
     };
     Some(format!("{key} = {value}"))

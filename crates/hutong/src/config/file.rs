@@ -179,6 +179,22 @@ pub(super) struct Http {
     pub(super) kafka_lag_exporter: Option<Text>,
 }
 
+/// `[ledger]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ledger {
+    pub(super) id: Option<Text>,
+    pub(super) governing: Option<Text>,
+    pub(super) governing_key: Option<Text>,
+    pub(super) keys: Option<Spanned<BTreeMap<Text, Text>>>,
+    pub(super) patience: Option<Text>,
+    pub(super) answer_days: Option<Number>,
+    #[serde(default)]
+    pub(super) holidays: Vec<Spanned<Datetime>>,
+    #[serde(default)]
+    pub(super) workdays: Vec<Spanned<Datetime>>,
+}
+
 /// `[limits]`
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use hutong_core::contract::Sharing;
 use hutong_core::grant::Grant;
+use hutong_core::ledger::{Calendar, Charter};
 use hutong_core::mask::Mask;
 use hutong_core::{Contract, Kind, PipelineId, Result, Secret};
 use jiff::civil;
@@ -37,6 +38,8 @@ pub struct Plan {
     pub http: HttpPlan,
     /// Where patience ends.
     pub limits: LimitsPlan,
+    /// The ledger that says what may flow; `None`: the configuration says it.
+    pub ledger: Option<LedgerPlan>,
 }
 
 /// The bus and the settings that all pipelines share.
@@ -314,6 +317,21 @@ impl SubscriptionPlan {
             key,
         })
     }
+}
+
+/// The ledger that says what may flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerPlan {
+    /// What the ledger is known by.
+    pub charter: Charter,
+    /// Department to the file of its private key; only departments that act from here.
+    pub keys: BTreeMap<String, PathBuf>,
+    /// How long lanes go on with grants that were verified while the ledger cannot be reached.
+    pub patience: Duration,
+    /// How many working days a request may wait for its answer.
+    pub answer_days: u32,
+    /// Which days are worked.
+    pub calendar: Calendar,
 }
 
 /// Where metrics, liveness, readiness and status are served.

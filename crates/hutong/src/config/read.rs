@@ -18,8 +18,8 @@ use super::place::SourceText;
 use super::problem::{Level, Problem};
 
 /// The tables that a configuration may have.
-const TABLES: [&str; 8] =
-    ["bus", "department", "stream", "store", "capture", "subscription", "http", "limits"];
+const TABLES: [&str; 9] =
+    ["bus", "department", "stream", "store", "capture", "subscription", "http", "limits", "ledger"];
 
 /// Reads all files into one document.
 pub(super) fn read(files: Vec<SourceText>) -> (Document, Vec<Problem>) {
@@ -68,6 +68,7 @@ impl Reading {
                 other if TABLES.contains(&other) && self.only.is_some_and(|only| only != other) => {}
                 "bus" => one.single(&mut document.bus, "bus", at, value),
                 "http" => one.single(&mut document.http, "http", at, value),
+                "ledger" => one.single(&mut document.ledger, "ledger", at, value),
                 "limits" => one.single(&mut document.limits, "limits", at, value),
                 "department" => one.each(&mut document.departments, "department", value),
                 "stream" => one.each(&mut document.streams, "stream", value),

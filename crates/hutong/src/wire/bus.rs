@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hutong_bus::ledger::Append;
 use hutong_bus::log::Log;
 use hutong_bus::registry::{HttpRegistry, RegistryConfig};
 use hutong_bus::{SchemaRegistry, Shared, embedded, kafka};
@@ -26,6 +27,25 @@ impl Bus {
             BusSystem::Embedded(folder) => {
                 let bus = embedded::Bus::open(&folder.folder, options(&plan.name))?;
                 Ok((Self::embedded(&bus), Some(folder.registry)))
+            }
+        }
+    }
+
+    /// Opens the bus to add a record to the ledger, beside any process that runs on it.
+    pub fn beside(plan: &BusPlan) -> Result<(Arc<dyn Log>, Arc<dyn Append>)> {
+        match &plan.system {
+            BusSystem::Kafka(kafka) => {
+                let config = kafka::Config {
+                    brokers: kafka.brokers.clone(),
+                    bus: plan.name.clone(),
+                    security: security(kafka)?,
+                };
+                let bus = kafka::Bus::new(config)?;
+                Ok((Arc::clone(&bus) as _, bus))
+            }
+            BusSystem::Embedded(EmbeddedPlan { folder, .. }) => {
+                let bus = embedded::Bus::open_beside(folder, options(&plan.name))?;
+                Ok((Arc::clone(&bus) as _, bus))
             }
         }
     }

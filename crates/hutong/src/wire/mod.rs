@@ -4,6 +4,8 @@
 
 mod anew;
 mod bus;
+mod count;
+mod granted;
 pub mod items;
 pub mod probe;
 pub mod readers;
@@ -22,19 +24,24 @@ use hutong_bus::succession::Reader;
 use hutong_bus::{Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceConfig, TopicStream};
 use hutong_core::grant::{Permit, end_us};
 use hutong_core::quality::Quality;
-use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId, Result, Step};
+use hutong_core::{Contract, Error, ErrorKind, Kind, LaneId, PipelineId, Result, Step};
 use hutong_engine::status::{Promise, now_us};
 use hutong_engine::{Ahead, Board, Lane, Metrics, Settings, Supervisor};
 use tracing::error;
 
 pub use self::anew::{losses, reload, reread, reset};
 pub use self::bus::Bus;
+pub use self::count::{Counted, count};
 pub use self::record::record_at;
 pub use self::rewind::rewind;
 pub use self::store::{Department, compare, draft, install, remove};
 use crate::config::Plan;
 use crate::config::plan::{CapturePlan, StorePlan, SubscriptionPlan};
 use crate::http;
+use crate::ledger::Ledger;
+
+/// How often a capture of another configuration is taken to say that it is complete.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// One process's connections: the bus and the stores, shared by its lanes.
 pub struct Wire {
@@ -54,12 +61,15 @@ pub struct Wire {
     readers: HashMap<String, Vec<Reader>>,
     zone: jiff::tz::TimeZone,
     history: Duration,
+    ledger: Option<Ledger>,
 }
 
 impl Wire {
     /// Opens the bus; a store is touched only when one of its lanes opens.
     pub fn connect(plan: &Plan, board: Board, metrics: Metrics) -> Result<Self> {
         let (bus, registry_address) = Bus::open(&plan.bus)?;
+        let ledger = plan.ledger.as_ref();
+        let ledger = ledger.map(|ledger| Ledger::new(ledger, &plan.bus.name, Arc::clone(bus.log())));
         let intervals = plan.captures.iter().flat_map(|capture| {
             capture.tables.iter().map(|(_, stream)| (stream.name.clone(), capture.watermark_interval))
         });
@@ -76,6 +86,7 @@ impl Wire {
             readers: plan.streams.values().map(|s| (s.name.clone(), readers::of(plan, s))).collect(),
             zone: plan.bus.zone.clone(),
             history: plan.bus.history,
+            ledger,
         })
     }
 
@@ -126,8 +137,19 @@ impl Wire {
         })
     }
 
+    /// Returns the ledger that says what may flow; `None`: the configuration says it.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
+    }
+
     /// Makes the lanes of a subscription: one a partition of its stream.
+    ///
+    /// `Err(Denied)` under a ledger, which says what flows and when: see [`Wire::replicate_under`].
     pub fn replicate(&self, subscription: &SubscriptionPlan) -> Result<Vec<Lane>> {
+        if self.ledger.is_some() {
+            let doing = format!("deliver to {}", subscription.name);
+            return Err(Error::new(ErrorKind::Denied, doing, "the ledger was not asked"));
+        }
         (0..subscription.stream.partitions)
             .map(|partition| self.replicate_lane(subscription, partition))
             .collect()
@@ -137,7 +159,7 @@ impl Wire {
         let id = LaneId::new(subscription.pipeline(), partition);
         let permit = permit(subscription)?;
         let stream = &subscription.stream;
-        let interval = self.intervals.get(&stream.name).copied().unwrap_or(Duration::from_secs(5));
+        let interval = self.intervals.get(&stream.name).copied().unwrap_or(INTERVAL);
         let config = TopicSourceConfig {
             topic: stream.topic(),
             partition,
@@ -156,15 +178,7 @@ impl Wire {
         // A new generation of the topic, or another number of partitions, is other rows in other lanes: like
         // another grant, it fills the replica anew.
         let grant = format!("{} {} {}", subscription.grant()?.digest(), stream.topic(), stream.partitions);
-        let store = self.store(&subscription.store)?;
-        let sink = store.sink(store::Replica {
-            lane: id.clone(),
-            table: subscription.table.clone(),
-            grant,
-            partitions: stream.partitions,
-            contract: permit.projection(),
-            quarantine_limit: self.quarantine_limit,
-        })?;
+        let sink = self.sink(subscription, &id, grant, Some(permit.projection()))?;
         let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
         self.metrics.latency().stream_added(&stream.contract.stream);
         let entry = self.board.add(id.clone(), us(interval), now_us());
@@ -183,6 +197,23 @@ impl Wire {
             metrics: self.metrics.clone(),
             ahead: self.ahead.clone(),
             id,
+        })
+    }
+
+    fn sink(
+        &self,
+        subscription: &SubscriptionPlan,
+        id: &LaneId,
+        grant: String,
+        contract: Option<Arc<Contract>>,
+    ) -> Result<Box<dyn hutong_core::Sink>> {
+        self.store(&subscription.store)?.sink(store::Replica {
+            lane: id.clone(),
+            table: subscription.table.clone(),
+            grant,
+            partitions: subscription.stream.partitions,
+            contract,
+            quarantine_limit: self.quarantine_limit,
         })
     }
 

@@ -37,8 +37,8 @@ pub struct Replica {
     pub grant: String,
     /// How many lanes the pipeline has.
     pub partitions: u32,
-    /// What the rows are like that the grant lets through.
-    pub contract: Arc<Contract>,
+    /// What the rows are like that the grant lets through; `None` when none will come.
+    pub contract: Option<Arc<Contract>>,
     /// How many rows the store may refuse.
     pub quarantine_limit: u64,
 }
@@ -84,12 +84,12 @@ impl Department {
                 let mut config = postgres::sink::SinkConfig::shared(pool.clone(), &table, grant)?;
                 config.quarantine_limit = quarantine_limit;
                 config.partitions = Some(partitions);
-                config.contract = Some(contract);
+                config.contract = contract;
                 Box::new(postgres::sink::Sink::new(config))
             }
             Self::Sqlite { store, .. } => {
                 let store = Arc::clone(store);
-                let (partitions, contract) = (Some(partitions), Some(contract));
+                let partitions = Some(partitions);
                 let config =
                     sqlite::SinkConfig { store, lane, table, grant, partitions, contract, quarantine_limit };
                 Box::new(sqlite::Sink::new(config))

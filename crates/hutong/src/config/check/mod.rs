@@ -7,6 +7,7 @@ mod bus;
 mod capture;
 mod flow;
 mod grant;
+mod ledger;
 mod name;
 mod say;
 mod store;
@@ -59,6 +60,8 @@ pub(super) fn check(
     flow::check(&mut check);
     let http = bus::http(&mut check);
     let limits = bus::limits(&mut check);
+    let bus_name = settings.bus.as_ref().map_or("hutong", |bus| bus.name.as_str());
+    let ledger = ledger::ledger(&mut check, bus_name);
     let whole = check.errors() == 0;
     let plan = settings.bus.filter(|_| whole).map(|bus| Plan {
         bus,
@@ -69,6 +72,7 @@ pub(super) fn check(
         subscriptions,
         http,
         limits,
+        ledger,
     });
     (plan, check.problems)
 }

@@ -1,0 +1,146 @@
+//! The ledger as a file, and what is wrong with one.
+//!
+//! The file is lines of text: the first says in JSON which ledger it is and where it ends, each other one is a record
+//! in hexadecimal digits, or `-` for one without a value.
+
+use std::io::Write;
+use std::path::Path;
+
+use bytes::Bytes;
+use hutong_core::ledger::{Charter, Digest, Head, PublicKey, Taken};
+use hutong_core::{Error, ErrorKind, Result, ResultExt};
+use serde::{Deserialize, Serialize};
+
+use crate::cmd::check;
+use crate::config::Plan;
+use crate::exit::Exit;
+use crate::ledger::Reading;
+
+/// The first line of an exported ledger.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Title {
+    hutong_ledger: u32,
+    id: String,
+    governing: String,
+    governing_key: String,
+    head: Head,
+}
+
+/// Writes the whole ledger into a new file.
+pub(super) async fn write(plan: &Plan, path: &Path) -> Result<Exit> {
+    let reading = super::read(plan, true).await?;
+    let charter = reading.book.charter();
+    let title = Title {
+        hutong_ledger: 1,
+        id: charter.id.clone(),
+        governing: charter.governing.clone(),
+        governing_key: charter.key.to_string(),
+        head: reading.book.head(),
+    };
+    let doing = || format!("write the ledger into {}", path.display());
+    let mut text = serde_json::to_string(&title).or_kind(ErrorKind::Broken, doing)?;
+    text.push('\n');
+    for (record, _) in reading.kept.iter().flatten() {
+        match record {
+            Some(bytes) => text.extend(bytes.iter().map(|byte| format!("{byte:02x}"))),
+            None => text.push('-'),
+        }
+        text.push('\n');
+    }
+    let mut file = std::fs::File::create_new(path).or_kind(ErrorKind::Denied, doing)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).or_kind(ErrorKind::Denied, doing)?;
+    println!("{} records are in {}; head {}", title.head.sequence, path.display(), title.head);
+    Ok(Exit::Done)
+}
+
+fn read(path: &Path) -> Result<(Title, Vec<Option<Bytes>>)> {
+    let doing = || format!("read the exported ledger {}", path.display());
+    let malformed =
+        |line: usize, why: &str| Error::new(ErrorKind::Malformed, doing(), format!("line {line}: {why}"));
+    let text = std::fs::read_to_string(path).or_kind(ErrorKind::Denied, doing)?;
+    let mut lines = text.lines().enumerate();
+    let (_, title) = lines.next().ok_or_else(|| malformed(1, "it is empty"))?;
+    let title: Title = serde_json::from_str(title).map_err(|e| malformed(1, &e.to_string()))?;
+    if title.hutong_ledger != 1 {
+        return Err(malformed(1, "it was written by a newer Hutong"));
+    }
+    let record = |(at, line): (usize, &str)| {
+        if line == "-" {
+            return Ok(None);
+        }
+        let bytes = line.as_bytes().chunks(2).map(|pair| {
+            let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
+            u8::from_str_radix(pair, 16).ok()
+        });
+        let bytes: Option<Vec<u8>> = bytes.collect();
+        bytes.map(|bytes| Some(bytes.into())).ok_or_else(|| malformed(at + 1, "it is not a record"))
+    };
+    let records = lines.map(record).collect::<Result<_>>()?;
+    Ok((title, records))
+}
+
+/// Verifies a file, or the ledger of the bus.
+pub(super) async fn verify(
+    config: &Path,
+    file: Option<&Path>,
+    key: Option<PublicKey>,
+    heads: &[Head],
+) -> Result<Exit> {
+    let (reading, own) = match file {
+        None => (super::read(&check::load(config)?, true).await?, None),
+        Some(path) => {
+            let (title, records) = read(path)?;
+            let charter = match key {
+                // What the file says of itself is no proof: the key comes from elsewhere.
+                Some(key) => Charter { id: title.id, governing: title.governing, key },
+                None => super::plan(&check::load(config)?)?.charter.clone(),
+            };
+            let mut reading = Reading::new("", charter, true);
+            reading.take(records)?;
+            (reading, Some(title.head))
+        }
+    };
+    Ok(judge(&reading, own, heads))
+}
+
+/// Prints what is wrong, the first bad record first.
+fn judge(reading: &Reading, own: Option<Head>, heads: &[Head]) -> Exit {
+    let book = &reading.book;
+    let pinned = own.iter().map(|head| ("the file's first line", *head));
+    let pinned = pinned.chain(heads.iter().map(|head| ("--head", *head)));
+    let wrong: Vec<String> =
+        pinned.filter_map(|(by, head)| book.check(by, head).err()).map(|c| c.to_string()).collect();
+    let first = reading.kept.iter().flatten().find_map(|(record, taken)| match taken {
+        Taken::Skipped(skipped) => Some((skipped, record.as_deref().map(Digest::of))),
+        Taken::Entry { .. } => None,
+    });
+    if let Some((skipped, digest)) = first {
+        println!("the first bad entry is {skipped}");
+        if let Some(digest) = digest {
+            println!("  its bytes have the digest {digest}");
+        }
+        let counts: Vec<String> =
+            book.skipped_counts().iter().map(|(rule, count)| format!("{count} {rule}")).collect();
+        println!("  records that count for nothing: {}", counts.join(", "));
+    }
+    for contradiction in book.contradictions() {
+        println!("FAIL an entry's signer contradicts the history: {contradiction}");
+    }
+    for contradiction in &wrong {
+        println!("FAIL {contradiction}");
+    }
+    let whole = wrong.is_empty() && book.contradictions().is_empty();
+    println!("{} records, head {}", book.head().sequence, book.head());
+    match (whole, first.is_some()) {
+        (true, false) => {
+            println!("every record counts, and nothing contradicts them");
+            Exit::Done
+        }
+        (true, true) => {
+            println!("the history is whole; what counts for nothing stops nobody");
+            Exit::Refused
+        }
+        (false, _) => Exit::Broken,
+    }
+}

@@ -1,0 +1,157 @@
+//! `hutong ledger`: keys, members, offers; shown, verified, exported.
+
+mod export;
+mod grants;
+mod list;
+mod preview;
+pub(super) mod words;
+
+use std::path::Path;
+
+use hutong_core::ledger::{Act, Digest, Offer, Taken};
+use hutong_core::{Error, ErrorKind, Result};
+use serde_json::json;
+
+use self::words::Ledger;
+use super::arguments::Output;
+use super::check;
+use crate::config::Plan;
+use crate::config::plan::LedgerPlan;
+use crate::exit::Exit;
+use crate::ledger::{self, Reading};
+use crate::wire::Bus;
+
+pub(super) use grants::run as permission;
+
+pub(super) async fn run(config: &Path, action: Ledger) -> Result<Exit> {
+    match action {
+        Ledger::Keygen { file } => {
+            let public = ledger::generate(&file)?;
+            println!("{public}");
+            eprintln!(
+                "the private key is in {}: only its owner may read it, and nobody can make it again",
+                file.display()
+            );
+            Ok(Exit::Done)
+        }
+        Ledger::Join { department, key, again } => {
+            let plan = check::load(config)?;
+            let governing = self::plan(&plan)?.charter.governing.clone();
+            let key = key.to_string();
+            let act = match again {
+                false => Act::Joined { department: department.clone(), key },
+                true => Act::Rekeyed { department: department.clone(), key },
+            };
+            say(&plan, &governing, act).await?;
+            println!("{department} {}", if again { "has another key from now on" } else { "has joined" });
+            Ok(Exit::Done)
+        }
+        Ledger::Offer { stream, withdraw } => offer(&check::load(config)?, &stream, withdraw).await,
+        Ledger::Show { output } => show(&check::load(config)?, output).await,
+        Ledger::Export { file } => export::write(&check::load(config)?, &file).await,
+        Ledger::Verify { file, key, head } => export::verify(config, file.as_deref(), key, &head).await,
+    }
+}
+
+/// Returns the configuration's ledger.
+fn plan(plan: &Plan) -> Result<&LedgerPlan> {
+    plan.ledger.as_ref().ok_or_else(|| {
+        let why = "the configuration has no [ledger], so what it says is what is granted";
+        Error::new(ErrorKind::Config, "use the ledger", why)
+            .hint("[ledger] names `governing` and `governing_key`")
+    })
+}
+
+/// Reads the whole ledger.
+async fn read(plan: &Plan, keep: bool) -> Result<Reading> {
+    let ledger = self::plan(plan)?;
+    let bus = Bus::look(&plan.bus)?;
+    let mut reading = Reading::new(&plan.bus.name, ledger.charter.clone(), keep);
+    reading.catch_up(bus.log().as_ref()).await?;
+    Ok(reading)
+}
+
+/// Signs for a department and writes it down.
+async fn say(plan: &Plan, department: &str, act: Act) -> Result<Digest> {
+    let ledger = self::plan(plan)?;
+    let key = ledger::private_key(ledger, department)?;
+    let (log, append) = Bus::beside(&plan.bus)?;
+    let mut reading = Reading::new(&plan.bus.name, ledger.charter.clone(), false);
+    reading.catch_up(log.as_ref()).await?;
+    reading.append((log.as_ref(), append.as_ref()), department, &key, act).await
+}
+
+async fn offer(plan: &Plan, name: &str, withdraw: bool) -> Result<Exit> {
+    let Some(stream) = plan.streams.get(name) else {
+        let known: Vec<&str> = plan.streams.keys().map(String::as_str).collect();
+        let why = "the configuration has no such stream";
+        return Err(Error::new(ErrorKind::Config, format!("offer {name}"), why)
+            .hint(format!("the streams are: {}", known.join(", "))));
+    };
+    let owner = stream.owner.as_str();
+    if withdraw {
+        say(plan, owner, Act::Withdrawn { stream: name.to_owned() }).await?;
+        println!("{owner} offers {name} no more: nothing of it flows");
+        return Ok(Exit::Done);
+    }
+    let shared = |field: &&hutong_core::Field| {
+        field.catalogue.get("sharing").and_then(serde_json::Value::as_str) != Some("none")
+    };
+    let columns: Vec<String> =
+        stream.contract.fields.iter().filter(shared).map(|field| field.name.clone()).collect();
+    let count = columns.len();
+    let offer = Offer { stream: name.to_owned(), sharing: (&stream.sharing).into(), columns };
+    // Whoever has never written finds no folder to look into.
+    let (log, _) = Bus::beside(&plan.bus)?;
+    let mut reading = Reading::new(&plan.bus.name, self::plan(plan)?.charter.clone(), false);
+    reading.catch_up(log.as_ref()).await?;
+    let stands = reading.book.offers().get(&(owner.to_owned(), name.to_owned()));
+    let again = stands.is_some_and(|offered| !offered.withdrawn);
+    say(plan, owner, if again { Act::Changed(offer) } else { Act::Offered(offer) }).await?;
+    println!("{owner} offers {name}: {count} columns");
+    Ok(Exit::Done)
+}
+
+async fn show(plan: &Plan, output: Output) -> Result<Exit> {
+    let reading = read(plan, true).await?;
+    for (at, (_, taken)) in reading.kept.iter().flatten().enumerate() {
+        let number = at + 1;
+        match (taken, output) {
+            (Taken::Entry { entry, digest }, Output::Text) => {
+                let act = serde_json::to_string(&entry.act).unwrap_or_default();
+                println!(
+                    "{number:>5}  {}  {}  {}  {act}",
+                    moment(entry.at_us),
+                    entry.department,
+                    short(digest)
+                );
+            }
+            (Taken::Skipped(skipped), Output::Text) => {
+                println!("{number:>5}  counts for nothing: {}: {}", skipped.rule, skipped.why);
+            }
+            (Taken::Entry { entry, digest }, Output::Json) => {
+                let line = json!({ "sequence": number, "department": entry.department, "at_us": entry.at_us,
+                    "digest": digest, "seen": entry.seen, "act": entry.act });
+                println!("{line}");
+            }
+            (Taken::Skipped(skipped), Output::Json) => {
+                println!("{}", json!({ "sequence": number, "skipped": skipped.rule, "why": skipped.why }));
+            }
+        }
+    }
+    if output == Output::Text {
+        println!("head {}", reading.book.head());
+    }
+    Ok(Exit::Done)
+}
+
+/// Returns as much of a digest as people compare.
+fn short(digest: &Digest) -> String {
+    digest.to_string().chars().take(12).collect()
+}
+
+/// Returns a time to the second.
+fn moment(at_us: i64) -> String {
+    let second = jiff::Timestamp::from_second(at_us.div_euclid(1_000_000));
+    second.map(|second| second.to_string()).unwrap_or_default()
+}

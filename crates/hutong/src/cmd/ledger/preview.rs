@@ -1,0 +1,102 @@
+//! What a grant would mean, before anybody signs: columns by name and classification, rows, who else holds them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use hutong_core::ledger::{Book, Request, State, Terms};
+use hutong_core::{Error, ErrorKind, Result};
+
+use crate::cmd::table;
+use crate::config::Plan;
+use crate::config::plan::{StreamPlan, SubscriptionPlan};
+use crate::ledger::under;
+use crate::wire;
+
+/// Prints what these terms of a request let through.
+pub(super) fn print(plan: &Plan, book: &Book, department: &str, request: &Request, terms: &Terms) {
+    println!("{department} {}: {}.{}", request.subscription, request.owner, request.stream);
+    println!("  purpose      {}", request.purpose);
+    println!("  legal basis  {}", request.legal_basis);
+    println!("  into         {}", request.into);
+    println!(
+        "  rows         {}",
+        if terms.rows.is_empty() { "all".into() } else { terms.rows.join(" AND ") }
+    );
+    println!("  until        {}", terms.until.map_or("no end".into(), |day| day.to_string()));
+    let stream = stream(plan, request);
+    let mut rows = vec![["COLUMN", "TITLE", "CLASSIFICATION", "MASK"].map(str::to_owned).to_vec()];
+    for column in &terms.columns {
+        let field = stream.and_then(|stream| stream.contract.field(column));
+        let class = field.map_or("", |field| field.classification());
+        rows.push(vec![
+            column.clone(),
+            field.map_or("", |field| field.title()).to_owned(),
+            if class.is_empty() { "-".into() } else { class.to_owned() },
+            terms.masks.get(column).cloned().unwrap_or_else(|| "-".into()),
+        ]);
+    }
+    for line in table::lines(&rows) {
+        println!("  {line}");
+    }
+    for other in book.grants() {
+        let same = (&other.owner, &other.stream) == (&request.owner, &request.stream);
+        let own = (other.department.as_str(), &other.subscription) == (department, &request.subscription);
+        if !same || own || !matches!(other.state, State::Active | State::Suspended(_)) {
+            continue;
+        }
+        let held: Vec<&str> =
+            other.terms.columns.iter().filter(|c| terms.columns.contains(c)).map(String::as_str).collect();
+        if !held.is_empty() {
+            println!("  {} holds {} too ({})", other.department, held.join(", "), other.subscription);
+        }
+    }
+}
+
+fn stream<'a>(plan: &'a Plan, request: &Request) -> Option<&'a Arc<StreamPlan>> {
+    plan.streams.get(&request.stream).filter(|stream| stream.owner == request.owner)
+}
+
+/// Counts the rows that the topic holds and the terms let through, and prints it.
+pub(super) async fn count(plan: &Plan, department: &str, request: &Request, terms: &Terms) -> Result<()> {
+    let doing = format!("count the rows of {}", request.subscription);
+    let own = plan.subscriptions.iter().find(|own| {
+        own.name == request.subscription
+            && own.department == department
+            && own.stream.name == request.stream
+            && own.stream.owner == request.owner
+    });
+    let Some(own) = own else {
+        let why = "the configuration has no such subscription, so nothing says which topic it reads";
+        return Err(Error::new(ErrorKind::Config, doing, why));
+    };
+    let granted: SubscriptionPlan = under(own, terms)?;
+    let counted = wire::count(plan, &granted).await?;
+    println!("  rows         {} of {} that the topic holds now", counted.permitted, counted.all);
+    Ok(())
+}
+
+/// Says which columns differ, for people: `+added -taken`.
+pub(super) fn difference(before: &Terms, after: &Terms) -> String {
+    let columns = |terms: &Terms| terms.columns.iter().cloned().collect::<BTreeSet<_>>();
+    let (old, new) = (columns(before), columns(after));
+    let added = new.difference(&old).map(|column| format!("+{column}"));
+    let taken = old.difference(&new).map(|column| format!("-{column}"));
+    let mut words: Vec<String> = added.chain(taken).collect();
+    words.extend(
+        after.rows.iter().filter(|rows| !before.rows.contains(rows)).map(|rows| format!("and {rows}")),
+    );
+    words.extend(
+        before.rows.iter().filter(|rows| !after.rows.contains(rows)).map(|rows| format!("without {rows}")),
+    );
+    for column in new.intersection(&old) {
+        match (before.masks.get(column), after.masks.get(column)) {
+            (a, b) if a == b => {}
+            (_, Some(mask)) => words.push(format!("{column} masked by {mask}")),
+            (_, None) => words.push(format!("{column} in clear")),
+        }
+    }
+    if before.until != after.until {
+        words.push(after.until.map_or("without an end".into(), |day| format!("until {day}")));
+    }
+    words.join(", ")
+}

@@ -1,0 +1,180 @@
+//! What can be typed about the ledger and what is granted in it.
+
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Subcommand};
+use hutong_core::ledger::{Head, PublicKey};
+use jiff::civil::Date;
+
+use crate::cmd::arguments::Output;
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cmd) enum Ledger {
+    /// Makes a private key in a new file that only you may read, and prints the public key.
+    Keygen {
+        /// The file, which must not exist.
+        file: PathBuf,
+    },
+    /// Lets a department take part. Signed by the governing department.
+    Join {
+        /// The department.
+        department: String,
+        /// Its public key, as `keygen` printed it.
+        #[arg(value_parser = public_key)]
+        key: PublicKey,
+        /// It has joined and has another key from now on.
+        #[arg(long)]
+        again: bool,
+    },
+    /// Offers a stream as its contract and the configuration say; once more, it is offered otherwise from now on.
+    /// Signed by the stream's owner.
+    Offer {
+        /// The stream.
+        stream: String,
+        /// Offers it no more: nothing of it flows.
+        #[arg(long)]
+        withdraw: bool,
+    },
+    /// Shows every record of the ledger, and what each counts for.
+    Show {
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Verifies the ledger, and says which record is the first that does not count, and why.
+    Verify {
+        /// An exported file in the place of the bus: needs no network.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// The governing department's first public key, when there is no configuration here.
+        #[arg(long, requires = "file", value_parser = public_key)]
+        key: Option<PublicKey>,
+        /// A head that was printed before, `SEQUENCE:DIGEST`: the history must hold it.
+        #[arg(long, value_name = "HEAD", value_parser = head)]
+        head: Vec<Head>,
+    },
+    /// Writes every record into a file, to keep it elsewhere or to verify it offline.
+    Export {
+        /// The file, which must not exist.
+        file: PathBuf,
+    },
+}
+
+fn public_key(text: &str) -> Result<PublicKey, String> {
+    PublicKey::parse(text).map_err(|error| error.why())
+}
+
+fn head(text: &str) -> Result<Head, String> {
+    Head::parse(text).ok_or_else(|| "it is not of the form SEQUENCE:DIGEST".to_owned())
+}
+
+/// Which subscription, and whether it is only looked at.
+#[derive(Debug, Args)]
+pub(in crate::cmd) struct Which {
+    /// The subscription.
+    pub(super) name: String,
+    /// Whose it is, where two departments have one of that name.
+    #[arg(long)]
+    pub(super) department: Option<String>,
+    /// Counts the rows that the topic holds and the grant lets through.
+    #[arg(long)]
+    pub(super) count: bool,
+    /// Shows what it would be, and writes nothing.
+    #[arg(long)]
+    pub(super) preview: bool,
+}
+
+/// What of a request or a grant is to be otherwise.
+#[derive(Debug, Default, Args)]
+pub(in crate::cmd) struct Less {
+    /// Without this column. May stand several times.
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) without: Vec<String>,
+    /// Only rows that also fulfil this condition. May stand several times.
+    #[arg(long, value_name = "CONDITION", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) rows: Vec<String>,
+    /// With this mask on this column. May stand several times.
+    #[arg(long, value_name = "COLUMN=MASK")]
+    pub(super) mask: Vec<String>,
+    /// Until this day at the latest.
+    #[arg(long)]
+    pub(super) until: Option<Date>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cmd) enum Permission {
+    /// Asks for what the configuration says. Signed by the subscribing department.
+    Request {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Grants a request, as asked for or less. Signed by the stream's owner, as everything below.
+    Approve {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        less: Less,
+    },
+    /// Refuses a request.
+    Reject {
+        #[command(flatten)]
+        which: Which,
+        /// Why, and by which law.
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
+    },
+    /// Lets nothing flow until it is resumed; the replica stays.
+    Suspend {
+        #[command(flatten)]
+        which: Which,
+        /// Why.
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
+    },
+    /// Lets it flow again.
+    Resume {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Grants less from now on: the replica is filled anew with what is left.
+    Narrow {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        less: Less,
+    },
+    /// Grants more from now on, up to what was asked for: all of it unless something is named.
+    Widen {
+        #[command(flatten)]
+        which: Which,
+        /// With this column, and the mask that was asked for. May stand several times.
+        #[arg(long, value_name = "COLUMN")]
+        with: Vec<String>,
+        /// Until this day.
+        #[arg(long)]
+        until: Option<Date>,
+    },
+    /// Ends a grant.
+    Revoke {
+        #[command(flatten)]
+        which: Which,
+        /// Why.
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
+        /// Deletes the rows of the replica too.
+        #[arg(long)]
+        recall: bool,
+    },
+    /// Lists requests and grants: what waits, what is due or overdue, what flows.
+    List {
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Shows one subscription: what was asked, what is granted, who else holds these columns.
+    Show {
+        #[command(flatten)]
+        which: Which,
+    },
+}

@@ -1,0 +1,19 @@
+//! The ledger in a process: read from the bus, written with a department's key, and asked before a row moves.
+//!
+//! What an entry means is the core's; how a topic is read is the bus's. Here both meet the configuration.
+
+mod custody;
+mod follow;
+mod govern;
+mod pinned;
+mod reading;
+mod terms;
+#[cfg(test)]
+mod tests;
+
+pub use custody::{generate, private_key};
+pub use follow::Ledger;
+pub use govern::govern;
+pub(crate) use pinned::{Permitted, Remembering};
+pub use reading::Reading;
+pub use terms::{asked, under};

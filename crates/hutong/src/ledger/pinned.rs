@@ -1,0 +1,91 @@
+//! The two ends of a lane under a ledger: what it has verified is remembered with its rows, and no commit is made that
+//! the ledger does not permit at that moment.
+
+use async_trait::async_trait;
+use hutong_core::ledger::Head;
+use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink, Source};
+
+use super::follow::Ledger;
+use crate::config::plan::SubscriptionPlan;
+
+/// The note of a lane's checkpoint that holds the head of the ledger: it commits with the rows that it permitted, and
+/// outlives them (`LASTING`), for a history without a narrowing would otherwise be forgotten with the narrowed rows.
+const NOTE: &str = "ledger.head";
+
+/// A source that puts the head of the ledger into the lane's checkpoint.
+pub(crate) struct Remembering {
+    pub(crate) inner: Box<dyn Source>,
+    pub(crate) ledger: Ledger,
+    pub(crate) lane: LaneId,
+    pub(crate) told: Option<Head>,
+}
+
+#[async_trait]
+impl Source for Remembering {
+    async fn open(&mut self, from: &Checkpoint) -> Result<()> {
+        self.told = match from.note(NOTE) {
+            None => None,
+            Some(text) => {
+                let broken = || {
+                    let doing = format!("read what {} remembers of the ledger", self.lane);
+                    Error::new(ErrorKind::Broken, doing, "it is no head of a ledger")
+                };
+                let head = Head::parse(text).ok_or_else(broken)?;
+                self.ledger.remembered(&self.lane.to_string(), head).await?;
+                Some(head)
+            }
+        };
+        self.inner.open(from).await
+    }
+
+    async fn next(&mut self) -> Result<Option<Batch>> {
+        let mut batch = self.inner.next().await?;
+        let head = self.ledger.head();
+        if let Some(batch) = &mut batch
+            && self.told != Some(head)
+        {
+            batch.delta.notes.insert(NOTE.into(), Some(head.to_string()));
+            self.told = Some(head);
+        }
+        Ok(batch)
+    }
+
+    async fn ack(&mut self, upto: &Checkpoint) -> Result<()> {
+        self.inner.ack(upto).await
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.inner.close().await
+    }
+}
+
+/// A sink that commits only under the grant that its lane was made for.
+pub(crate) struct Permitted {
+    pub(crate) inner: Box<dyn Sink>,
+    pub(crate) ledger: Ledger,
+    pub(crate) subscription: SubscriptionPlan,
+    pub(crate) number: u64,
+}
+
+#[async_trait]
+impl Sink for Permitted {
+    async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
+        // I5: an opening under a grant that is over would take the lane from the one that is not.
+        self.ledger.permits(&self.subscription, self.number)?;
+        self.inner.open(lane).await
+    }
+
+    async fn prepare(&mut self, contract: &Contract) -> Result<()> {
+        self.inner.prepare(contract).await
+    }
+
+    async fn commit(&mut self, batch: &Batch) -> Result<Refused> {
+        // I5: approval, suspension and revocation are asked for at each commit, not when the lane was made.
+        self.ledger.permits(&self.subscription, self.number)?;
+        self.inner.commit(batch).await
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.inner.close().await
+    }
+}

@@ -1,0 +1,147 @@
+//! What the lanes of a process go by: nothing that was not verified, or not for a while, or of another history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hutong_bus::embedded::{Bus, Options};
+use hutong_core::ErrorKind;
+use hutong_core::ledger::{Act, Condition, Digest, Head, Offer, PrivateKey};
+
+use super::follow::Word;
+use super::{Ledger, Reading, asked};
+use crate::config;
+use crate::config::Plan;
+
+const CONTRACT: &str = r#"{"type":"record","name":"entry","key":["id"],"sharing":"conditional","condition":"c",
+    "fields":[{"name":"id","type":"long"},{"name":"name","type":["null","string"]}]}"#;
+
+const CONFIGURATION: &str = r#"
+[ledger]
+governing = "gongan"
+governing_key = "KEY"
+[department.gongan]
+[department.renshe]
+[store.a.sqlite]
+path = "a.db"
+[store.b.sqlite]
+path = "b.db"
+[stream.entry]
+owner = "gongan"
+contract = "entry.avsc"
+[capture.a]
+from = "a"
+tables = { entry = "entry" }
+[subscription.pension]
+department = "renshe"
+stream = "entry"
+purpose = "p"
+legal_basis = "l"
+until = 2099-12-31
+columns = ["id", "name"]
+into = { store = "b", table = "entry" }
+"#;
+
+struct Scene {
+    plan: Plan,
+    bus: Arc<Bus>,
+    writer: Reading,
+    _folder: tempfile::TempDir,
+}
+
+/// One key for both departments: who may say what is the core's, and is tested there.
+fn key() -> PrivateKey {
+    PrivateKey::new([3; 32])
+}
+
+impl Scene {
+    /// A ledger in which `pension` is asked for and granted.
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = CONFIGURATION.replace("KEY", &key().public().to_string());
+        std::fs::write(folder.path().join("hutong.toml"), text).unwrap();
+        std::fs::write(folder.path().join("entry.avsc"), CONTRACT).unwrap();
+        let plan = config::load(&folder.path().join("hutong.toml")).unwrap().plan;
+        let bus = Bus::open(&folder.path().join("bus"), Options::default()).unwrap();
+        let charter = plan.ledger.as_ref().unwrap().charter.clone();
+        let writer = Reading::new(&plan.bus.name, charter, false);
+        let mut scene = Self { plan, bus, writer, _folder: folder };
+        let key = key().public().to_string();
+        scene.says("gongan", Act::Joined { department: "renshe".into(), key }).await;
+        let columns = vec!["id".into(), "name".into()];
+        let sharing = Condition::Conditional("c".into());
+        scene.says("gongan", Act::Offered(Offer { stream: "entry".into(), sharing, columns })).await;
+        let request = asked(&scene.plan.subscriptions[0]);
+        let request = scene.says("renshe", Act::Requested(request)).await;
+        scene.says("gongan", Act::Approved { request, narrower: None }).await;
+        scene
+    }
+
+    async fn says(&mut self, department: &str, act: Act) -> Digest {
+        let ends = (self.bus.as_ref() as _, self.bus.as_ref() as _);
+        self.writer.append(ends, department, &key(), act).await.unwrap()
+    }
+
+    fn ledger(&self, patience: Duration) -> Ledger {
+        let mut plan = self.plan.ledger.clone().unwrap();
+        plan.patience = patience;
+        Ledger::new(&plan, &self.plan.bus.name, Arc::clone(&self.bus) as _)
+    }
+
+    fn flows(&self, ledger: &Ledger) -> Result<u64, String> {
+        match ledger.word(&self.plan.subscriptions[0]) {
+            Word::Flows { number, .. } => Ok(number),
+            Word::Held { why, .. } | Word::Recalled { why, .. } => Err(why),
+        }
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[tokio::test]
+async fn i5_nothing_flows_before_the_ledger_was_read_or_longer_than_patience_lasts() {
+    let scene = Scene::new().await;
+    let ledger = scene.ledger(HOUR);
+    assert!(scene.flows(&ledger).unwrap_err().contains("was not read yet"));
+    ledger.catch_up().await.unwrap();
+    assert_eq!(scene.flows(&ledger), Ok(4));
+    let impatient = scene.ledger(Duration::ZERO);
+    impatient.catch_up().await.unwrap();
+    assert!(scene.flows(&impatient).unwrap_err().contains("was not reached"));
+}
+
+#[tokio::test]
+async fn i5_a_commit_is_permitted_only_under_the_grant_that_stands() {
+    let mut scene = Scene::new().await;
+    let ledger = scene.ledger(HOUR);
+    ledger.catch_up().await.unwrap();
+    let subscription = scene.plan.subscriptions[0].clone();
+    ledger.permits(&subscription, 4).unwrap();
+    let granted = scene.writer.book.granted("renshe", "pension").unwrap().clone();
+    let mut terms = granted.terms.clone();
+    terms.columns.truncate(1);
+    scene.says("gongan", Act::Narrowed { grant: granted.request, terms }).await;
+    ledger.catch_up().await.unwrap();
+    assert_eq!(ledger.permits(&subscription, 4).unwrap_err().kind, ErrorKind::Denied);
+    ledger.permits(&subscription, 5).unwrap();
+    scene.says("gongan", Act::Withdrawn { stream: "entry".into() }).await;
+    ledger.catch_up().await.unwrap();
+    assert!(ledger.permits(&subscription, 5).unwrap_err().to_string().contains("withdrawn"));
+    // Another department's file may use the same name: it is not its grant.
+    let other = config::plan::SubscriptionPlan { department: "gongan".into(), ..subscription };
+    assert!(ledger.permits(&other, 5).unwrap_err().to_string().contains("no request"));
+}
+
+#[tokio::test]
+async fn i5_a_remembered_head_is_looked_for_in_what_is_new_before_it_contradicts_anything() {
+    let scene = Scene::new().await;
+    let ledger = scene.ledger(HOUR);
+    // Another process has read further than this one, which has read nothing.
+    ledger.remembered("replicate.pension.0", scene.writer.book.head()).await.unwrap();
+    assert_eq!(scene.flows(&ledger), Ok(4));
+    let other = Head { sequence: 2, digest: Digest::of(b"another history") };
+    let error = ledger.remembered("replicate.pension.0", other).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Broken);
+    // For every lane of the process, and until it is started again.
+    ledger.catch_up().await.unwrap();
+    assert!(scene.flows(&ledger).unwrap_err().contains("rewritten"));
+}
