@@ -7,9 +7,10 @@ use hutong_bus::ledger::{Append, Found, Tail};
 use hutong_bus::log::Log;
 use hutong_bus::{embedded, kafka};
 use hutong_core::ledger::{Act, Book, Charter, Digest, Entry, PrivateKey, Taken};
-use hutong_testkit::launch::Kafka;
+use hutong_testkit::launch::{Kafka, Postgres, connect};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value as Json;
+use tokio_postgres::Client;
 
 use crate::cli::Ended;
 use crate::installation::{Bus, Installation, until};
@@ -37,8 +38,7 @@ name = "民政局"
 
 [store.office.sqlite]
 path = "office.db"
-[store.renshe.sqlite]
-path = "renshe.db"
+[store.renshe.STORE]
 
 [stream.entry]
 owner = "gongan"
@@ -62,18 +62,41 @@ into = { store = "renshe", table = "entry" }
 
 type Rows = Vec<(i64, Option<String>, Option<String>)>;
 
+/// Where the replica is.
+enum Share {
+    Sqlite,
+    Postgres(Box<Client>),
+}
+
 /// Departments with keys, a register of ten entries, and a ledger that everybody has joined and `entry` is offered in.
 struct Town {
     installation: Installation,
     bus: Bus,
+    share: Share,
     name: String,
 }
 
 impl Town {
-    async fn new(bus: Bus, name: &str) -> Self {
-        let installation = Installation::new(bus, name, CONFIGURATION).await;
+    /// Over the embedded bus into SQLite.
+    async fn embedded(name: &str) -> Self {
+        let configuration =
+            CONFIGURATION.replace("[store.renshe.STORE]", "[store.renshe.sqlite]\npath = \"renshe.db\"");
+        Self::new(Bus::Embedded, Share::Sqlite, name, &configuration).await
+    }
+
+    /// Over Kafka into PostgreSQL.
+    async fn kafka() -> Self {
+        let share = Postgres::shared().await.unwrap();
+        let store = format!("[store.renshe.postgres]\nurl = \"{}\"", share.url);
+        let configuration = CONFIGURATION.replace("[store.renshe.STORE]", &store);
+        let client = Box::new(connect(&share.url).await.unwrap());
+        Self::new(Bus::Kafka, Share::Postgres(client), &share.name, &configuration).await
+    }
+
+    async fn new(bus: Bus, share: Share, name: &str, configuration: &str) -> Self {
+        let installation = Installation::new(bus, name, configuration).await;
         installation.write("entry.avsc", CONTRACT);
-        let town = Self { installation, bus, name: format!("bus{name}") };
+        let town = Self { installation, bus, share, name: format!("bus{name}") };
         let keys = ["shuju", "gongan", "renshe", "minzheng"].map(|department| {
             let file = format!("{department}.key");
             let public = town.installation.ask(&["ledger", "keygen", &file]).expect(0);
@@ -111,8 +134,17 @@ impl Town {
     }
 
     /// Returns the replica; empty while it is not there.
-    fn replica(&self) -> Rows {
-        self.columns("id, name, phone").or_else(|| self.columns("id, name, NULL")).unwrap_or_default()
+    async fn replica(&self) -> Rows {
+        match &self.share {
+            Share::Sqlite => {
+                self.columns("id, name, phone").or_else(|| self.columns("id, name, NULL")).unwrap_or_default()
+            }
+            Share::Postgres(client) => {
+                let rows = client.query("SELECT id, name, phone FROM entry ORDER BY id", &[]).await;
+                let row = |row: &tokio_postgres::Row| (row.get(0), row.get(1), row.get(2));
+                rows.map(|rows| rows.iter().map(row).collect()).unwrap_or_default()
+            }
+        }
     }
 
     fn columns(&self, columns: &str) -> Option<Rows> {
@@ -125,7 +157,7 @@ impl Town {
     }
 
     async fn reaches(&self, what: &str, rows: impl Fn(&Rows) -> bool) {
-        until(what, async || rows(&self.replica()).then_some(())).await;
+        until(what, async || rows(&self.replica().await).then_some(())).await;
     }
 
     /// Waits until every lane of the subscription says why it does not run.
@@ -224,7 +256,7 @@ fn ten(rows: &Rows) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_nothing_flows_without_the_owners_word_and_what_flows_is_what_it_said() {
-    let town = Town::new(Bus::Embedded, "ledgerwords").await;
+    let town = Town::embedded("ledgerwords").await;
     let run = town.installation.run();
     town.held("the ledger holds no request of it").await;
     town.says(&["subscription", "request", "pension"]);
@@ -240,21 +272,21 @@ async fn i5_nothing_flows_without_the_owners_word_and_what_flows_is_what_it_said
     town.appends(b"rubbish".to_vec()).await;
     town.captured().await;
     town.held("waits for the answer of `gongan`").await;
-    assert_eq!(town.replica(), Rows::new());
+    assert_eq!(town.replica().await, Rows::new());
 
     // The grant is narrower than the configuration asks.
     let granted = town.says(&["subscription", "approve", "pension", "--without", "phone"]);
     assert!(granted.contains("姓名") && granted.contains("内部") && !granted.contains("敏感"), "{granted}");
     town.reaches("ten rows", ten).await;
-    assert!(town.replica().iter().all(|(_, name, phone)| name.is_some() && phone.is_none()));
+    assert!(town.replica().await.iter().all(|(_, name, phone)| name.is_some() && phone.is_none()));
 
     town.says(&["subscription", "suspend", "pension", "--reason", "核查"]);
     town.held("`gongan` has suspended its grant: 核查").await;
-    let before = town.replica();
+    let before = town.replica().await;
     town.change("INSERT INTO entry VALUES (11, '乙', '99011')");
     town.captured().await;
     town.held("核查").await;
-    assert_eq!(town.replica(), before, "a suspension holds");
+    assert_eq!(town.replica().await, before, "a suspension holds");
     town.says(&["subscription", "resume", "pension"]);
     town.reaches("what came meanwhile", |rows| rows.len() == 11).await;
 
@@ -280,7 +312,7 @@ async fn i5_nothing_flows_without_the_owners_word_and_what_flows_is_what_it_said
     town.appends(approval.unwrap()).await;
     town.captured().await;
     town.held("收回").await;
-    assert_eq!(town.replica(), Rows::new());
+    assert_eq!(town.replica().await, Rows::new());
 
     // Whoever starts again reads the same words.
     run.stop().await;
@@ -299,7 +331,7 @@ async fn i5_nothing_flows_without_the_owners_word_and_what_flows_is_what_it_said
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_a_ledger_that_was_tampered_with_stops_delivery() {
-    let town = Town::new(Bus::Embedded, "ledgertampered").await;
+    let town = Town::embedded("ledgertampered").await;
     town.says(&["subscription", "request", "pension"]);
     town.says(&["subscription", "approve", "pension"]);
     let run = town.installation.run();
@@ -336,7 +368,7 @@ async fn i5_a_ledger_that_was_tampered_with_stops_delivery() {
     town.captured().await;
     town.held("the history was cut").await;
     // Not the wider grant that the shorter history would tell of.
-    assert!(town.replica().iter().all(|row| row.0 > 5 && row.0 < 12), "{:?}", town.replica());
+    assert!(town.replica().await.iter().all(|row| row.0 > 5 && row.0 < 12), "{:?}", town.replica().await);
     run.stop().await;
     let head = book.head().to_string();
     let verified = town.asks(&["ledger", "verify", "--head", &head]).expect(1);
@@ -365,15 +397,26 @@ async fn i5_a_ledger_that_was_tampered_with_stops_delivery() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_over_kafka_nothing_flows_without_approval_and_a_recall_empties_the_replica() {
-    let town = Town::new(Bus::Kafka, "ledgerkafka").await;
+    let town = Town::kafka().await;
     let run = town.installation.run();
     town.says(&["subscription", "request", "pension"]);
     town.held("waits for the answer of `gongan`").await;
     town.appends(b"rubbish".to_vec()).await;
     town.captured().await;
-    assert_eq!(town.replica(), Rows::new());
+    assert_eq!(town.replica().await, Rows::new());
     town.says(&["subscription", "approve", "pension"]);
     town.reaches("ten rows", ten).await;
+
+    // After its last day nothing more.
+    town.says(&["subscription", "narrow", "pension", "--until", "2020-01-01"]);
+    town.held("the last day of its grant is over").await;
+    let before = town.replica().await;
+    town.captured().await;
+    town.held("the last day of its grant is over").await;
+    assert_eq!(town.replica().await, before);
+    town.says(&["subscription", "widen", "pension", "--until", "2099-12-31"]);
+    town.reaches("what came meanwhile", |rows| rows.len() == 10 && *rows != before).await;
+
     town.says(&["subscription", "revoke", "pension", "--reason", "收回", "--recall"]);
     town.reaches("nothing", Vec::is_empty).await;
     town.held("收回").await;
@@ -384,7 +427,7 @@ async fn i5_over_kafka_nothing_flows_without_approval_and_a_recall_empties_the_r
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_department_may_not_say_is_not_written() {
-    let town = Town::new(Bus::Embedded, "ledgerrefusals").await;
+    let town = Town::embedded("ledgerrefusals").await;
     let key = town.installation.path("renshe.key");
     std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
     let refused = town.asks(&["subscription", "request", "pension"]);
