@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::contract::Contract;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
+use crate::grant::{self, Grant};
 use crate::mask::Mask;
+use crate::problem::Problem;
+use crate::secret::Secret;
 
 /// What is asked for, or granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +61,32 @@ impl Terms {
             Err(why) => Err(Error::new(ErrorKind::Config, format!("read the mask of `{column}`"), why)),
         };
         self.masks.iter().map(one).collect()
+    }
+
+    /// Finds what these terms and others of the same stream give away together for one subscriber, though neither does
+    /// alone (DOMAIN, "Masks"): a citizen number masked in one, the full birth date in clear in the other.
+    pub fn together(&self, other: &Self, contract: &Contract) -> Result<Vec<Problem>> {
+        let clear = |terms: &Self| {
+            let clear = terms.columns.iter().filter(|column| !terms.masks.contains_key(*column));
+            clear.cloned().collect::<Vec<_>>()
+        };
+        let mut found = Vec::new();
+        for (number, birth) in [(self, other), (other, self)] {
+            let clear = clear(birth);
+            let mut masks = number.masks()?;
+            masks.retain(|column, mask| *mask == Mask::Id && !clear.contains(column));
+            let both = Grant {
+                subscription: String::new(),
+                stream: contract.stream.clone(),
+                columns: clear.into_iter().chain(masks.keys().cloned()).collect(),
+                rows: None,
+                masks,
+                until: None,
+                key: Secret::new(""),
+            };
+            found.extend(grant::linkage(contract, &both));
+        }
+        Ok(found)
     }
 
     /// Returns the one condition that all of [`Terms::rows`] are.

@@ -3,6 +3,7 @@
 use jiff::civil::date;
 
 use super::*;
+use crate::contract::Contract;
 use crate::error::ErrorKind;
 
 fn key(seed: u8) -> PrivateKey {
@@ -177,6 +178,27 @@ fn i5_terms_are_narrower_only_when_it_is_seen() {
     for (at, change) in wider.into_iter().enumerate() {
         assert!(more(change).is_some(), "{at}");
     }
+}
+
+#[test]
+fn i5_what_two_grants_give_away_together_is_found_whichever_was_first() {
+    let contract = r#"{"type":"record","name":"population","key":["id"],"sharing":"unconditional","fields":[
+        {"name":"id","type":"long"},{"name":"gmsfhm","type":["null","string"]},
+        {"name":"csrq","title":"出生日期","type":["null",{"type":"int","logicalType":"date"}]}]}"#;
+    let contract = Contract::parse(contract).unwrap();
+    let of = |columns: &[&str], masks: &[(&str, &str)]| Terms {
+        masks: masks.iter().map(|(column, mask)| ((*column).into(), (*mask).into())).collect(),
+        ..terms(columns)
+    };
+    let number = of(&["id", "gmsfhm"], &[("gmsfhm", "id")]);
+    let birth = of(&["id", "csrq"], &[]);
+    assert_eq!(number.together(&birth, &contract).unwrap().len(), 1);
+    assert_eq!(birth.together(&number, &contract).unwrap().len(), 1);
+    let year = of(&["id", "csrq"], &[("csrq", "year")]);
+    assert!(number.together(&year, &contract).unwrap().is_empty());
+    // What one of them holds in clear is no secret to keep.
+    let both = of(&["id", "gmsfhm", "csrq"], &[]);
+    assert!(number.together(&both, &contract).unwrap().is_empty());
 }
 
 #[test]
