@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::reading::Reading;
+use super::terms::linked;
 use crate::config::plan::{LedgerPlan, SubscriptionPlan};
 
 /// How often the ledger is looked at.
@@ -261,7 +262,14 @@ fn of_book(book: &Book, subscription: &SubscriptionPlan) -> Word {
     }
     let Granted { state, number, terms, since, .. } = granted;
     match state {
-        State::Active => Word::Flows { number: *number, terms: terms.clone() },
+        State::Active => {
+            let own = (subscription.department.as_str(), name.as_str());
+            match linked(book, own, stream, terms, Some(*number)) {
+                Ok(None) => Word::Flows { number: *number, terms: terms.clone() },
+                Ok(Some(why)) => Word::held(why, "mask one of them otherwise, and ask again"),
+                Err(problem) => Word::held(problem.to_string(), "use the newer Hutong that granted it"),
+            }
+        }
         State::Suspended(reason) => {
             let why = format!("`{}` has suspended its grant: {reason}", stream.owner);
             Word::held(why, format!("`hutong subscription resume {name}` where `{}` acts", stream.owner))

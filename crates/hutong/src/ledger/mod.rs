@@ -16,4 +16,4 @@ pub use follow::Ledger;
 pub use govern::govern;
 pub(crate) use pinned::{Permitted, Remembering};
 pub use reading::Reading;
-pub use terms::{asked, under};
+pub use terms::{asked, linked, under};

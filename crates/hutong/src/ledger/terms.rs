@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use hutong_core::ledger::{Request, Terms};
+use hutong_core::ledger::{Book, Request, State, Terms};
 use hutong_core::mask::Mask;
 use hutong_core::{Error, ErrorKind, Result};
 
-use crate::config::plan::SubscriptionPlan;
+use crate::config::plan::{StreamPlan, SubscriptionPlan};
 
 /// Returns the request that a subscription of the configuration is.
 pub fn asked(subscription: &SubscriptionPlan) -> Request {
@@ -25,6 +25,34 @@ pub fn asked(subscription: &SubscriptionPlan) -> Request {
         },
         into: format!("{} {}", subscription.store.name, subscription.table),
     }
+}
+
+/// Says what these terms give away together with another grant of the same subscriber; `None` when nothing.
+///
+/// `before`: only grants of a smaller number are asked, so that of two the later one waits.
+pub fn linked(
+    book: &Book,
+    subscription: (&str, &str),
+    stream: &StreamPlan,
+    terms: &Terms,
+    before: Option<u64>,
+) -> Result<Option<String>> {
+    for other in book.grants() {
+        let own = (other.department.as_str(), other.subscription.as_str()) == subscription;
+        let same = other.department == subscription.0
+            && (&other.owner, &other.stream) == (&stream.owner, &stream.name);
+        let counts = matches!(other.state, State::Active | State::Suspended(_))
+            && before.is_none_or(|number| other.number < number);
+        if own || !same || !counts {
+            continue;
+        }
+        if let Some(problem) = terms.together(&other.terms, &stream.contract)?.first() {
+            let why =
+                format!("together with `{}` of the same department, {}", other.subscription, problem.message);
+            return Ok(Some(why));
+        }
+    }
+    Ok(None)
 }
 
 /// Returns the subscription as it is granted. I5: what flows is what the ledger says, whatever the configuration asks.

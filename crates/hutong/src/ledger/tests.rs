@@ -13,7 +13,8 @@ use crate::config;
 use crate::config::Plan;
 
 const CONTRACT: &str = r#"{"type":"record","name":"entry","key":["id"],"sharing":"conditional","condition":"c",
-    "fields":[{"name":"id","type":"long"},{"name":"name","type":["null","string"]}]}"#;
+    "fields":[{"name":"id","type":"long"},{"name":"number","type":["null","string"]},
+        {"name":"csrq","title":"出生日期","type":["null",{"type":"int","logicalType":"date"}]}]}"#;
 
 const CONFIGURATION: &str = r#"
 [ledger]
@@ -37,7 +38,8 @@ stream = "entry"
 purpose = "p"
 legal_basis = "l"
 until = 2099-12-31
-columns = ["id", "name"]
+columns = ["id", "number"]
+mask = { number = "id" }
 into = { store = "b", table = "entry" }
 "#;
 
@@ -67,7 +69,7 @@ impl Scene {
         let mut scene = Self { plan, bus, writer, _folder: folder };
         let key = key().public().to_string();
         scene.says("gongan", Act::Joined { department: "renshe".into(), key }).await;
-        let columns = vec!["id".into(), "name".into()];
+        let columns = ["id", "number", "csrq"].map(str::to_owned).to_vec();
         let sharing = Condition::Conditional("c".into());
         scene.says("gongan", Act::Offered(Offer { stream: "entry".into(), sharing, columns })).await;
         let request = asked(&scene.plan.subscriptions[0]);
@@ -119,6 +121,7 @@ async fn i5_a_commit_is_permitted_only_under_the_grant_that_stands() {
     let granted = scene.writer.book.granted("renshe", "pension").unwrap().clone();
     let mut terms = granted.terms.clone();
     terms.columns.truncate(1);
+    terms.masks.clear();
     scene.says("gongan", Act::Narrowed { grant: granted.request, terms }).await;
     ledger.catch_up().await.unwrap();
     assert_eq!(ledger.permits(&subscription, 4).unwrap_err().kind, ErrorKind::Denied);
@@ -144,4 +147,27 @@ async fn i5_a_remembered_head_is_looked_for_in_what_is_new_before_it_contradicts
     // For every lane of the process, and until it is started again.
     ledger.catch_up().await.unwrap();
     assert!(scene.flows(&ledger).unwrap_err().contains("rewritten"));
+}
+
+#[tokio::test]
+async fn i5_of_two_grants_that_give_away_more_together_the_later_waits_for_the_end_of_the_other() {
+    let mut scene = Scene::new().await;
+    // From another configuration of the same department, whose check cannot see both.
+    let mut births = asked(&scene.plan.subscriptions[0]);
+    births.subscription = "births".into();
+    births.terms.columns = vec!["id".into(), "csrq".into()];
+    births.terms.masks.clear();
+    let plan = &scene.plan.subscriptions[0];
+    let births_plan = config::plan::SubscriptionPlan { name: "births".into(), ..plan.clone() };
+    let request = scene.says("renshe", Act::Requested(births)).await;
+    scene.says("gongan", Act::Approved { request, narrower: None }).await;
+    let ledger = scene.ledger(HOUR);
+    ledger.catch_up().await.unwrap();
+    assert_eq!(scene.flows(&ledger), Ok(4));
+    let error = ledger.permits(&births_plan, 6).unwrap_err().to_string();
+    assert!(error.contains("together with `pension`"), "{error}");
+    let grant = scene.writer.book.granted("renshe", "pension").unwrap().request;
+    scene.says("gongan", Act::Revoked { grant, recall: true, reason: "x".into() }).await;
+    ledger.catch_up().await.unwrap();
+    ledger.permits(&births_plan, 6).unwrap();
 }

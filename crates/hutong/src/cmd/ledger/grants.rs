@@ -10,7 +10,7 @@ use super::{list, preview};
 use crate::cmd::check;
 use crate::config::Plan;
 use crate::exit::Exit;
-use crate::ledger::asked;
+use crate::ledger::{asked, linked};
 
 pub(in crate::cmd) async fn run(config: &Path, action: Permission) -> Result<Exit> {
     let plan = check::load(config)?;
@@ -96,6 +96,16 @@ async fn sign(
     preview::print(plan, book, &asked.department, &asked.request, &terms);
     if which.count {
         preview::count(plan, &asked.department, &asked.request, &terms).await?;
+    }
+    // Where the contract is not known, the lanes ask again.
+    if let Some(stream) = plan.streams.get(&asked.request.stream).filter(|s| s.owner == asked.request.owner)
+        && matches!(act, Act::Approved { .. } | Act::Widened { .. })
+    {
+        let own = (asked.department.as_str(), asked.request.subscription.as_str());
+        if let Some(why) = linked(book, own, stream, &terms, None)? {
+            return Err(Error::new(ErrorKind::Denied, format!("grant {}", which.name), why)
+                .hint("grant less: --without COLUMN, --mask COLUMN=MASK"));
+        }
     }
     if which.preview {
         return Ok(Exit::Done);
