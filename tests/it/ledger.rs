@@ -396,6 +396,26 @@ async fn i5_a_ledger_that_was_tampered_with_stops_delivery() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_a_recall_is_finished_by_whoever_runs_next() {
+    let town = Town::embedded("ledgerkilled").await;
+    town.says(&["subscription", "request", "pension"]);
+    town.says(&["subscription", "approve", "pension"]);
+    let run = town.installation.run();
+    town.reaches("ten rows", ten).await;
+    town.says(&["subscription", "revoke", "pension", "--reason", "收回", "--recall"]);
+    // Before, in the middle or behind: what stands then is the same.
+    run.kill();
+    let run = town.installation.run();
+    town.reaches("nothing", Vec::is_empty).await;
+    town.held("the rows of the replica are deleted").await;
+    // Everything comes again under a new grant, from the base.
+    town.says(&["subscription", "request", "pension"]);
+    town.says(&["subscription", "approve", "pension"]);
+    town.reaches("ten rows again", ten).await;
+    run.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i5_over_kafka_nothing_flows_without_approval_and_a_recall_empties_the_replica() {
     let town = Town::kafka().await;
     let run = town.installation.run();
