@@ -87,11 +87,7 @@ impl Metrics {
         let lag_changes =
             gauge("lag_changes", "Changes behind the origin, as far as known.", &["pipeline", "partition"])?;
         let lag_bytes = gauge("lag_bytes", "Bytes of the origin's log behind.", &["pipeline", "partition"])?;
-        let waiting = gauge(
-            "quarantine_waiting",
-            "Items that wait in the quarantine now.",
-            &["pipeline", "partition"],
-        )?;
+        let waiting = gauge("quarantine_waiting", "Items that wait in the quarantine now.", &["pipeline"])?;
         let state = gauge(
             "lane_state",
             "How many of the pipeline's lanes are in the state: `opening`, `running`, `retrying`, `halted`, `stopped`.",
@@ -232,11 +228,7 @@ impl Metrics {
             let labels = [lane.pipeline.as_str(), partition];
             self.0.lag_seconds.with_label_values(&labels).set(lane.lag_seconds);
             // What is not known is not shown: a zero would be taken for "none".
-            let known = [
-                (&self.0.lag_changes, lane.lag_changes),
-                (&self.0.lag_bytes, lane.lag_bytes),
-                (&self.0.waiting, lane.waiting),
-            ];
+            let known = [(&self.0.lag_changes, lane.lag_changes), (&self.0.lag_bytes, lane.lag_bytes)];
             for (gauge, count) in known {
                 if let Some(count) = count {
                     gauge.with_label_values(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -255,6 +247,11 @@ impl Metrics {
         for state in State::ALL {
             let lanes = count(&|lane| lane.state == state);
             m.state.with_label_values(&[pipeline, state.name()]).set(lanes);
+        }
+        // Lanes that have not opened yet do not know what waits.
+        if lanes.iter().any(|lane| lane.waiting.is_some()) {
+            let waiting: u64 = lanes.iter().filter_map(|lane| lane.waiting).sum();
+            m.waiting.with_label_values(&[pipeline]).set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
         for verdict in Verdict::ALL {
             let lanes = count(&|lane| lane.verdict == verdict);
@@ -307,7 +304,7 @@ mod tests {
         (0..10).for_each(|n| metrics.latency().stream_added(&format!("stream{n}")));
         (0..20).for_each(|n| metrics.parts().store_added(&format!("store{n}"), 0));
         let mut lanes = board.status(now_us());
-        lanes.iter_mut().for_each(|lane| lane.lag_changes = Some(0));
+        lanes.iter_mut().for_each(|lane| (lane.lag_changes, lane.waiting) = (Some(0), Some(0)));
         let began = Instant::now();
         let text = metrics.scrape(&lanes).unwrap();
         let series = text.lines().filter(|line| !line.starts_with('#')).count();

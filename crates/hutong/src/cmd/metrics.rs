@@ -117,7 +117,9 @@ fn families() -> Result<Vec<Family>> {
     parts.retained("name", Retained { bytes: 0, safe_bytes: Some(0), lost: false });
     let mut lanes = board.status(now_us());
     // What only some sources can tell.
-    lanes.iter_mut().for_each(|lane| (lane.lag_changes, lane.lag_bytes) = (Some(0), Some(0)));
+    for lane in &mut lanes {
+        (lane.lag_changes, lane.lag_bytes, lane.waiting) = (Some(0), Some(0), Some(0));
+    }
     let described = metrics.families(&lanes).into_iter().map(|family| {
         let labels = family.get_metric().first().map_or_else(Vec::new, |metric| {
             metric.get_label().iter().map(|label| label.name().to_owned()).collect()

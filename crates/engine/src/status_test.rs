@@ -1,0 +1,93 @@
+//! What the board tells of a lane.
+
+use hutong_core::{Delta, ErrorKind, Kind, PipelineId};
+
+use super::*;
+use crate::verdict::WINDOW;
+
+const SECOND: i64 = 1_000_000;
+
+fn entry(board: &Board, now_us: i64) -> Entry {
+    board.add(LaneId::new(PipelineId::new(Kind::Replicate, "a"), 0), SECOND, now_us)
+}
+
+fn at(offset: u64, complete_to_us: Option<i64>) -> (Checkpoint, Behind) {
+    let mut checkpoint = Checkpoint::default();
+    checkpoint.advance(&Delta::range("t/0", Position::START, Position::offset(offset))).unwrap();
+    (checkpoint, Behind { count: Some(0), bytes: None, complete_to_us })
+}
+
+fn pass(entry: &Entry, offset: u64, now_us: i64) {
+    let (checkpoint, behind) = at(offset, Some(now_us));
+    let dropped = BTreeMap::new();
+    let newest_us = Some(now_us);
+    let passed = Passed {
+        committed: 1,
+        quarantined: 0,
+        dropped: &dropped,
+        newest_us,
+        behind,
+        waiting: None,
+        checkpoint: &checkpoint,
+    };
+    entry.passed(&passed, now_us);
+}
+
+#[test]
+fn a_capture_that_starts_again_is_as_far_behind_as_it_was() {
+    let (board, now) = (Board::new(), 1_000 * SECOND);
+    let entry = entry(&board, now);
+    let (mut checkpoint, _) = at(7, None);
+    checkpoint.notes.insert("complete_to_us".into(), (400 * SECOND).to_string());
+
+    entry.opened(&checkpoint, now);
+
+    assert_eq!(entry.status(now).lag_seconds, 600.0, "its database may be dead: it told nothing since");
+}
+
+#[test]
+fn a_lane_that_goes_back_forgets_how_fresh_it_was() {
+    let (board, now) = (Board::new(), 1_000 * SECOND);
+    let entry = entry(&board, now - 50 * SECOND);
+    entry.opened(&at(5, None).0, now - 50 * SECOND);
+    pass(&entry, 9, now);
+    assert_eq!((entry.status(now).lag_seconds, entry.status(now).verdict), (0.0, Verdict::Ok));
+
+    // Somebody reloads the replica: it fills from the base.
+    entry.opened(&Checkpoint::default(), now);
+
+    let later = entry.status(now + 3 * SECOND);
+    assert_eq!((later.lag_seconds, later.verdict), (3.0, Verdict::Rewound));
+    pass(&entry, 3, now + 60 * SECOND);
+    entry.opened(&at(3, None).0, now + 61 * SECOND);
+    assert_eq!(
+        entry.status(now + 61 * SECOND).verdict,
+        Verdict::Ok,
+        "opening where it stands is no way back"
+    );
+}
+
+#[test]
+fn a_store_that_is_away_shows_as_lag_and_as_a_verdict_and_eats_headroom() {
+    let (board, start) = (Board::new(), 1_000 * SECOND);
+    let entry = entry(&board, start);
+    entry.promise(Promise { freshness: None, history: Some(Duration::from_secs(100)) });
+    pass(&entry, 9, start);
+    assert_eq!(entry.status(start).headroom_seconds, Some(100.0));
+    let away = Error::new(ErrorKind::Unavailable, "commit", "refused");
+    entry.failed(&away, 1, start + SECOND);
+    for n in 0..=2 * WINDOW as i64 {
+        board.look(start + n * SECOND);
+    }
+    let now = start + 2 * WINDOW as i64 * SECOND;
+
+    let status = entry.status(now);
+
+    assert_eq!((status.lag_seconds, status.headroom_seconds), (24.0, Some(76.0)));
+    assert_eq!((status.verdict, status.reason.as_str()), (Verdict::Stopped, "it could not open for 12 s"));
+    assert_eq!(status.kind.as_deref(), Some("unavailable"));
+    pass(&entry, 12, now);
+    let status = entry.status(now);
+    assert_eq!((status.lag_seconds, status.verdict, status.kind), (0.0, Verdict::Ok, None));
+    assert_eq!(status.applied_us, Some(now));
+}
