@@ -9,6 +9,7 @@ use hutong_core::{Checkpoint, Error, ErrorKind, Result};
 
 use crate::log::Extent;
 use crate::quarantine::stem;
+use crate::succession;
 use crate::watermark::{base_note, incarnation_note};
 
 /// Refuses a topic that has not what the checkpoint says of it; `capture` is named in what a person must do.
@@ -64,12 +65,14 @@ pub(crate) fn lost(doing: String, why: String, capture: &str) -> Error {
     ))
 }
 
-/// Returns the notes of a topic that go on when a capture's checkpoint is made anew: its incarnation, unless the
-/// topic has not what the checkpoint says of it.
-pub(crate) fn kept(checkpoint: &Checkpoint, topic: &str, found: Option<&Extent>) -> Option<(String, String)> {
-    check(checkpoint, topic, found, "", false).ok()?;
-    let name = incarnation_note(topic);
-    checkpoint.note(&name).map(str::to_owned).map(|note| (name, note))
+/// Returns the notes of a topic that go on when a capture's checkpoint is made anew: its incarnation, and the contract
+/// that it is written by; none when the topic has not what the checkpoint says of it.
+pub(crate) fn kept(checkpoint: &Checkpoint, topic: &str, found: Option<&Extent>) -> Vec<(String, String)> {
+    if check(checkpoint, topic, found, "", false).is_err() {
+        return Vec::new();
+    }
+    let names = [incarnation_note(topic), succession::note_name(topic)];
+    names.into_iter().filter_map(|name| Some((name.clone(), checkpoint.note(&name)?.to_owned()))).collect()
 }
 
 /// Returns every base that is noted, by `<topic>/<partition>`.

@@ -9,6 +9,7 @@ use hutong_core::{Checkpoint, Error, ErrorKind, LaneId, Result};
 use crate::log::{Log, checkpoint_topic};
 use crate::quarantine::stem;
 use crate::registry::SchemaRegistry;
+use crate::succession;
 use crate::watermark::{self, Watermark, base_note, incarnation_note, partition_key};
 
 /// Takes a capture's lane over and notes in its checkpoint what makes it read tables again; its positions stay.
@@ -35,12 +36,9 @@ pub async fn reread(
         .hint("`hutong run` reads them"));
     };
     let mut next = Watermark::decode(&last)?;
-    let retired: BTreeSet<String> = begun(&next.checkpoint)
-        .filter(|known| topics.iter().any(|topic| topic != known && stem(topic) == stem(known)))
-        .map(str::to_owned)
-        .collect();
-    for topic in &retired {
-        forget(&mut next, topic);
+    let mut retired = BTreeSet::new();
+    for topic in topics {
+        retired.extend(retire(&mut next.checkpoint, &mut next.ends, topic));
     }
     next.checkpoint.notes.extend(notes(&next.checkpoint)?);
     let subject = format!("{}-value", checkpoint_topic(bus, &lane.pipeline));
@@ -49,20 +47,25 @@ pub async fn reread(
     Ok(retired)
 }
 
-/// Returns the topics that have a base, once for each partition.
-fn begun(checkpoint: &Checkpoint) -> impl Iterator<Item = &str> {
+/// Forgets the other generations of a topic, into which a capture writes no more; returns them.
+///
+/// I3: else a person who goes back to one would find its base, and nothing would tell that it lacks what came since.
+pub(crate) fn retire(
+    checkpoint: &mut Checkpoint,
+    ends: &mut BTreeMap<String, u64>,
+    topic: &str,
+) -> BTreeSet<String> {
     let partitions = checkpoint.notes.keys().filter_map(|name| name.strip_prefix("base.")?.rsplit_once('/'));
-    partitions.map(|(topic, _)| topic)
-}
-
-/// Takes out what is noted of a topic.
-fn forget(watermark: &mut Watermark, topic: &str) {
-    let partitions = (0..).take_while(|p| watermark.checkpoint.note(&base_note(topic, *p)).is_some());
-    for partition in partitions.collect::<Vec<u32>>() {
-        watermark.checkpoint.notes.remove(&base_note(topic, partition));
-        watermark.ends.remove(&partition_key(topic, partition));
+    let others =
+        partitions.map(|(known, _)| known).filter(|known| *known != topic && stem(known) == stem(topic));
+    let others: BTreeSet<String> = others.map(str::to_owned).collect();
+    for other in &others {
+        for partition in (0..).take_while(|p| checkpoint.notes.remove(&base_note(other, *p)).is_some()) {
+            ends.remove(&partition_key(other, partition));
+        }
+        for name in [incarnation_note(other), format!("schema.{other}"), succession::note_name(other)] {
+            checkpoint.notes.remove(&name);
+        }
     }
-    for name in [incarnation_note(topic), format!("schema.{topic}"), format!("contract.{topic}")] {
-        watermark.checkpoint.notes.remove(&name);
-    }
+    others
 }

@@ -22,7 +22,7 @@ pub struct Reader {
 }
 
 /// Returns the name of the note that holds the contract by which a topic is written.
-fn note_name(topic: &str) -> String {
+pub(crate) fn note_name(topic: &str) -> String {
     format!("contract.{topic}")
 }
 

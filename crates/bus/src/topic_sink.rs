@@ -22,6 +22,7 @@ use crate::log::{Log, Outgoing, RECORD_LIMIT_BYTES, TopicSpec, Writer, checkpoin
 use crate::partition;
 use crate::quarantine;
 use crate::registry::SchemaRegistry;
+use crate::reread::retire;
 use crate::succession::Reader;
 use crate::suspension::Suspension;
 use crate::watermark::{self, Watermark, partition_key};
@@ -367,6 +368,9 @@ impl Sink for TopicSink {
             // What was dropped is made good behind it.
             if self.returning.contains(&change.contract.stream) {
                 checkpoint.notes.remove(&refused_note(&change.contract.stream));
+                if let Some(prepared) = self.prepared.get(&change.contract.stream) {
+                    retire(&mut checkpoint, &mut self.ends, &prepared.topic);
+                }
             }
         }
         let (records, changes, refused) = self.records(batch, now_us()).await?;

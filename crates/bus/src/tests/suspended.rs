@@ -165,4 +165,9 @@ async fn i3_the_next_generation_of_a_suspended_stream_begins_without_a_reset_of_
     );
     let checkpoint = sink(&office, &narrowed, "gongan.person.v2").open(&lane()).await.unwrap();
     assert_eq!(checkpoint.note("anew"), None);
+    // The old one has ended: who goes back to it finds no base to go on from, for it lacks what came since.
+    let old: Vec<_> = checkpoint.notes.keys().filter(|name| name.contains(TOPIC)).collect();
+    assert!(old.is_empty(), "{old:?}");
+    let error = sink(&office, &office.contract, TOPIC).open(&lane()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Config, "{error}");
 }

@@ -51,6 +51,14 @@ impl Field {
         self.catalogue.get("title").and_then(Json::as_str).unwrap_or(&self.name)
     }
 
+    /// Returns the law by which it may not be shared although its stream may; `None` where it may.
+    pub fn not_shared(&self) -> Option<&str> {
+        let denied = self.catalogue.get("sharing").and_then(Json::as_str) == Some("none");
+        let law =
+            || self.catalogue.get("sharing_law").and_then(Json::as_str).unwrap_or("the contract says so");
+        denied.then(law)
+    }
+
     /// Returns the classification; empty when nobody has classified it.
     pub fn classification(&self) -> &str {
         self.catalogue.get("classification").and_then(Json::as_str).unwrap_or_default()

@@ -89,15 +89,23 @@ impl Terms {
         Ok(found)
     }
 
+    /// Returns the wire names of the columns that it delivers, and of those that decide which rows arrive.
+    pub fn used(&self, contract: &Contract) -> Result<Vec<String>> {
+        let mut used = self.columns.clone();
+        for condition in &self.rows {
+            let filter = compiled(condition, contract)?;
+            let fields = filter.columns().iter().filter_map(|at| contract.fields.get(*at));
+            used.extend(fields.map(|field| field.name.clone()));
+        }
+        Ok(used)
+    }
+
     /// Returns the one condition that all of [`Terms::rows`] are.
     ///
     /// Each is compiled by itself first: `a) OR (b` is no condition, and must not become one between parentheses.
     pub fn condition(&self, contract: &Contract) -> Result<Option<String>> {
         for condition in &self.rows {
-            Filter::compile(condition, contract).map_err(|problems| {
-                let why = problems.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ");
-                Error::new(ErrorKind::Config, format!("compile the condition `{condition}`"), why)
-            })?;
+            compiled(condition, contract)?;
         }
         Ok(match &self.rows[..] {
             [] => None,
@@ -106,4 +114,11 @@ impl Terms {
             all => Some(all.iter().map(|one| format!("({one})")).collect::<Vec<_>>().join(" AND ")),
         })
     }
+}
+
+fn compiled(condition: &str, contract: &Contract) -> Result<Filter> {
+    Filter::compile(condition, contract).map_err(|problems| {
+        let why = problems.into_iter().map(|p| p.message).collect::<Vec<_>>().join("; ");
+        Error::new(ErrorKind::Config, format!("compile the condition `{condition}`"), why)
+    })
 }

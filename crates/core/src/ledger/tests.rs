@@ -83,7 +83,11 @@ impl Scene {
     }
 
     fn granted(&self) -> &Granted {
-        self.book.granted("renshe", "pension").unwrap()
+        self.granted_of("population")
+    }
+
+    fn granted_of(&self, stream: &str) -> &Granted {
+        self.book.granted("renshe", "pension", "gongan", stream).unwrap()
     }
 }
 
@@ -124,7 +128,7 @@ fn reread(records: &[Vec<u8>]) -> Book {
 fn i5_a_grant_comes_of_a_request_and_its_owners_answer_and_changes_as_the_owner_says() {
     let mut scene = Scene::new();
     let asked = scene.request("population");
-    assert!(scene.book.granted("renshe", "pension").is_none());
+    assert!(scene.book.granted("renshe", "pension", "gongan", "population").is_none());
 
     scene.taken("gongan", approve(asked));
     let first = scene.granted().clone();
@@ -220,11 +224,35 @@ fn i5_an_answer_that_grants_more_than_was_asked_for_is_refused() {
 fn i5_an_unconditional_stream_is_granted_at_once_but_not_around_its_owner() {
     let mut scene = Scene::new();
     let asked = scene.request("notices");
-    assert_eq!(scene.granted().state, State::Active);
+    assert_eq!(scene.granted_of("notices").state, State::Active);
     scene.taken("gongan", Act::Suspended { grant: asked, reason: "核查".into() });
     let again = scene.request("notices");
-    assert_eq!(scene.granted().state, State::Suspended("核查".into()));
+    assert_eq!(scene.granted_of("notices").state, State::Suspended("核查".into()));
     assert_eq!(scene.book.request(&again).unwrap().answer, None);
+}
+
+#[test]
+fn i5_the_same_name_for_another_stream_takes_no_revocation_back() {
+    let mut scene = Scene::new();
+    let request = scene.request("population");
+    scene.taken("gongan", Act::Approved { request, narrower: None });
+    scene.taken("gongan", Act::Revoked { grant: request, recall: true, reason: "收回".into() });
+    scene.request("notices");
+    assert_eq!(scene.granted_of("notices").state, State::Active);
+    assert_eq!(scene.granted().state, State::Revoked { recall: true, reason: "收回".into() });
+}
+
+#[test]
+fn i5_a_withdrawn_stream_that_is_offered_again_gives_nothing_that_was_granted_before() {
+    let mut scene = Scene::new();
+    let request = scene.request("notices");
+    scene.taken("gongan", Act::Withdrawn { stream: "notices".into() });
+    let offer =
+        Offer { stream: "notices".into(), sharing: Condition::Unconditional, columns: vec!["id".into()] };
+    scene.taken("gongan", Act::Offered(offer));
+    assert!(matches!(scene.granted_of("notices").state, State::Revoked { recall: false, .. }));
+    // Its rows may still be called back.
+    scene.taken("gongan", Act::Revoked { grant: request, recall: true, reason: "收回".into() });
 }
 
 #[test]
@@ -254,7 +282,7 @@ fn i5_a_forged_answer_counts_for_nothing() {
     let elsewhere = Charter { id: "elsewhere".into(), ..charter() };
     let elsewhere = scene.draft("gongan", approve(asked)).sign(&elsewhere, &key(2));
     assert_eq!(scene.skips(elsewhere).0, "signature");
-    assert!(scene.book.granted("renshe", "pension").is_none());
+    assert!(scene.book.granted("renshe", "pension", "gongan", "population").is_none());
 }
 
 #[test]
@@ -315,7 +343,7 @@ fn i5_an_approval_before_its_request_counts_for_nothing_then_or_later() {
     // What its signer had seen is still there.
     assert!(matches!(scene.append(request), Taken::Entry { .. }));
     assert_eq!(scene.skips(approval).0, "replay");
-    assert!(scene.book.granted("renshe", "pension").is_none());
+    assert!(scene.book.granted("renshe", "pension", "gongan", "population").is_none());
 }
 
 #[test]

@@ -4,14 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hutong_bus::log::Log;
-use hutong_core::ledger::{Book, Charter, Granted, Head, State, Terms};
+use hutong_core::grant::default_masks;
+use hutong_core::ledger::{Book, Charter, Condition, Granted, Head, State, Terms};
+use hutong_core::mask::Mask;
 use hutong_core::{Class, Error, ErrorKind, Result};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::reading::Reading;
-use super::terms::linked;
+use super::terms::{asked, linked};
 use crate::config::plan::{LedgerPlan, SubscriptionPlan};
 
 /// How often the ledger is looked at.
@@ -214,7 +216,12 @@ impl Ledger {
     /// Says whether a commit under the grant of this number may be made now.
     pub(super) fn permits(&self, subscription: &SubscriptionPlan, number: u64) -> Result<()> {
         let doing = format!("deliver to {}", subscription.name);
+        // A look that hangs ends by itself, and so must what waits for it.
+        let fresh = self.seen().verified.is_some_and(|verified| verified.elapsed() <= self.0.patience);
         match self.word(subscription) {
+            Word::Held { why, hint } if !fresh => {
+                Err(Error::new(ErrorKind::Unavailable, doing, why).hint(hint))
+            }
             Word::Flows { number: now, .. } if now == number => Ok(()),
             Word::Flows { number: now, .. } => {
                 let why = format!("its grant was changed, and is number {now} now");
@@ -249,22 +256,18 @@ fn of_book(book: &Book, subscription: &SubscriptionPlan) -> Word {
     if let Some(contradiction) = book.contradiction(&stream.owner) {
         return Word::held(contradiction.to_string(), verify);
     }
-    let Some(granted) = book
-        .granted(&subscription.department, name)
-        .filter(|granted| (&granted.owner, &granted.stream) == (&stream.owner, &stream.name))
-    else {
+    let Some(granted) = book.granted(&subscription.department, name, &stream.owner, &stream.name) else {
         return unanswered(book, subscription);
     };
-    let offer = book.offers().get(&(stream.owner.clone(), stream.name.clone()));
-    if offer.is_none_or(|offer| offer.withdrawn) {
-        let why = format!("`{}` has withdrawn the stream `{}`", stream.owner, stream.name);
-        return Word::held(why, "ask its owner");
-    }
     let Granted { state, number, terms, since, .. } = granted;
     match state {
         State::Active => {
             let own = (subscription.department.as_str(), name.as_str());
-            match linked(book, own, stream, terms, Some(*number)) {
+            if let Err(problem) = fits(book, granted, subscription) {
+                return Word::held(problem.why(), problem.hint.unwrap_or_default());
+            }
+            // Both wait, whichever was first: a number can be made younger by asking again.
+            match linked(book, own, stream, terms) {
                 Ok(None) => Word::Flows { number: *number, terms: terms.clone() },
                 Ok(Some(why)) => Word::held(why, "mask one of them otherwise, and ask again"),
                 Err(problem) => Word::held(problem.to_string(), "use the newer Hutong that granted it"),
@@ -284,6 +287,52 @@ fn of_book(book: &Book, subscription: &SubscriptionPlan) -> Word {
         State::Expired | State::Replaced => {
             Word::held("its grant is over", format!("`hutong subscription request {name}` asks again"))
         }
+    }
+}
+
+/// Refuses a grant that no longer fits what is offered, the contract, or where the configuration delivers to.
+///
+/// `Err(Denied)`: I5, nothing leaves.
+fn fits(book: &Book, granted: &Granted, subscription: &SubscriptionPlan) -> Result<()> {
+    let stream = &subscription.stream;
+    let denied = |why: String, hint: String| {
+        Err(Error::new(ErrorKind::Denied, format!("deliver to {}", subscription.name), why).hint(hint))
+    };
+    let again = || format!("`hutong subscription request {}` asks again", subscription.name);
+    let offered = book.offers().get(&(stream.owner.clone(), stream.name.clone()));
+    let Some(offer) = offered.filter(|offered| !offered.withdrawn).map(|offered| &offered.offer) else {
+        let why = format!("`{}` has withdrawn the stream `{}`", stream.owner, stream.name);
+        return denied(why, "ask its owner".into());
+    };
+    if let Condition::None(law) = &offer.sharing {
+        return denied(format!("`{}` is no longer shared: {law}", stream.name), "ask its owner".into());
+    }
+    let used = granted.terms.used(&stream.contract)?;
+    if let Some(column) = used.iter().find(|column| !offer.columns.contains(column)) {
+        return denied(format!("column `{column}` is not offered any more"), again());
+    }
+    // Which rows arrive would tell the value, too.
+    let fields = used.iter().filter_map(|column| stream.contract.field(column));
+    if let Some((field, law)) = fields.filter_map(|f| f.not_shared().map(|law| (f, law))).next() {
+        return denied(format!("column `{}` is not shared: {law}", field.name), again());
+    }
+    if !granted.by_owner {
+        let own = default_masks(&stream.contract, &granted.terms.columns).unwrap_or_default();
+        let bare =
+            |(column, mask): &(&String, &Mask)| granted.terms.masks.get(*column) != Some(&mask.to_string());
+        if let Some((column, mask)) = own.iter().find(bare) {
+            let why = format!(
+                "the contract masks column `{column}` by `{mask}`, and its owner has not lifted that"
+            );
+            return denied(why, again());
+        }
+    }
+    let asked = asked(subscription).into;
+    match book.request(&granted.request).map(|request| &request.request.into) {
+        Some(into) if *into != asked => {
+            denied(format!("it is granted into `{into}`, and the configuration says `{asked}`"), again())
+        }
+        _ => Ok(()),
     }
 }
 

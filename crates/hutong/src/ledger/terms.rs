@@ -29,20 +29,18 @@ pub fn asked(subscription: &SubscriptionPlan) -> Request {
 
 /// Says what these terms give away together with another grant of the same subscriber; `None` when nothing.
 ///
-/// `before`: only grants of a smaller number are asked, so that of two the later one waits.
+/// What was revoked without a recall, or has expired, counts: the subscriber still holds it.
 pub fn linked(
     book: &Book,
     subscription: (&str, &str),
     stream: &StreamPlan,
     terms: &Terms,
-    before: Option<u64>,
 ) -> Result<Option<String>> {
     for other in book.grants() {
         let own = (other.department.as_str(), other.subscription.as_str()) == subscription;
         let same = other.department == subscription.0
             && (&other.owner, &other.stream) == (&stream.owner, &stream.name);
-        let counts = matches!(other.state, State::Active | State::Suspended(_))
-            && before.is_none_or(|number| other.number < number);
+        let counts = !matches!(other.state, State::Replaced | State::Revoked { recall: true, .. });
         if own || !same || !counts {
             continue;
         }

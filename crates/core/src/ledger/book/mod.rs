@@ -108,6 +108,8 @@ pub struct Granted {
     pub state: State,
     /// The record that made the state what it is.
     pub since: u64,
+    /// Whether the owner has said it; else it was granted at once, because the stream is unconditional.
+    pub by_owner: bool,
 }
 
 /// A record that counts for nothing but the running digest.
@@ -181,8 +183,9 @@ pub struct Book {
     offers: BTreeMap<(String, String), Offered>,
     requests: HashMap<Digest, Asked>,
     grants: HashMap<Digest, Granted>,
-    /// Department and subscription to the last grant of that name.
-    current: BTreeMap<(String, String), Digest>,
+    /// Department, subscription, owner and stream to the last grant: a subscriber who uses the name again for another
+    /// stream takes nothing back that this one's owner has said.
+    current: BTreeMap<[String; 4], Digest>,
     /// Well-signed entries to the record in which each stands first.
     stands: HashMap<Digest, u64>,
     skipped: Vec<Skipped>,
@@ -360,9 +363,14 @@ impl Book {
         all
     }
 
-    /// Returns the last grant of a subscription of a department; it may be suspended or over.
-    pub fn granted(&self, department: &str, subscription: &str) -> Option<&Granted> {
-        let key = (department.to_owned(), subscription.to_owned());
-        self.grants.get(self.current.get(&key)?)
+    /// Returns the last grant of a stream of an owner to a department's subscription; it may be suspended or over.
+    pub fn granted(
+        &self,
+        department: &str,
+        subscription: &str,
+        owner: &str,
+        stream: &str,
+    ) -> Option<&Granted> {
+        self.grants.get(self.current.get(&[department, subscription, owner, stream].map(str::to_owned))?)
     }
 }

@@ -25,6 +25,7 @@ impl Book {
             Act::Withdrawn { stream } => match self.offers.get_mut(&(by.to_owned(), stream.clone())) {
                 Some(offered) if !offered.withdrawn => {
                     (offered.withdrawn, offered.since) = (true, sequence);
+                    self.over(by, stream, sequence);
                     Ok(())
                 }
                 _ => refuse(format!("`{by}` does not offer `{stream}`")),
@@ -40,7 +41,7 @@ impl Book {
                     }
                 };
                 self.answer(request, Answer::Approved { at_us: entry.at_us });
-                self.grant(*request, terms, sequence);
+                self.grant(*request, terms, true, sequence);
                 Ok(())
             }
             Act::Rejected { request, reason } => {
@@ -154,7 +155,7 @@ impl Book {
         };
         self.requests.insert(digest, asked);
         if open {
-            self.grant(digest, request.terms.clone(), sequence);
+            self.grant(digest, request.terms.clone(), false, sequence);
         }
         Ok(())
     }
@@ -171,19 +172,21 @@ impl Book {
     }
 
     /// Makes the grant of a request that was answered; it takes the place of the subscription's last one.
-    fn grant(&mut self, request: Digest, terms: Terms, sequence: u64) {
+    fn grant(&mut self, request: Digest, terms: Terms, by_owner: bool, sequence: u64) {
         let Some(asked) = self.requests.get(&request) else { return };
-        let name = (asked.department.clone(), asked.request.subscription.clone());
+        let Request { subscription, owner, stream, .. } = &asked.request;
+        let name = [&asked.department, subscription, owner, stream].map(Clone::clone);
         let granted = Granted {
             number: sequence,
             request,
-            department: name.0.clone(),
-            subscription: name.1.clone(),
-            owner: asked.request.owner.clone(),
-            stream: asked.request.stream.clone(),
+            department: asked.department.clone(),
+            subscription: subscription.clone(),
+            owner: owner.clone(),
+            stream: stream.clone(),
             terms,
             state: State::Active,
             since: sequence,
+            by_owner,
         };
         if let Some(last) = self.current.insert(name, request)
             && let Some(last) = self.grants.get_mut(&last)
@@ -191,6 +194,17 @@ impl Book {
             (last.state, last.since) = (State::Replaced, sequence);
         }
         self.grants.insert(request, granted);
+    }
+
+    /// Ends the grants of a stream that its owner withdraws: a later offer of it is another one.
+    fn over(&mut self, owner: &str, stream: &str, sequence: u64) {
+        let of_it = |held: &&mut Granted| (held.owner.as_str(), held.stream.as_str()) == (owner, stream);
+        for held in self.grants.values_mut().filter(of_it) {
+            if matches!(held.state, State::Active | State::Suspended(_)) {
+                let reason = "the stream was withdrawn".to_owned();
+                (held.state, held.since) = (State::Revoked { recall: false, reason }, sequence);
+            }
+        }
     }
 
     /// Finds a request that waits for this department's answer.
@@ -238,7 +252,7 @@ impl Book {
 
     fn becomes_of(&mut self, grant: &Digest, terms: &Terms, sequence: u64) -> Ruled {
         if let Some(granted) = self.grants.get_mut(grant) {
-            (granted.terms, granted.number) = (terms.clone(), sequence);
+            (granted.terms, granted.number, granted.by_owner) = (terms.clone(), sequence, true);
         }
         Ok(())
     }

@@ -102,7 +102,7 @@ async fn sign(
         && matches!(act, Act::Approved { .. } | Act::Widened { .. })
     {
         let own = (asked.department.as_str(), asked.request.subscription.as_str());
-        if let Some(why) = linked(book, own, stream, &terms, None)? {
+        if let Some(why) = linked(book, own, stream, &terms)? {
             return Err(Error::new(ErrorKind::Denied, format!("grant {}", which.name), why)
                 .hint("grant less: --without COLUMN, --mask COLUMN=MASK"));
         }

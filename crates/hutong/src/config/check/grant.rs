@@ -8,7 +8,6 @@ use hutong_core::grant::{self, Grant, Permit};
 use hutong_core::mask::Mask;
 use hutong_core::problem::nearest;
 use hutong_core::{Contract, Field, Secret};
-use serde_json::Value as Json;
 
 use super::Check;
 use crate::config::document::{At, Entry};
@@ -75,7 +74,7 @@ fn columns(
             unknown_column(check, contract, name, at);
             continue;
         };
-        if let Some(law) = not_shared(field) {
+        if let Some(law) = field.not_shared() {
             let message = format!("column `{name}` of `{}` is not shared: {law}", contract.stream);
             check.error(at, message, Some("leave it out".into()));
         } else if columns.contains(name) {
@@ -102,13 +101,6 @@ fn unknown_column(check: &mut Check<'_>, contract: &Contract, name: &str, at: At
         }
     };
     check.error(at, format!("column `{name}` is not in the contract of {}", contract.stream), hint);
-}
-
-/// Returns the law by which a field may not be shared although its stream may.
-fn not_shared(field: &Field) -> Option<&str> {
-    let denied = field.catalogue.get("sharing").and_then(Json::as_str) == Some("none");
-    denied
-        .then(|| field.catalogue.get("sharing_law").and_then(Json::as_str).unwrap_or("the contract says so"))
 }
 
 /// Returns the masks: the contract's, less what `clear` lifts, and what `mask` puts in their place.
@@ -187,7 +179,7 @@ fn granted(
         return false;
     };
     let there = columns.iter().any(|column| column == name);
-    if !there && not_shared(field).is_none() {
+    if !there && field.not_shared().is_none() {
         let hint = format!("add it to `columns`, or take it out of `{key}`");
         check.error(at, format!("`{key}` names `{name}`, which is not in `columns`"), Some(hint));
     }
@@ -215,7 +207,7 @@ fn filter(check: &mut Check<'_>, entry: &Entry<file::Subscription>, contract: &C
         // I5: which rows arrive would tell the value.
         Ok(filter) => {
             for field in filter.columns().iter().filter_map(|at| contract.fields.get(*at)) {
-                if let Some(law) = not_shared(field) {
+                if let Some(law) = field.not_shared() {
                     let message = format!("row filter: column `{}` is not shared: {law}", field.name);
                     check.error(
                         entry.at(start),
