@@ -1,9 +1,11 @@
 //! Values of every type of a contract, the text by which SQL writes each, and equality without mercy.
 
+use std::collections::BTreeMap;
+
 use bigdecimal::num_bigint::BigInt;
 use bytes::Bytes;
 use hutong_core::value::Decimal;
-use hutong_core::{Type, Value};
+use hutong_core::{Row, Type, Value};
 
 const DAY_US: i64 = 86_400_000_000;
 /// 0001-01-01 and 9999-12-31: a day outside is held by some systems only.
@@ -146,6 +148,29 @@ fn decimals(texts: &[&str]) -> Vec<Value> {
 
 fn bytes(bytes: &[u8]) -> Value {
     Value::Bytes(Bytes::copy_from_slice(bytes))
+}
+
+/// Asserts that these are just the expected rows, each once and value by value; they come with their keys, which are
+/// whole numbers.
+pub(super) fn is_exact<'a>(
+    found: impl ExactSizeIterator<Item = (&'a Value, Option<&'a Row>)>,
+    expected: &BTreeMap<i64, Row>,
+) {
+    let (count, mut wrong) = (found.len(), Vec::new());
+    for (key, row) in found {
+        let Value::Integer(id) = key else { panic!("a key is a number: {key:?}") };
+        let Some((row, expected)) = row.zip(expected.get(id)) else {
+            wrong.push(format!("row {id} should not be there"));
+            continue;
+        };
+        let fields = row.iter().zip(expected).enumerate();
+        let changed = fields.filter(|(_, (found, expected))| !same(found, expected));
+        wrong.extend(changed.map(|(at, (found, expected))| {
+            format!("row {id}, field {at}: {expected:?} arrived as {found:?}")
+        }));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(count, expected.len(), "every row is there once");
 }
 
 /// States whether two values are the same to the last bit: NaN is NaN, 0 is not -0, and 1.50 is not 1.5.
