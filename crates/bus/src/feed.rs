@@ -165,8 +165,8 @@ impl Member {
         (self.feed.memory().next, self.feed.id)
     }
 
-    /// Waits for the next records, up to the limits; `None` when the feed has left this lane behind, or has failed for another one.
-    /// Cancel safe: between what is read, or taken from the memory, and the return nothing waits.
+    /// Waits for the next records, up to the limits; `None` when the feed has left this lane behind, or has failed for
+    /// another one. Cancel safe: between what is read, or taken from the memory, and the return nothing waits.
     pub(crate) async fn next(&mut self, limit: usize, limit_bytes: usize) -> Result<Option<Fetched>> {
         let feed = Arc::clone(&self.feed);
         let mut changed = feed.changed.subscribe();

@@ -77,6 +77,12 @@ struct Seen {
     broken: Option<(String, String)>,
 }
 
+impl Seen {
+    fn is_fresh(&self, patience: Duration) -> bool {
+        self.verified.is_some_and(|verified| verified.elapsed() <= patience)
+    }
+}
+
 impl Ledger {
     /// Makes the ledger of a process; nothing is read yet, and nothing flows before.
     pub fn new(plan: &LedgerPlan, bus: &str, log: Arc<dyn Log>) -> Self {
@@ -210,14 +216,22 @@ impl Ledger {
             }
             Some(_) => {}
         }
-        of_book(&seen.book, subscription)
+        let book = Arc::clone(&seen.book);
+        drop(seen);
+        of_book(&book, subscription)
+    }
+
+    /// States whether the book is verified now: then what followed from it while its head was the same still does.
+    pub(super) fn is_verified(&self) -> bool {
+        let seen = self.seen();
+        seen.broken.is_none() && seen.is_fresh(self.0.patience)
     }
 
     /// Says whether a commit under the grant of this number may be made now.
     pub(super) fn permits(&self, subscription: &SubscriptionPlan, number: u64) -> Result<()> {
         let doing = format!("deliver to {}", subscription.name);
         // A look that hangs ends by itself, and so must what waits for it.
-        let fresh = self.seen().verified.is_some_and(|verified| verified.elapsed() <= self.0.patience);
+        let fresh = self.seen().is_fresh(self.0.patience);
         match self.word(subscription) {
             Word::Held { why, hint } if !fresh => {
                 Err(Error::new(ErrorKind::Unavailable, doing, why).hint(hint))

@@ -20,8 +20,13 @@ impl Wire {
                 told: None,
             });
             let subscription = granted.clone();
-            lane.sink =
-                Box::new(Permitted { inner: lane.sink, ledger: ledger.clone(), subscription, number });
+            lane.sink = Box::new(Permitted {
+                inner: lane.sink,
+                ledger: ledger.clone(),
+                subscription,
+                number,
+                under: None,
+            });
             Ok(lane)
         });
         lanes.collect()
