@@ -41,9 +41,7 @@ pub(crate) fn check(
     if begun || anew {
         return Ok(());
     }
-    let begins = |other: &str| other != topic && stem(other) == stem(topic);
-    let other = checkpoint.notes.keys().filter_map(|name| name.strip_prefix("base.")?.rsplit_once('/'));
-    match other.map(|(other, _)| other).find(|other| begins(other)) {
+    match others(checkpoint, topic).next() {
         Some(other) => Err(Error::new(
             ErrorKind::Config,
             format!("begin topic {topic}"),
@@ -81,6 +79,12 @@ pub(crate) fn all(checkpoint: &Checkpoint) -> BTreeMap<String, u64> {
     noted
         .filter_map(|(name, base)| Some((name.strip_prefix("base.")?.to_owned(), base.parse().ok()?)))
         .collect()
+}
+
+/// Returns the other generations of a topic that have a base, once for each partition.
+pub(crate) fn others<'a>(checkpoint: &'a Checkpoint, topic: &'a str) -> impl Iterator<Item = &'a str> {
+    let partitions = checkpoint.notes.keys().filter_map(|name| name.strip_prefix("base.")?.rsplit_once('/'));
+    partitions.map(|(known, _)| known).filter(move |known| *known != topic && stem(known) == stem(topic))
 }
 
 /// Returns the bases of a topic by partition, as they are noted.

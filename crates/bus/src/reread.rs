@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hutong_core::{Checkpoint, Error, ErrorKind, LaneId, Result};
 
+use crate::base;
 use crate::log::{Log, checkpoint_topic};
-use crate::quarantine::stem;
 use crate::registry::SchemaRegistry;
 use crate::succession;
-use crate::watermark::{self, Watermark, base_note, incarnation_note, partition_key};
+use crate::watermark::{self, Watermark, base_note, incarnation_note, partition_key, schema_note};
 
 /// Takes a capture's lane over and notes in its checkpoint what makes it read tables again; its positions stay.
 ///
@@ -55,15 +55,12 @@ pub(crate) fn retire(
     ends: &mut BTreeMap<String, u64>,
     topic: &str,
 ) -> BTreeSet<String> {
-    let partitions = checkpoint.notes.keys().filter_map(|name| name.strip_prefix("base.")?.rsplit_once('/'));
-    let others =
-        partitions.map(|(known, _)| known).filter(|known| *known != topic && stem(known) == stem(topic));
-    let others: BTreeSet<String> = others.map(str::to_owned).collect();
+    let others: BTreeSet<String> = base::others(checkpoint, topic).map(str::to_owned).collect();
     for other in &others {
         for partition in (0..).take_while(|p| checkpoint.notes.remove(&base_note(other, *p)).is_some()) {
             ends.remove(&partition_key(other, partition));
         }
-        for name in [incarnation_note(other), format!("schema.{other}"), succession::note_name(other)] {
+        for name in [incarnation_note(other), schema_note(other), succession::note_name(other)] {
             checkpoint.notes.remove(&name);
         }
     }

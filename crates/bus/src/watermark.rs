@@ -40,6 +40,11 @@ pub fn base_note(topic: &str, partition: u32) -> String {
     format!("base.{topic}/{partition}")
 }
 
+/// Returns the name of the note that holds the schema of a topic's keys: its id and its digest.
+pub(crate) fn schema_note(topic: &str) -> String {
+    format!("schema.{topic}")
+}
+
 /// Returns the name of the note by which a topic's readers know that it is the one that they began to read.
 pub fn incarnation_note(topic: &str) -> String {
     format!("incarnation.{topic}")

@@ -11,7 +11,7 @@ use super::{Prepared, TopicSink, TopicStream};
 use crate::envelope::{Encoder, schemas};
 use crate::log::TopicSpec;
 use crate::registry::{SchemaRegistry, register_at};
-use crate::watermark::{base_note, incarnation_note, partition_key};
+use crate::watermark::{base_note, incarnation_note, partition_key, schema_note};
 use crate::{base, succession};
 
 impl TopicSink {
@@ -67,7 +67,7 @@ impl TopicSink {
         if self.checkpoint.note(&name) != Some(&note) {
             self.pending.insert(name, note);
         }
-        let name = format!("schema.{topic}");
+        let name = schema_note(topic);
         let note = format!("{} {}", ids[0], hex(&Sha256::digest(&texts.key)));
         match self.checkpoint.note(&name) {
             Some(noted) if *noted == note => {}
