@@ -1,7 +1,6 @@
 //! What begins anew because a person says so: a capture whose position was lost, a subscription's replica.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use hutong_bus::reread;
 use hutong_bus::reset::{self, Reset};
@@ -11,7 +10,7 @@ use hutong_stores::{postgres, sqlite};
 use super::Bus;
 use super::store::{postgres_tables, sqlite_tables};
 use crate::config::Plan;
-use crate::config::plan::{CapturePlan, StoreSystem, StreamPlan, SubscriptionPlan};
+use crate::config::plan::{CapturePlan, StoreSystem, SubscriptionPlan};
 
 /// Gives up a capture's position: the next run truncates its tables downstream and reads them again.
 ///
@@ -50,18 +49,7 @@ pub async fn reread(
     let streams = capture.tables.iter().filter(|(name, _)| named(name));
     let topics: Vec<String> = streams.map(|(_, stream)| stream.topic()).collect();
     let notes = |_: &Checkpoint| {
-        let mut notes = match &capture.store.system {
-            StoreSystem::Postgres { .. } => {
-                let mut tables = postgres_tables(capture);
-                tables.retain(|table| named(&table.name));
-                postgres::reread(&tables, reason)?
-            }
-            StoreSystem::Sqlite { .. } => {
-                let mut tables = sqlite_tables(capture);
-                tables.retain(|table| named(&table.name));
-                sqlite::reread(&tables)
-            }
-        };
+        let mut notes = again(capture, named, reason)?;
         notes.insert("reload.reason".into(), format!("{}: {reason}", tables.join(", ")));
         notes.insert("reload.at".into(), jiff::Timestamp::now().to_string());
         Ok(notes)
@@ -77,17 +65,25 @@ fn notes(capture: &CapturePlan, before: &Checkpoint, reason: &str) -> Result<BTr
     })
 }
 
-/// Returns the notes by which a capture reads one table from nothing, behind a truncate.
-pub(super) fn table(
+/// Returns the notes by which a capture that goes on where it stands reads some of its tables from nothing, behind a
+/// truncate.
+pub(super) fn again(
     capture: &CapturePlan,
-    table: &str,
-    stream: &Arc<StreamPlan>,
+    named: impl Fn(&str) -> bool,
+    reason: &str,
 ) -> Result<BTreeMap<String, String>> {
-    let one = CapturePlan { tables: vec![(table.to_owned(), Arc::clone(stream))], ..capture.clone() };
-    let mut notes = notes(&one, &Checkpoint::default(), "the contract fits again")?;
-    // The positions go on, so their era does.
-    notes.remove("era");
-    Ok(notes)
+    Ok(match &capture.store.system {
+        StoreSystem::Postgres { .. } => {
+            let mut tables = postgres_tables(capture);
+            tables.retain(|table| named(&table.name));
+            postgres::reread(&tables, reason)?
+        }
+        StoreSystem::Sqlite { .. } => {
+            let mut tables = sqlite_tables(capture);
+            tables.retain(|table| named(&table.name));
+            sqlite::reread(&tables)
+        }
+    })
 }
 
 /// Marks the lanes of a subscription, so that each begins at the base when it opens next; returns them.

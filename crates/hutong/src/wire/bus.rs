@@ -35,12 +35,7 @@ impl Bus {
     pub fn beside(plan: &BusPlan) -> Result<(Arc<dyn Log>, Arc<dyn Append>)> {
         match &plan.system {
             BusSystem::Kafka(kafka) => {
-                let config = kafka::Config {
-                    brokers: kafka.brokers.clone(),
-                    bus: plan.name.clone(),
-                    security: security(kafka)?,
-                };
-                let bus = kafka::Bus::new(config)?;
+                let bus = kafka::Bus::new(cluster(&plan.name, kafka)?)?;
                 Ok((Arc::clone(&bus) as _, bus))
             }
             BusSystem::Embedded(EmbeddedPlan { folder, .. }) => {
@@ -68,13 +63,11 @@ impl Bus {
     }
 
     fn kafka(name: &str, plan: &KafkaPlan) -> Result<Self> {
-        let config =
-            kafka::Config { brokers: plan.brokers.clone(), bus: name.to_owned(), security: security(plan)? };
         let mut registry = RegistryConfig::new(&plan.registry);
         if let Some(login) = &plan.registry_login {
             registry.basic = Some((login.user.clone(), login.password.resolve()?));
         }
-        let log: Arc<dyn Log> = kafka::Bus::new(config)?;
+        let log: Arc<dyn Log> = kafka::Bus::new(cluster(name, plan)?)?;
         let shared = Shared::new(Arc::clone(&log));
         Ok(Self { log, shared, registry: Arc::new(HttpRegistry::new(registry)?), embedded: None })
     }
@@ -102,6 +95,11 @@ impl Bus {
 
 fn options(name: &str) -> embedded::Options {
     embedded::Options { bus: name.to_owned(), ..embedded::Options::default() }
+}
+
+/// Returns how the cluster is reached.
+fn cluster(bus: &str, plan: &KafkaPlan) -> Result<kafka::Config> {
+    Ok(kafka::Config { brokers: plan.brokers.clone(), bus: bus.to_owned(), security: security(plan)? })
 }
 
 /// Returns TLS and SASL by librdkafka's names.

@@ -113,7 +113,7 @@ impl Wire {
                 partitions: stream.partitions,
                 compatibility: Some(stream.compatibility.name().to_owned()),
                 readers: self.readers.get(&stream.name).cloned().unwrap_or_default(),
-                anew: anew::table(capture, table, stream)?,
+                anew: anew::again(capture, |name| name == table.as_str(), "the contract fits again")?,
             })
         });
         let (streams, bus) = (streams.collect::<Result<_>>()?, self.bus_name.clone());
