@@ -277,8 +277,8 @@ impl Lane {
     }
 
     /// Commits, and meanwhile reads and decides about what goes into the next commit: the longer a commit takes, the
-    /// larger the next one, up to [`AHEAD`] and while there is room for all lanes. What ends the reading is returned. Dropping `next` is safe: it is cancel
-    /// safe.
+    /// larger the next one, up to [`AHEAD`] and while there is room for all lanes. What ends the reading is returned.
+    /// Dropping `next` is safe: it is cancel safe.
     async fn commit_while_reading(
         &mut self,
         batch: &Batch,

@@ -353,7 +353,8 @@ impl Board {
         Self::default()
     }
 
-    /// Adds a lane, in the place of one of the same name. Its freshness is judged by `interval_us`, how often its capture says that it is complete.
+    /// Adds a lane, in the place of one of the same name. Its freshness is judged by `interval_us`, how often its capture
+    /// says that it is complete.
     pub fn add(&self, id: LaneId, interval_us: i64, now_us: i64) -> Entry {
         let entry = Entry(Arc::new(Mutex::new(Inner {
             id: id.clone(),
