@@ -3,7 +3,7 @@
 //! Its form is `schemas/hutong_quarantine.avsc`.
 
 use bytes::{Bytes, BytesMut};
-use hutong_core::{Change, Error, ErrorKind, RecordTrace, Rejected, Result, Value};
+use hutong_core::{Change, Error, ErrorKind, RecordTrace, Rejected, Result, Value, hexadecimal};
 use serde_json::{Map, Value as Json};
 
 use crate::binary::{Fault, Input, put_bytes, put_long, put_null, put_some};
@@ -102,7 +102,7 @@ fn json(value: &Value) -> Json {
         Value::Double(number) => (*number).into(),
         Value::Decimal(number) => number.to_string().into(),
         Value::Text(text) => (**text).into(),
-        Value::Bytes(bytes) => bytes.iter().map(|b| format!("{b:02x}")).collect::<String>().into(),
+        Value::Bytes(bytes) => hexadecimal::text(bytes).into(),
         Value::Date(days) => (*days).into(),
         Value::Array(items) => items.iter().map(json).collect(),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hutong_core::{
     Batch, Behind, Checkpoint, Contract, Delta, Error, ErrorKind, PipelineId, Position, RecordTrace,
-    Rejected, Result, Source,
+    Rejected, Result, Source, hexadecimal,
 };
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -392,7 +392,7 @@ pub fn trace(topic: &str, partition: u32, record: &Incoming) -> RecordTrace {
         partition,
         offset: record.offset,
         schema_id: framing::id(value),
-        digest: Sha256::digest(value).iter().map(|b| format!("{b:02x}")).collect(),
+        digest: hexadecimal::text(&Sha256::digest(value)),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod contract;
 pub mod error;
 pub mod filter;
 pub mod grant;
+pub mod hexadecimal;
 pub mod lane;
 pub mod ledger;
 pub mod loss;

@@ -9,7 +9,7 @@ use hutong_core::change::Place;
 use hutong_core::contract::Sharing;
 use hutong_core::{
     Before, Change, Contract, Error, ErrorKind, Field, Op, Origin, Position, RecordTrace, Result, Row, Type,
-    Value,
+    Value, hexadecimal,
 };
 use jiff::civil::{Date, DateTime, Time};
 use serde_json::{Map, Value as Json, json};
@@ -183,7 +183,7 @@ fn value_json(value: &Value) -> Json {
         Value::Double(n) => json!(n.to_string()),
         Value::Decimal(n) => json!(n.to_string()),
         Value::Text(text) => json!(&**text),
-        Value::Bytes(bytes) => json!(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+        Value::Bytes(bytes) => json!(hexadecimal::text(bytes)),
         // As a calendar writes them, where it reaches; else as their number.
         Value::Date(n) => date(*n).map_or(json!(n), |date| json!(date.to_string())),
         Value::Time(n) => time(*n).map_or(json!(n), |time| json!(time.to_string())),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hutong_core::snapshot::refused_note;
-use hutong_core::{Checkpoint, Contract, Error, ErrorKind, Result};
+use hutong_core::{Checkpoint, Contract, Error, ErrorKind, Result, hexadecimal};
 use sha2::{Digest, Sha256};
 
 use super::{Prepared, TopicSink, TopicStream};
@@ -68,7 +68,7 @@ impl TopicSink {
             self.pending.insert(name, note);
         }
         let name = schema_note(topic);
-        let note = format!("{} {}", ids[0], hex(&Sha256::digest(&texts.key)));
+        let note = format!("{} {}", ids[0], hexadecimal::text(&Sha256::digest(&texts.key)));
         match self.checkpoint.note(&name) {
             Some(noted) if *noted == note => {}
             Some(noted) => {
@@ -145,8 +145,4 @@ async fn told(
     let breaking =
         checked.latest.map(|old| succession::breaking_of_schema(&old, contract)).unwrap_or_default();
     Ok(succession::refused(&stream.topic, &stream.readers, &breaking, &refusal.why()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -13,7 +13,8 @@ use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
 use crate::contract::{Check, Contract, Field, Type};
-use crate::mask::{Key, Mask, hexadecimal};
+use crate::hexadecimal;
+use crate::mask::{Key, Mask};
 use crate::problem::Problem;
 use crate::secret::Secret;
 
@@ -59,7 +60,7 @@ impl Grant {
             let _ = writeln!(text, "mask {column:?} {mask}");
         }
         let _ = writeln!(text, "key {}", Key::new(&self.key).digest(b"hutong key fingerprint"));
-        hexadecimal(&Sha256::digest(text.as_bytes()))
+        hexadecimal::text(&Sha256::digest(text.as_bytes()))
     }
 }
 

@@ -6,9 +6,8 @@ use std::fmt;
 
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
-use super::head::unhexadecimal;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mask::hexadecimal;
+use crate::hexadecimal;
 
 /// How something is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +53,7 @@ impl PublicKey {
             }
         }
         let bytes: [u8; 32] =
-            unhexadecimal(digits).and_then(|bytes| bytes.try_into().ok()).ok_or_else(malformed)?;
+            hexadecimal::read(digits).and_then(|bytes| bytes.try_into().ok()).ok_or_else(malformed)?;
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| malformed())?;
         if key.is_weak() { Err(malformed()) } else { Ok(Self(key)) }
     }
@@ -73,7 +72,7 @@ impl PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm().name(), hexadecimal(self.0.as_bytes()))
+        write!(f, "{}:{}", self.algorithm().name(), hexadecimal::text(self.0.as_bytes()))
     }
 }
 
@@ -98,7 +97,7 @@ impl PrivateKey {
     /// Reads the text of a key's file. `Err(Denied)` for anything else; the text is not repeated.
     pub fn parse(text: &str) -> Result<Self> {
         let seed = match text.split_ascii_whitespace().collect::<Vec<_>>()[..] {
-            [MARK, algorithm, digits] if algorithm == Algorithm::Ed25519.name() => unhexadecimal(digits),
+            [MARK, algorithm, digits] if algorithm == Algorithm::Ed25519.name() => hexadecimal::read(digits),
             _ => None,
         };
         let seed: [u8; 32] = seed.and_then(|seed| seed.try_into().ok()).ok_or_else(|| {
@@ -110,7 +109,7 @@ impl PrivateKey {
 
     /// Returns the text of the key's file.
     pub fn reveal(&self) -> String {
-        format!("{MARK} {} {}\n", Algorithm::Ed25519.name(), hexadecimal(&self.0.to_bytes()))
+        format!("{MARK} {} {}\n", Algorithm::Ed25519.name(), hexadecimal::text(&self.0.to_bytes()))
     }
 
     /// Returns the key that verifies what this one signs.

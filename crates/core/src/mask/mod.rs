@@ -15,6 +15,7 @@ use jiff::civil;
 use sha2::Sha256;
 
 use crate::contract::Type;
+use crate::hexadecimal;
 use crate::problem::nearest;
 use crate::secret::Secret;
 use crate::value::{Decimal, Value};
@@ -153,7 +154,7 @@ impl Key {
     pub fn digest(&self, bytes: &[u8]) -> ByteString {
         let mut mac = self.0.clone();
         mac.update(bytes);
-        hexadecimal(&mac.finalize().into_bytes()).into()
+        hexadecimal::text(&mac.finalize().into_bytes()).into()
     }
 }
 
@@ -161,12 +162,6 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
-}
-
-/// Writes bytes as lower-case hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 /// Returns the band of a number by its whole part; below one `0`, below nothing `<0`, beyond 10^18 `*`.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hutong_core::{ErrorKind, Result, ResultExt};
+use hutong_core::Result;
 use hutong_engine::{LaneStatus, Verdict};
 use serde::Serialize;
 
@@ -43,11 +43,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Doctor) -> Result<Ex
         }],
     });
     match options.output {
-        Output::Json => {
-            let text = serde_json::to_string_pretty(&found)
-                .or_kind(ErrorKind::Broken, || "print findings".into())?;
-            println!("{text}");
-        }
+        Output::Json => super::print_json(&found)?,
         Output::Text => found.iter().for_each(print),
     }
     Ok(if found.iter().all(|one| one.ok) { Exit::Done } else { Exit::Broken })

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use arguments::Command;
 use clap::CommandFactory;
-use hutong_core::Result;
+use hutong_core::{ErrorKind, Result, ResultExt as _};
 
 use crate::exit::Exit;
 
@@ -42,6 +42,13 @@ pub async fn execute(arguments: Arguments) -> ExitCode {
             Exit::from(error.kind).into()
         }
     }
+}
+
+/// Prints an answer as JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).or_kind(ErrorKind::Broken, || "print JSON".into())?;
+    println!("{text}");
+    Ok(())
 }
 
 async fn dispatch(arguments: Arguments) -> Result<Exit> {

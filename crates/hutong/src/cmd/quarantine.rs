@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hutong_core::{Error, ErrorKind, Result, ResultExt};
+use hutong_core::{Error, ErrorKind, Result};
 
 use super::arguments::{Output, Quarantine};
 use super::{check, status, table};
@@ -23,14 +23,14 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
         Quarantine::List { pipeline, output } => {
             let items = items_of(&plan, find(&plan, &pipeline)?).await?;
             match output {
-                Output::Json => print_json(&items)?,
+                Output::Json => super::print_json(&items)?,
                 Output::Text => print_list(&items),
             }
             Ok(Exit::Done)
         }
         Quarantine::Show { pipeline, id } => {
             let items = items_of(&plan, find(&plan, &pipeline)?).await?;
-            print_json(one(&items, &id, &pipeline)?)?;
+            super::print_json(one(&items, &id, &pipeline)?)?;
             Ok(Exit::Done)
         }
         Quarantine::Replay { pipeline, ids } => replay(&plan, subscription(&plan, &pipeline)?, ids).await,
@@ -188,12 +188,6 @@ fn print_list(items: &[Item]) {
         ]);
     }
     table::lines(&rows).iter().for_each(|line| println!("{line}"));
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).or_kind(ErrorKind::Broken, || "print JSON".into())?;
-    println!("{text}");
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hutong_bus::trace;
-use hutong_core::{Error, ErrorKind, Result, ResultExt};
+use hutong_core::{Error, ErrorKind, Result, hexadecimal};
 use serde_json::{Value as Json, json};
 
 use super::arguments::Output;
@@ -24,7 +24,7 @@ pub(super) async fn show(plan: &Plan, stream: &StreamPlan, place: &str, output: 
     let part = |bytes: Option<&[u8]>| match bytes {
         None => Json::Null,
         Some(bytes) => {
-            json!({"bytes": bytes.len(), "hex": hex(bytes), "base64": BASE64_STANDARD.encode(bytes)})
+            json!({"bytes": bytes.len(), "hex": hexadecimal::text(bytes), "base64": BASE64_STANDARD.encode(bytes)})
         }
     };
     if output == Output::Json {
@@ -32,10 +32,7 @@ pub(super) async fn show(plan: &Plan, stream: &StreamPlan, place: &str, output: 
             "topic": trace.topic, "partition": partition, "offset": offset, "schema_id": trace.schema_id,
             "digest": trace.digest, "key": part(record.key.as_deref()), "value": part(record.value.as_deref()),
         });
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&shown).or_kind(ErrorKind::Broken, || "print JSON".into())?
-        );
+        super::print_json(&shown)?;
         return Ok(Exit::Done);
     }
     let id = trace.schema_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
@@ -61,10 +58,6 @@ fn read(place: &str) -> Result<(u32, u64)> {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 /// Returns lines of sixteen bytes: where they stand, in hexadecimal, and as ASCII where a terminal may have it.
 fn lines(bytes: &[u8]) -> impl Iterator<Item = String> {
     bytes.chunks(LINE).enumerate().map(|(i, chunk)| {
@@ -85,7 +78,7 @@ mod tests {
         let lines: Vec<String> = lines(&bytes).collect();
         assert_eq!(lines[0], "  00000000  00 1b 5b 32 4a e5 a7 93 61 61 61 61 61 61 61 61  ..[2J...aaaaaaaa");
         assert_eq!(lines[1], format!("  00000010  61 61{}  aa", " ".repeat(42)));
-        assert_eq!(hex(&bytes[..2]), "001b");
+        assert_eq!(hexadecimal::text(&bytes[..2]), "001b");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hutong_core::{Error, ErrorKind, Loss, Result, ResultExt};
+use hutong_core::{Error, ErrorKind, Loss, Result};
 
 use super::arguments::{Output, Source};
 use super::{check, status, table};
@@ -27,11 +27,11 @@ pub(super) async fn run(config: &Path, action: Source) -> Result<Exit> {
         Source::Reset { capture, reason } => reset(&plan, find(&plan, capture)?, reason).await?,
         Source::Losses { capture, output } => {
             let losses = wire::losses(&plan, find(&plan, capture)?).await?;
-            match output {
-                Output::Json => serde_json::to_string_pretty(&losses)
-                    .or_kind(ErrorKind::Broken, || "print JSON".into())?,
-                Output::Text => told(&losses),
+            if *output == Output::Json {
+                super::print_json(&losses)?;
+                return Ok(Exit::Done);
             }
+            told(&losses)
         }
     };
     println!("{done}");

@@ -18,11 +18,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Status) -> Result<Ex
     let plan = super::check::load(config)?;
     let status = ask(&plan).await?;
     match options.output {
-        Output::Json => {
-            let text =
-                serde_json::to_string_pretty(&status).or_kind(ErrorKind::Broken, || "print status".into())?;
-            println!("{text}");
-        }
+        Output::Json => super::print_json(&status)?,
         Output::Text => print(&status),
     }
     let halted = status.lanes.iter().any(|lane| lane.state == State::Halted);

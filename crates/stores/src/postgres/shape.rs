@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use hutong_core::contract::Check;
-use hutong_core::{Contract, Field, Type};
+use hutong_core::{Contract, Field, Type, hexadecimal};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -78,7 +78,7 @@ fn rule(field: &Field, key: bool, ty: &PgType) -> Option<String> {
         return None;
     }
     let digest = Sha256::digest(rule.as_bytes());
-    Some(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hexadecimal::text(&digest[..8]))
 }
 
 /// Returns the rules of a contract over columns as they are.

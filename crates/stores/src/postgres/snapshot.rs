@@ -16,7 +16,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use hutong_core::{Before, Contract, Value};
+use hutong_core::{Before, Contract};
 use tokio::time::Instant;
 
 use super::chunk::Chunk;
@@ -104,10 +104,8 @@ impl Snapshot {
                 // I3: it stands for the row that gave way, so no reader may take the old image for one that
                 // the replicas hold, and leave out a change that nobody is permitted to see.
                 if let Before::Full(before) = &mut change.before {
-                    let key = contract.key.iter();
-                    let mut known = vec![Value::Unknown; before.len()];
-                    key.for_each(|at| known[*at] = before[*at].clone());
-                    change.before = Before::Key(known);
+                    contract.keep_key(before);
+                    change.before = Before::Key(std::mem::take(before));
                 }
             }
         }

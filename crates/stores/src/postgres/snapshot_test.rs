@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hutong_core::{Change, Op, Origin, Place, Position, Row};
+use hutong_core::{Change, Op, Origin, Place, Position, Row, Value};
 use hutong_testkit::seed;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};

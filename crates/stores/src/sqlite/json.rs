@@ -4,7 +4,7 @@
 //! strings, bytes hexadecimal strings, infinities the strings `Infinity` and `-Infinity`.
 
 use bytes::Bytes;
-use hutong_core::{Type, Value};
+use hutong_core::{Type, Value, hexadecimal};
 use serde_json::Value as Json;
 
 use super::{calendar, values};
@@ -23,7 +23,7 @@ pub(super) fn of(ty: &Type, value: &Value) -> Result<Json, String> {
         Value::Double(d) => real(*d)?,
         Value::Decimal(d) => d.to_plain_string().into(),
         Value::Text(t) => Json::from(&**t),
-        Value::Bytes(b) => hex(b).into(),
+        Value::Bytes(b) => hexadecimal::text(b).into(),
         Value::Date(d) => text(calendar::date_text(*d))?,
         Value::Time(t) => text(calendar::time_text(*t))?,
         Value::Timestamp(t) => text(calendar::timestamp_text(*t))?,
@@ -85,10 +85,6 @@ fn real(d: f64) -> Result<Json, String> {
         return Ok(if d > 0.0 { "Infinity" } else { "-Infinity" }.into());
     }
     Ok(d.into())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<Bytes> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bigdecimal::num_bigint::BigInt;
 use bytes::Bytes;
 use hutong_core::value::Decimal;
-use hutong_core::{Row, Type, Value};
+use hutong_core::{Row, Type, Value, hexadecimal};
 
 const DAY_US: i64 = 86_400_000_000;
 /// 0001-01-01 and 9999-12-31: a day outside is held by some systems only.
@@ -212,7 +212,7 @@ pub fn text(value: &Value) -> String {
         Value::Double(number) => named(*number),
         Value::Decimal(number) => number.to_plain_string(),
         Value::Text(text) => text.to_string(),
-        Value::Bytes(bytes) => format!("\\x{}", bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+        Value::Bytes(bytes) => format!("\\x{}", hexadecimal::text(bytes)),
         Value::Date(days) => date(i64::from(*days)),
         Value::Time(us) => time(*us),
         Value::Timestamp(us) => instant(us, ""),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use hutong_core::ledger::{Charter, Digest, Head, PublicKey, Taken};
-use hutong_core::{Error, ErrorKind, Result, ResultExt};
+use hutong_core::{Error, ErrorKind, Result, ResultExt, hexadecimal};
 use serde::{Deserialize, Serialize};
 
 use crate::cmd::check;
@@ -43,7 +43,7 @@ pub(super) async fn write(plan: &Plan, path: &Path) -> Result<Exit> {
     text.push('\n');
     for (record, _) in reading.kept.iter().flatten() {
         match record {
-            Some(bytes) => text.extend(bytes.iter().map(|byte| format!("{byte:02x}"))),
+            Some(bytes) => text.push_str(&hexadecimal::text(bytes)),
             None => text.push('-'),
         }
         text.push('\n');
