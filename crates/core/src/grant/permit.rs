@@ -143,7 +143,7 @@ impl Permit {
                 change.op = if change.op == Op::Update { Op::Insert } else { change.op };
                 Before::None
             }
-            (Before::Full(row) | Before::Key(row), _) => Before::Key(self.key(row)),
+            (Before::Full(row) | Before::Key(row), _) => Before::Key(self.key(&row)),
             (Before::None, _) => Before::None,
         };
         let whole = self.projected.key.iter().all(|key| !projected[*key].is_unknown());
@@ -154,7 +154,7 @@ impl Permit {
 
     /// Turns a change into the delete of a row's key.
     fn delete(&self, mut change: Change, row: &[Value]) -> Verdict {
-        let before = self.key(row.to_vec());
+        let before = self.key(row);
         if self.projected.key.iter().any(|key| before[*key].is_unknown()) {
             return self.reject(change, "the key of the row that left is unknown".into(), false);
         }
@@ -166,10 +166,9 @@ impl Permit {
     }
 
     /// Returns the projected row of which only the key is known.
-    fn key(&self, mut row: Row) -> Row {
-        // Only of the key something is told, so nothing else is masked.
-        self.contract.keep_key(&mut row);
-        let mut projected = self.projection.row(row);
+    fn key(&self, row: &[Value]) -> Row {
+        // Only of the key something is told, so nothing else is copied, or masked.
+        let mut projected = self.projection.row(self.contract.key_row(&self.contract.key_of(row)));
         self.projected.keep_key(&mut projected);
         projected
     }
