@@ -66,15 +66,18 @@ pub(super) struct Connection {
     pub(super) session: Session,
     /// Statements that every lane needs.
     pub(super) fixed: Option<Arc<Fixed>>,
-    /// Staging tables, by what they stage.
-    pub(super) stages: HashMap<String, Arc<Stage>>,
+    /// What carries staged rows into replicas, by what it does.
+    stages: HashMap<String, Arc<Stage>>,
+    /// The names of the staging tables, by their columns. Fifty replicas of one shape share one: each commit empties
+    /// all that the session has, which with fifty takes longer than to apply the rows.
+    staging: HashMap<String, String>,
 }
 
 impl Connection {
     async fn open(url: &Secret) -> Result<Self> {
         let session = connect::open(url, "sink").await?;
         session.batch_execute(SETTINGS).await.map_err(|e| error::of(e, || "set up a session".into()))?;
-        Ok(Self { session, fixed: None, stages: HashMap::new() })
+        Ok(Self { session, fixed: None, stages: HashMap::new(), staging: HashMap::new() })
     }
 
     /// Prepares the statements that every lane needs, once a connection. Hutong's tables must be there.
@@ -85,16 +88,22 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns the staging table of a plan, made when it is first asked for. Not within a transaction.
+    /// Returns the stage of a plan, made when it is first asked for. Not within a transaction.
     pub(super) async fn stage(&mut self, plan: &Plan) -> Result<Arc<Stage>> {
         let signature = stage::signature(plan);
         if let Some(stage) = self.stages.get(&signature) {
             return Ok(Arc::clone(stage));
         }
-        let stage = Stage::create(&self.session, plan)
-            .await
-            .map_err(|e| error::of(e, || format!("prepare to write into {}", plan.table.plain())))?;
-        let stage = Arc::new(stage);
+        let failed = |e| error::of(e, || format!("prepare to write into {}", plan.table.plain()));
+        let columns = stage::columns(plan);
+        let name = match self.staging.get(&columns) {
+            Some(name) => name.clone(),
+            None => {
+                let name = stage::create(&self.session, &columns).await.map_err(failed)?;
+                self.staging.entry(columns).or_insert(name).clone()
+            }
+        };
+        let stage = Arc::new(Stage::prepare(&self.session, name, plan).await.map_err(failed)?);
         self.stages.insert(signature, Arc::clone(&stage));
         Ok(stage)
     }

@@ -1,4 +1,4 @@
-//! The staging table of a connection, and the statements that carry it into the replica set-wise.
+//! The staging tables of a connection, and the statements that carry them into replicas set-wise.
 //!
 //! Knows a plan's SQL; nothing of changes or of what happens when the store refuses.
 
@@ -17,7 +17,7 @@ use crate::postgres::ident::{literal, quote};
 /// How much is handed to the connection at a time.
 const PIECE: usize = 256 * 1024;
 
-/// A staging table with its prepared statements. It is empty at the start of every transaction.
+/// A staging table and the prepared statements of one replica. It is empty at the start of every transaction.
 pub(super) struct Stage {
     name: String,
     copy: Statement,
@@ -30,23 +30,30 @@ pub(super) struct Stage {
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// Returns what two plans must share to use one staging table.
+/// Returns what two plans must share to use the same statements.
 pub(super) fn signature(plan: &Plan) -> String {
     format!("{} {}", put(plan, ""), columns(plan))
 }
 
+/// Creates a staging table and returns its name. Called outside a transaction, so that a rollback does not take the
+/// table away.
+pub(super) async fn create(client: &Client, columns: &str) -> Result<String, tokio_postgres::Error> {
+    let name = format!("hutong_stage_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    client
+        .batch_execute(&format!(
+            "CREATE TEMP TABLE {name} (hutong_run int4, hutong_no int4, hutong_at int8{columns}) ON COMMIT DELETE ROWS"
+        ))
+        .await?;
+    Ok(format!("pg_temp.{name}"))
+}
+
 impl Stage {
-    /// Creates the staging table and prepares its statements. Called outside a transaction, so that a
-    /// rollback does not take the table away.
-    pub(super) async fn create(client: &Client, plan: &Plan) -> Result<Self, tokio_postgres::Error> {
-        let name = format!("pg_temp.hutong_stage_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        client
-            .batch_execute(&format!(
-                "CREATE TEMP TABLE {} (hutong_run int4, hutong_no int4, hutong_at int8{}) ON COMMIT DELETE ROWS",
-                name.trim_start_matches("pg_temp."),
-                columns(plan)
-            ))
-            .await?;
+    /// Prepares the statements that carry what is staged in a table into a plan's replica.
+    pub(super) async fn prepare(
+        client: &Client,
+        name: String,
+        plan: &Plan,
+    ) -> Result<Self, tokio_postgres::Error> {
         let copy = client.prepare(&format!("COPY {name} FROM STDIN (FORMAT binary)")).await?;
         let put = client.prepare(&put(plan, &name)).await?;
         let side = match plan.own {
@@ -200,8 +207,9 @@ fn direct(plan: &Plan) -> String {
     format!("COPY {} ({LANE}, {OFFSET}{names}) FROM STDIN (FORMAT binary)", plan.table)
 }
 
-/// Returns the staging table's columns: without constraint, without name to quote.
-fn columns(plan: &Plan) -> String {
+/// Returns the staging table's columns: without constraint, without name to quote. Plans for which they are the same
+/// share the table.
+pub(super) fn columns(plan: &Plan) -> String {
     plan.columns.iter().enumerate().map(|(at, c)| format!(", c{at} {}", c.kind.staged())).collect()
 }
 
