@@ -31,6 +31,7 @@ pub mod quality;
 pub mod secret;
 pub mod snapshot;
 pub mod value;
+pub mod verify;
 
 pub use change::{Before, Change, Op, Origin, Place, RecordTrace, Rejected, Transaction};
 pub use checkpoint::{Checkpoint, Delta};

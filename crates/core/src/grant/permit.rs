@@ -79,6 +79,18 @@ impl Permit {
         Arc::clone(&self.projected)
     }
 
+    /// Returns the projected keys of which a change speaks, of the new row and of the old one; whether they are granted
+    /// is not asked.
+    pub fn keys(&mut self, change: &Change) -> Vec<Row> {
+        let mut keys = Vec::new();
+        for row in change.after.iter().chain(change.before.row()) {
+            let mut lone = Change { before: Before::None, after: Some(row.clone()), ..change.clone() };
+            self.adopt(&mut lone);
+            keys.extend(lone.after.map(|row| self.projected.key_of(&self.key(&row))));
+        }
+        keys
+    }
+
     /// Returns the compiled row filter.
     pub fn filter(&self) -> Option<&Filter> {
         self.filter.as_ref()
