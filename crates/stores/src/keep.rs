@@ -86,6 +86,25 @@ pub fn key_text(contract: &Contract, row: &[Value]) -> Option<String> {
     Some(Json::Array(values).to_string())
 }
 
+/// Returns the JSON of a key for a person and a program: wire names and values.
+pub fn key_shown(contract: &Contract, key: &[Value]) -> Json {
+    let parts = contract.key_fields().zip(key).map(|(field, value)| (field.name.clone(), value_json(value)));
+    Json::Object(parts.collect())
+}
+
+/// Returns the JSON of a key's values, which [`read_key`] reads back.
+pub fn written_key(key: &[Value]) -> Json {
+    Json::Array(key.iter().map(value_json).collect())
+}
+
+/// Reads a key of a contract back; `None` when it is none.
+pub fn read_key(contract: &Contract, json: &Json) -> Option<Row> {
+    let values = json.as_array().filter(|values| values.len() == contract.key.len())?;
+    let key = contract.key_fields().zip(values).map(|(field, json)| read_value(&field.ty, json));
+    let key: Row = key.collect::<Option<_>>()?;
+    (!key.iter().any(Value::is_null)).then_some(key)
+}
+
 /// Reads a change back from [`change_json`].
 pub fn read_change(json: &Json) -> Result<Change> {
     read(json).map_err(|why| Error::new(ErrorKind::Malformed, "read a quarantined change", why))

@@ -5,6 +5,7 @@
 mod again;
 mod finding;
 pub mod fold;
+pub mod holding;
 pub mod keep;
 pub mod postgres;
 pub mod sqlite;

@@ -52,6 +52,7 @@ impl Reader {
                 }
                 if prefix == slot::PREFIX {
                     self.begin_anew(&content);
+                    self.mend(&content);
                 }
                 let passed = self.snapshot.as_mut().filter(|_| prefix == slot::PREFIX);
                 if let Some(waiting) = passed.and_then(|snapshot| snapshot.passed(&content)) {
@@ -146,7 +147,7 @@ impl Reader {
             if self.push(table, item)
                 && let Some(position) = incomplete
             {
-                self.assembly.miss(Missing { table, key: key.clone(), xid, position });
+                self.assembly.miss(Missing { table, key: key.clone(), xid, position, whole: false });
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ use super::reread::{self, Due};
 use super::snapshot::Snapshot;
 use super::source::SourceConfig;
 use super::trace::Trace;
-use super::{error, slot, stream};
+use super::{error, mend, slot, stream};
 
 /// How long a batch waits for more when the stream is silent after a batch of more than [`BUSY`] changes. After a
 /// smaller one it does not wait: what comes during its commit goes together into the next.
@@ -305,7 +305,9 @@ impl Reader {
         for (table, captured) in self.tables.iter().enumerate() {
             if due.missing.iter().any(|missing| missing.table == table) {
                 let (name, contract) = (&captured.name, &captured.contract);
-                if !reread::fill(&self.control, &mut self.types, table, name, contract, due).await? {
+                if !reread::fill(&self.control, &mut self.types, table, name, contract, due).await?
+                    || !mend::fill(&self.control, &mut self.types, table, name, contract, due).await?
+                {
                     return Ok(false);
                 }
             }

@@ -24,9 +24,9 @@ use super::pgoutput::Cell;
 use super::visibility::Visibility;
 
 /// How many rows one query asks for.
-const ROWS: usize = 200;
+pub(crate) const ROWS: usize = 200;
 /// How long a batch waits for a table that somebody has locked: every table waits with it.
-const LOCKED: Duration = Duration::from_secs(3);
+pub(crate) const LOCKED: Duration = Duration::from_secs(3);
 
 /// A change with a value that nobody told.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(crate) struct Missing {
     /// The transaction that changed it.
     pub(crate) xid: u32,
     pub(crate) position: Position,
+    /// Whether nothing but the key was told: the change becomes what the row is now (see `mend.rs`).
+    pub(crate) whole: bool,
 }
 
 /// A batch that is complete but for missing values.
@@ -44,7 +46,7 @@ pub(crate) struct Due {
     pub(crate) batch: Batch,
     pub(crate) missing: Vec<Missing>,
     /// Until when it waits for locked tables; `None` before it met one.
-    locked_until: Option<Instant>,
+    pub(crate) locked_until: Option<Instant>,
 }
 
 impl Due {
@@ -54,8 +56,8 @@ impl Due {
 }
 
 /// What a query for rows has found.
-enum Found {
-    Rows(HashMap<Vec<Cell>, Row>),
+pub(crate) enum Found {
+    Rows(Vec<Vec<Cell>>),
     /// The snapshot that they were read in does not see every transaction.
     Unseen,
     /// Somebody holds a lock on the table.
@@ -78,11 +80,16 @@ pub(crate) async fn fill(
     let present = contract.fields.iter().filter_map(|field| live.column(field.column()));
     // A table that no longer fits tells nothing; its next relation message suspends it.
     let Ok(plan) = Plan::new(contract, present.map(|c| (c.name.as_str(), &c.ty))) else { return Ok(true) };
-    let missing: Vec<_> = due.missing.iter().filter(|missing| missing.table == table).collect();
+    let missing: Vec<_> =
+        due.missing.iter().filter(|missing| missing.table == table && !missing.whole).collect();
     let mut found: HashMap<Position, Row> = HashMap::new();
     for some in missing.chunks(ROWS) {
-        let rows = match rows(client, contract, &live, &plan, some).await? {
-            Found::Rows(rows) => rows,
+        let rows: HashMap<Vec<Cell>, Row> = match rows(client, contract, &live, some).await? {
+            // A row of which one value cannot be carried tells nothing; its own change is rejected by name.
+            Found::Rows(rows) => rows
+                .iter()
+                .filter_map(|cells| Some((plan.key_text(contract, cells), plan.row(contract, cells).ok()?)))
+                .collect(),
             Found::Unseen => return Ok(false),
             Found::Denied => {
                 tracing::warn!(table = %name.plain(), "may not be read: unchanged large values stay unknown");
@@ -114,11 +121,10 @@ pub(crate) async fn fill(
 }
 
 /// Reads rows by key.
-async fn rows(
+pub(crate) async fn rows(
     client: &Client,
     contract: &Contract,
     live: &Live,
-    plan: &Plan,
     missing: &[&Missing],
 ) -> Result<Found> {
     let list = |fields: &mut dyn Iterator<Item = &hutong_core::Field>| {
@@ -150,7 +156,7 @@ async fn rows(
         answer => answer
             .map_err(|e| error::of(e, || format!("read unchanged values of {} again", live.name.plain())))?,
     };
-    let mut rows = HashMap::new();
+    let mut rows = Vec::new();
     for message in answer {
         let SimpleQueryMessage::Row(row) = message else { continue };
         let visibility = Visibility::parse(row.get(0).unwrap_or_default())?;
@@ -160,15 +166,10 @@ async fn rows(
         if row.get(row.len() - 1).is_none() {
             break;
         }
-        let cells: Vec<Cell> = (1..row.len() - 1)
-            .map(|i| {
-                row.get(i).map_or(Cell::Null, |text| Cell::Text(Bytes::copy_from_slice(text.as_bytes())))
-            })
-            .collect();
-        // A row of which one value cannot be carried tells nothing; its own change is rejected by name.
-        if let Ok(row) = plan.row(contract, &cells) {
-            rows.insert(plan.key_text(contract, &cells), row);
-        }
+        let cells = (1..row.len() - 1).map(|i| {
+            row.get(i).map_or(Cell::Null, |text| Cell::Text(Bytes::copy_from_slice(text.as_bytes())))
+        });
+        rows.push(cells.collect());
     }
     Ok(Found::Rows(rows))
 }

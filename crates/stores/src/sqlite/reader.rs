@@ -15,6 +15,7 @@ use super::connect::{quoted, quoted_list};
 use super::cursor::{self, Cursor, Progress};
 use super::error::Context;
 use super::install::now_us;
+use super::mend::{GONE, IS};
 use super::recent::{LOOK_BACK, Recent};
 use super::source::{Captured, Limits};
 use super::table::Table;
@@ -55,6 +56,8 @@ struct Logged {
     standing: Option<Row>,
     old: Option<Image>,
     new: Option<Image>,
+    /// Whether nothing is told of what was before: a person has asked for the row of a key (see `mend.rs`).
+    asked: bool,
 }
 
 /// One image of a row; `refused` says why a field of it cannot be carried, which then is not known.
@@ -295,6 +298,7 @@ impl Logged {
             push(Op::Update, Before::Full(standing), Some(old.row.clone()), None);
         }
         match (self.old, self.new) {
+            (_, Some(new)) if self.asked => push(Op::Read, Before::None, Some(new.row), new.refused),
             (Some(old), None) => {
                 let refused = old.refused.clone().filter(|_| !old.keyed(contract));
                 push(Op::Delete, old.before(contract), None, refused);
@@ -328,8 +332,15 @@ fn logged(
 ) -> rusqlite::Result<Logged> {
     let contract = &reading.captured.contract;
     let op: String = row.get(3)?;
-    let old = if op == "c" { None } else { Some(image(row, reading, 4)?) };
-    let new = if op == "d" { None } else { Some(image(row, reading, 4 + width)?) };
+    let asked = op == IS || op == GONE;
+    let mut old = if op == "c" || op == IS { None } else { Some(image(row, reading, 4)?) };
+    let new = if op == "d" || op == GONE { None } else { Some(image(row, reading, 4 + width)?) };
+    if op == GONE
+        && let Some(old) = &mut old
+    {
+        // Only the key is told; the rest is not NULL but unknown.
+        old.refused = Some(String::new());
+    }
     let mut standing = None;
     if let Some(old) = &old {
         let key = contract.key_of(&old.row);
@@ -340,7 +351,7 @@ fn logged(
     if let Some(new) = new.as_ref().filter(|new| new.refused.is_none()) {
         recent.left(layout, contract.key_of(&new.row), Some(new.row.clone()));
     }
-    Ok(Logged { at_us: row.get(1)?, standing, old, new })
+    Ok(Logged { at_us: row.get(1)?, standing, old, new, asked })
 }
 
 /// Reads the contract's fields out of the columns from `first` on. I6: what cannot be carried is named.

@@ -9,6 +9,7 @@ mod binary;
 mod catalog;
 mod column;
 mod commit;
+mod held;
 mod lane;
 mod pool;
 mod probe;
@@ -24,6 +25,7 @@ mod stand;
 mod table;
 mod writer;
 
+pub use held::{held, uncertain};
 pub use pool::Pool;
 pub use probe::probe;
 pub use quarantine::{Item, discard, list, show};
