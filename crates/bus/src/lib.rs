@@ -31,6 +31,7 @@ pub mod succession;
 pub mod suspension;
 pub mod topic_sink;
 pub mod topic_source;
+pub mod verification;
 pub mod watermark;
 
 pub use decoder::{Decoder, Outcome};
