@@ -20,7 +20,7 @@ struct Scale {
     long: usize,
 }
 
-fn configuration(source: &Database, share: &Database) -> String {
+pub(crate) fn configuration(source: &Database, share: &Database) -> String {
     let owner = &source.name;
     let every: Vec<String> =
         std::iter::once("id").chain(COLUMNS.iter().map(|c| c.name)).map(|c| format!("{c:?}")).collect();
@@ -153,7 +153,7 @@ fn projections() -> [(&'static str, &'static str, Projection); 6] {
 }
 
 /// Waits until the snapshot is complete, and every lane says that it runs and is behind by nothing.
-async fn idle(installation: &Installation) {
+pub(crate) async fn idle(installation: &Installation) {
     let well = |lane: &Json| {
         // A capture counts the bytes of the log that are left, a replica the changes of its topic.
         let behind = lane["lag_changes"].as_u64().or(lane["lag_bytes"].as_u64());

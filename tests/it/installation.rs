@@ -113,6 +113,11 @@ impl Installation {
         self.start(cli::hutong(self.folder.path(), &["run"]))
     }
 
+    /// Starts a command that goes on until it is stopped.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Run {
+        self.start(cli::hutong(self.folder.path(), arguments))
+    }
+
     /// Starts `hutong run` so that a write beyond the limit of a file's size is an error and no signal that kills.
     pub(crate) fn run_without_xfsz(&self) -> Run {
         let run = cli::hutong(self.folder.path(), &["run"]);

@@ -25,3 +25,5 @@ mod reset;
 mod tidy;
 mod two_halves;
 mod undecodable;
+mod verify;
+mod verify_apart;

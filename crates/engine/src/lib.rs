@@ -12,6 +12,7 @@ pub mod parts;
 pub mod status;
 pub mod supervisor;
 pub mod verdict;
+pub mod verified;
 
 pub use ahead::Ahead;
 pub use lane::{Lane, Settings};

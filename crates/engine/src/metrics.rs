@@ -14,6 +14,7 @@ use crate::latency::Latency;
 use crate::parts::Parts;
 use crate::status::{LaneStatus, State};
 use crate::verdict::Verdict;
+use crate::verified::Verified;
 
 /// The kinds of errors after which a lane opens again: a closed set, as above.
 const RETRIED: [ErrorKind; 2] = [ErrorKind::Unavailable, ErrorKind::Unknown];
@@ -47,6 +48,7 @@ struct Families {
     last_applied: GaugeVec,
     latency: Latency,
     parts: Parts,
+    verified: Verified,
 }
 
 impl Metrics {
@@ -125,6 +127,7 @@ impl Metrics {
             &["pipeline"],
         )?;
         let (latency, parts) = (Latency::new(&registry)?, Parts::new(&registry)?);
+        let verified = Verified::new(&registry)?;
         let lag_seconds = seconds(
             "lag_seconds",
             "Seconds behind the origin: 0 when the newest watermark is young and passed, else the age of the first \
@@ -158,8 +161,14 @@ impl Metrics {
             last_applied,
             latency,
             parts,
+            verified,
         };
         Ok(Self(Arc::new(families)))
+    }
+
+    /// Returns what the comparisons of the process found.
+    pub fn verified(&self) -> &Verified {
+        &self.0.verified
     }
 
     /// Makes every series of a lane visible, at zero.

@@ -26,11 +26,13 @@ pub enum Exit {
     Fenced = 8,
     /// An item cannot be carried, or bytes from outside are not what they claim to be.
     Refused = 9,
+    /// A replica does not hold what its source says.
+    Differs = 10,
 }
 
 impl Exit {
     /// Every way to end, in the order of the numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Done,
         Self::Broken,
         Self::Usage,
@@ -41,6 +43,7 @@ impl Exit {
         Self::PositionLost,
         Self::Fenced,
         Self::Refused,
+        Self::Differs,
     ];
 
     /// Returns the number that the shell sees.
@@ -61,6 +64,7 @@ impl Exit {
             Self::PositionLost => "the origin no longer holds the position",
             Self::Fenced => "another process has taken over",
             Self::Refused => "an item cannot be carried",
+            Self::Differs => "a replica differs from its source",
         }
     }
 }

@@ -5,4 +5,5 @@ pub mod config;
 pub mod exit;
 pub mod http;
 pub mod ledger;
+pub mod verify;
 pub mod wire;

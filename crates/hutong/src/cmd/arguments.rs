@@ -73,6 +73,8 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: Subscription,
     },
+    /// Compares a replica with its source while both change, and names the keys that differ; mends them if asked.
+    Verify(Verify),
     /// Looks after the ledger: who takes part, what is offered, and whether anybody has tampered with it.
     Ledger {
         #[command(subcommand)]
@@ -181,6 +183,41 @@ pub(super) struct Tap {
     /// Ends after so many changes.
     #[arg(long)]
     pub(super) limit: Option<u64>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+/// A half of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Half {
+    /// Beside the source: reads the captured table.
+    Source,
+    /// Beside the replica: reads what it holds.
+    Replica,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// The subscription.
+    pub(super) subscription: String,
+    /// Mends the keys that differ, and only those: their rows come again from the source as ordinary changes, to every
+    /// subscriber of the stream. What somebody has altered in the replica is overwritten.
+    #[arg(long)]
+    pub(super) repair: bool,
+    /// Says what --repair would mend, and does not.
+    #[arg(long, requires = "repair")]
+    pub(super) dry_run: bool,
+    /// Runs one half where no process reaches both databases: `source` answers until it is stopped, `replica` asks it over
+    /// the bus. Without it the replica's half asks so when this configuration does not capture the stream.
+    #[arg(long, value_enum)]
+    pub(super) half: Option<Half>,
+    /// How often keys that differ are looked at again at most; a key is named after two looks.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub(super) rounds: u32,
+    /// How long to wait for the capture, and for the lanes, to come to what was read.
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    pub(super) patience: u64,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) output: Output,

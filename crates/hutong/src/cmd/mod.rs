@@ -19,6 +19,7 @@ mod subscription;
 mod table;
 mod tap;
 mod unwell;
+mod verify;
 
 pub use arguments::Arguments;
 
@@ -67,6 +68,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit> {
         Command::Source { action } => source::run(&config, action).await,
         Command::Subscription { action } => subscription::run(&config, action).await,
         Command::Ledger { action } => ledger::run(&config, action).await,
+        Command::Verify(options) => verify::run(&config, &options).await,
         Command::Metrics { action } => metrics::run(action),
         Command::Completions { shell } => {
             let mut script = Vec::new();

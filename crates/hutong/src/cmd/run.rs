@@ -14,6 +14,7 @@ use crate::config::Plan;
 use crate::exit::Exit;
 use crate::http;
 use crate::ledger::govern;
+use crate::verify::scheduled;
 use crate::wire::{self, Wire};
 
 /// How long lanes may take to finish what they are committing.
@@ -23,6 +24,8 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     let plan = super::check::load(config)?;
     only_known(&plan, &options.only)?;
     let (board, metrics) = (Board::new(), Metrics::new()?);
+    let compared = plan.subscriptions.iter().filter_map(|s| Some((s.clone(), s.verify?)));
+    let compared: Vec<_> = compared.collect();
     let mut supervisor = Supervisor::new();
     let wire = Arc::new(Wire::connect(&plan, board.clone(), metrics.clone())?);
     let (mut lanes, mut governed) = (Vec::new(), Vec::new());
@@ -51,6 +54,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     wire::watch::start(&mut supervisor, &plan, &wire, board.clone(), metrics.parts(), |p| {
         named(p.to_owned())
     });
+    let verifying = metrics.clone();
     let watched = http::status::Watched {
         board: board.clone(),
         metrics,
@@ -76,6 +80,13 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
         let name = subscription.pipeline().to_string();
         let task = govern(Arc::clone(&wire), ledger, subscription, supervisor.token());
         supervisor.spawn(name, OnError::Continue, task);
+    }
+    let shared = Arc::new(plan.clone());
+    for (subscription, every) in compared.into_iter().filter(|(s, _)| named(s.pipeline().to_string())) {
+        let pipeline = subscription.pipeline().to_string();
+        verifying.verified().added(&pipeline);
+        let task = scheduled(Arc::clone(&shared), subscription, every, verifying.clone(), supervisor.token());
+        supervisor.spawn(format!("verify {pipeline}"), OnError::Continue, task);
     }
     supervisor.spawn("progress", OnError::Continue, progress::tell(board, supervisor.token()));
     stop_on_signal(&mut supervisor)?;

@@ -44,7 +44,7 @@ async fn reload(plan: &Plan, subscription: &SubscriptionPlan) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a SubscriptionPlan> {
+pub(super) fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a SubscriptionPlan> {
     plan.subscriptions.iter().find(|s| s.name == name).ok_or_else(|| {
         let known: Vec<&str> = plan.subscriptions.iter().map(|s| s.name.as_str()).collect();
         Error::new(

@@ -160,6 +160,7 @@ pub(super) struct Subscription {
     pub(super) clear: Vec<Text>,
     pub(super) key: Option<Spanned<Sourced>>,
     pub(super) freshness: Option<Text>,
+    pub(super) verify: Option<Text>,
     pub(super) into: Option<Spanned<Into>>,
 }
 

@@ -287,6 +287,8 @@ pub struct SubscriptionPlan {
     pub key: Option<SecretSource>,
     /// How fresh its replica is promised to be.
     pub freshness: Duration,
+    /// How often a running process compares the replica with its source; `None`: only by command.
+    pub verify: Option<Duration>,
     /// Where it writes.
     pub store: Arc<StorePlan>,
     /// The table, as written.

@@ -11,8 +11,9 @@ use tracing::{info, warn};
 
 use super::follow::{Ledger, Word};
 use super::terms::under;
+use crate::config::Plan;
 use crate::config::plan::SubscriptionPlan;
-use crate::wire::Wire;
+use crate::wire::{Bus, Wire};
 
 /// How long lanes may take to finish what they are committing.
 const GRACE: Duration = Duration::from_secs(30);
@@ -79,6 +80,28 @@ pub async fn govern(
                     return Ok(());
                 }
             }
+        }
+    }
+}
+
+/// Returns a subscription as it is granted: by the ledger where the plan has one, else as it is configured.
+///
+/// `Err(Denied)` when nothing flows.
+pub async fn granted(plan: &Plan, bus: &Bus, configured: &SubscriptionPlan) -> Result<SubscriptionPlan> {
+    match &plan.ledger {
+        Some(ledger) => Ledger::new(ledger, &plan.bus.name, Arc::clone(bus.log())).granted(configured).await,
+        None => Ok(configured.clone()),
+    }
+}
+
+impl Ledger {
+    /// Reads the ledger, and returns the subscription as it is granted now; `Err(Denied)` when nothing flows.
+    async fn granted(&self, subscription: &SubscriptionPlan) -> Result<SubscriptionPlan> {
+        self.catch_up().await?;
+        match self.word(subscription) {
+            Word::Flows { terms, .. } => under(subscription, &terms),
+            Word::Held { why, hint } => Err(denied(subscription, &why).hint(hint)),
+            Word::Recalled { why, .. } => Err(denied(subscription, &why)),
         }
     }
 }

@@ -13,7 +13,7 @@ mod tests;
 
 pub use custody::{generate, private_key};
 pub use follow::Ledger;
-pub use govern::govern;
+pub use govern::{govern, granted};
 pub(crate) use pinned::{Permitted, Remembering};
 pub use reading::Reading;
 pub use terms::{asked, linked, under};

@@ -45,6 +45,20 @@ impl Bus {
         }
     }
 
+    /// Opens the bus to speak on it beside any process that runs on it: to add single records, under schemas of their own.
+    pub fn speak(plan: &BusPlan) -> Result<(Self, Arc<dyn Append>)> {
+        match &plan.system {
+            BusSystem::Kafka(kafka) => {
+                let append = kafka::Bus::new(cluster(&plan.name, kafka)?)?;
+                Ok((Self::kafka(&plan.name, kafka)?, append))
+            }
+            BusSystem::Embedded(EmbeddedPlan { folder, .. }) => {
+                let bus = embedded::Bus::open_beside(folder, options(&plan.name))?;
+                Ok((Self::embedded(&bus), bus))
+            }
+        }
+    }
+
     /// Opens the bus to look at it: the folder is only read, so that it works beside nothing else.
     pub fn look(plan: &BusPlan) -> Result<Self> {
         match &plan.system {

@@ -175,10 +175,7 @@ impl Wire {
         self.bus.shared().expect(&config.topic, partition);
         let log: Arc<dyn Log> = Arc::clone(self.bus.shared()) as _;
         let source = TopicSource::new(log, Arc::clone(self.bus.registry()), config);
-        // A new generation of the topic, or another number of partitions, is other rows in other lanes: like
-        // another grant, it fills the replica anew.
-        let grant = format!("{} {} {}", subscription.grant()?.digest(), stream.topic(), stream.partitions);
-        let sink = self.sink(subscription, &id, grant, Some(permit.projection()))?;
+        let sink = self.sink(subscription, &id, mark(subscription)?, Some(permit.projection()))?;
         let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
         self.metrics.latency().stream_added(&stream.contract.stream);
         let entry = self.board.add(id.clone(), us(interval), now_us());
@@ -239,6 +236,15 @@ impl Wire {
 
 fn us(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Returns the mark of what a subscription's lanes write.
+///
+/// A new generation of the topic, or another number of partitions, is other rows in other lanes: like another grant, it
+/// fills the replica anew.
+pub fn mark(subscription: &SubscriptionPlan) -> Result<String> {
+    let stream = &subscription.stream;
+    Ok(format!("{} {} {}", subscription.grant()?.digest(), stream.topic(), stream.partitions))
 }
 
 /// Returns the step that lets through just what a subscription is granted (I5).

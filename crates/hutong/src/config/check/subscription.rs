@@ -67,6 +67,7 @@ fn subscription(
     let until = until.and_then(|until| self::until(check, entry, until, zone));
     let key = body.key.as_ref().and_then(|key| check.secret(entry, "key", key));
     let freshness = freshness(check, entry);
+    let verify = verify(check, entry);
     check.required(&part, "columns", body.columns.as_ref());
     let (store, table) = into(check, entry, &what, stores);
     let stream = stream?;
@@ -84,6 +85,7 @@ fn subscription(
         masks: grant.masks,
         key,
         freshness,
+        verify,
         store: store?,
         table: table?,
     })
@@ -104,6 +106,20 @@ fn freshness(check: &mut Check<'_>, entry: &Entry<file::Subscription>) -> Durati
             default
         }
     }
+}
+
+/// Returns how often the replica is compared with its source.
+fn verify(check: &mut Check<'_>, entry: &Entry<file::Subscription>) -> Option<Duration> {
+    let written = entry.body.verify.as_ref()?;
+    let read = written.get_ref().parse::<jiff::SignedDuration>().ok();
+    // Whole tables are read for it, so not all the time.
+    let bounds = Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
+    let span = read.and_then(|span| Duration::try_from(span).ok()).filter(|span| bounds.contains(span));
+    if span.is_none() {
+        let message = format!("`verify` is `{}`, which is no time from 10 s to 720 h", written.get_ref());
+        check.error(entry.at(written.span().start), message, Some("such as \"24h\" or \"30m\"".into()));
+    }
+    span
 }
 
 fn into(
