@@ -1,6 +1,7 @@
 //! What is left when an owner, its connection or its store goes in the middle of a commit.
 
 use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use hutong_core::{Class, Op, Sink as _};
 use hutong_testkit::launch::Postgres;
@@ -40,6 +41,35 @@ async fn i7_a_commit_that_is_dropped_half_way_leaves_nothing_and_blocks_nobody()
         next.commit(&batch).await.unwrap();
     }
     assert_eq!(store.people().await.len(), 20_000);
+}
+
+#[tokio::test]
+async fn i7_an_owner_that_stands_still_in_the_midst_of_its_rows_holds_the_next_one_up_for_seconds_only() {
+    let store = Store::fresh().await;
+    let contract = people();
+    let mut topic = Topic::new(&contract);
+    let mut stands_still = store.opened(0, &contract).await;
+    let batch = topic.batch((0..20_000).map(|n| (Op::Insert, person(n, "某人", n))));
+    let commit = stands_still.commit(&batch);
+    tokio::pin!(commit);
+    let holds_rows = "SELECT (count(*) > 0)::text FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+                       WHERE c.relname = 'people' AND l.mode = 'RowExclusiveLock'";
+    tokio::select! {
+        biased;
+        _ = &mut commit => panic!("it was to be held up"),
+        () = async { while store.rows(holds_rows).await != ["true"] {} } => {}
+    }
+    // From here on nobody moves it, and its connection stays: as of a program that was stopped.
+    let began = Instant::now();
+    let other = Store::of(store.url.reveal().to_owned()).await;
+    let mut next = other.opened(0, &contract).await;
+    next.commit(&Topic::new(&contract).batch([(Op::Insert, person(1, "张三", 1))])).await.unwrap();
+    // Sooner than the server ends a transaction in which nothing happens.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(store.people().await, ["1|张三|1"]);
+
+    let error = commit.await.err().unwrap();
+    assert_eq!(error.class(), Class::Retry, "it asks where the lane stands: {error}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod catalog;
 mod column;
 mod commit;
 mod held;
+mod earlier;
 mod lane;
 mod pool;
 mod probe;

@@ -15,10 +15,10 @@ use super::table::Plan;
 use crate::postgres::connect::{self, Session};
 use crate::postgres::error;
 
-/// Sessions wait this long for a row or a table, and no transaction of a lane that is stuck holds its rows
-/// for longer: then its next owner goes on (I7).
+/// Sessions wait this long for a row or a table. A transaction whose owner stands still is ended by the server before
+/// the lane is given to another process, which takes six seconds on Kafka: then its next owner goes on (I7).
 const SETTINGS: &str = "SET lock_timeout = '15s'; SET statement_timeout = '10min'; \
-                        SET idle_in_transaction_session_timeout = '60s'";
+                        SET idle_in_transaction_session_timeout = '6s'";
 
 /// Lifts the time limit of a statement for the transaction: a large replica is not removed in minutes.
 pub(super) const UNHURRIED: &str = "SET LOCAL statement_timeout = 0";

@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 
 use super::apply::{Limit, Mode};
 use super::commit::{self, Context, Done};
+use super::earlier;
 use super::lane;
 use super::pool::{Lease, Pool};
 use super::quarantine::{self, Waiting};
@@ -171,6 +172,7 @@ impl hutong_core::Sink for Sink {
         let mut lease = self.config.pool.lease().await?;
         lease.clean = false;
         schema::create(&mut lease.session).await?;
+        earlier::end(&lease.session, lane).await?;
         let (epoch, checkpoint) = lane::take_over(&mut lease.session, lane, &self.config).await?;
         let lane = lane.to_string();
         let waiting = quarantine::waiting(&lease.session, &lane).await?;
