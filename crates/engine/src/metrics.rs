@@ -1,10 +1,10 @@
 //! Every metric of Hutong, one function a fact.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hutong_core::{Error, ErrorKind, LaneId, Result, ResultExt};
+use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result, ResultExt};
 use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -46,9 +46,12 @@ struct Families {
     headroom: GaugeVec,
     retention: GaugeVec,
     last_applied: GaugeVec,
+    configured: IntGaugeVec,
     latency: Latency,
     parts: Parts,
     verified: Verified,
+    /// Held while the gauges of lanes are told anew.
+    told: Mutex<()>,
 }
 
 impl Metrics {
@@ -126,6 +129,11 @@ impl Metrics {
             "When the pipeline last committed a change, since 1970; 0 when it has not since the process started.",
             &["pipeline"],
         )?;
+        let configured = gauge(
+            "lanes_configured",
+            "How many lanes the pipeline has in this process's configuration, whichever process runs them.",
+            &["pipeline"],
+        )?;
         let (latency, parts) = (Latency::new(&registry)?, Parts::new(&registry)?);
         let verified = Verified::new(&registry)?;
         let lag_seconds = seconds(
@@ -159,9 +167,11 @@ impl Metrics {
             headroom,
             retention,
             last_applied,
+            configured,
             latency,
             parts,
             verified,
+            told: Mutex::default(),
         };
         Ok(Self(Arc::new(families)))
     }
@@ -185,6 +195,11 @@ impl Metrics {
             m.dropped.with_label_values(&[pipeline.as_str(), rule]);
         }
         m.commit_seconds.with_label_values(&[&pipeline]);
+    }
+
+    /// Tells how many lanes a pipeline has by the configuration.
+    pub fn lanes_configured(&self, pipeline: &PipelineId, lanes: u32) {
+        self.0.configured.with_label_values(&[&pipeline.to_string()]).set(i64::from(lanes));
     }
 
     /// Counts a commit and how long it took.
@@ -218,8 +233,18 @@ impl Metrics {
 
     /// Returns every family of metrics that has a series, as it stands now.
     pub fn families(&self, lanes: &[LaneStatus]) -> Vec<MetricFamily> {
+        let _told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forget();
         self.show(lanes);
         self.0.registry.gather()
+    }
+
+    /// Forgets the gauges of all lanes: one that another process runs now is not to be seen here as it was.
+    fn forget(&self) {
+        let m = &self.0;
+        [&m.lag_changes, &m.lag_bytes, &m.waiting, &m.state, &m.verdict].into_iter().for_each(|g| g.reset());
+        let seconds = [&m.lag_seconds, &m.freshness_target, &m.headroom, &m.retention, &m.last_applied];
+        seconds.into_iter().for_each(|g| g.reset());
     }
 
     /// Returns the text that Prometheus scrapes, with the lanes as they stand now.
@@ -292,10 +317,26 @@ fn by_pipeline(lanes: &[LaneStatus]) -> BTreeMap<&str, Vec<&LaneStatus>> {
 mod tests {
     use std::time::Instant;
 
-    use hutong_core::{Kind, PipelineId};
+    use hutong_core::Kind;
 
     use super::*;
     use crate::status::{Board, Promise, now_us};
+
+    #[test]
+    fn a_lane_that_another_process_runs_is_not_told_any_more() {
+        let (board, metrics) = (Board::new(), Metrics::new().unwrap());
+        let ids = [0, 1].map(|partition| LaneId::new(PipelineId::new(Kind::Replicate, "a"), partition));
+        ids.iter().for_each(|id| drop(board.add(id.clone(), 5_000_000, now_us())));
+        let told = || metrics.scrape(&board.status(now_us())).unwrap();
+        assert!(told().contains(r#"hutong_lane_state{pipeline="replicate.a",state="opening"} 2"#));
+        board.remove(&ids[0]);
+        let text = told();
+        assert!(text.contains(r#"hutong_lane_state{pipeline="replicate.a",state="opening"} 1"#), "{text}");
+        assert!(!text.contains(r#"hutong_lag_seconds{partition="0""#), "{text}");
+        board.remove(&ids[1]);
+        let text = told();
+        assert!(!text.contains("hutong_lane_state{") && !text.contains("hutong_lag_seconds{"), "{text}");
+    }
 
     #[test]
     fn a_hundred_subscriptions_stay_under_five_thousand_series() {

@@ -384,6 +384,12 @@ impl Board {
         entry
     }
 
+    /// Removes a lane that another process runs from now on.
+    pub fn remove(&self, id: &LaneId) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| entry.lock().id != *id);
+    }
+
     /// Takes a look at every lane for its verdict: once a second, or as often as watermarks come.
     pub fn look(&self, now_us: i64) {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
