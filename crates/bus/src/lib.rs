@@ -18,6 +18,7 @@ pub mod decoder;
 pub mod embedded;
 pub mod envelope;
 pub mod framing;
+pub mod holding;
 pub mod kafka;
 pub mod ledger;
 pub mod log;

@@ -6,6 +6,7 @@
 mod append;
 mod client;
 mod error;
+mod group;
 mod last;
 mod ping;
 mod reader;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
 
 pub use client::Config;
+pub use group::{SILENCE, of_captures, of_subscriptions};
 
 use crate::ledger::{self, Append};
 use crate::log::{Extent, Log, Reader, TopicSpec, Trim, Writer};
