@@ -26,6 +26,8 @@ const LIBS: &str = "HUTONG_KAFKA_LIBS";
 pub struct Kafka {
     server: Server,
     port: u16,
+    /// The port of its second listener, where it has one.
+    second: Option<u16>,
 }
 
 /// What a [`Kafka`] starts with.
@@ -33,6 +35,7 @@ pub struct Kafka {
 pub struct KafkaBuilder {
     properties: Vec<(String, String)>,
     advertised: Option<u16>,
+    second: Option<u16>,
 }
 
 /// An Apache Kafka of several nodes, each of them broker and controller, to be stopped and killed one by one.
@@ -49,6 +52,8 @@ struct Node {
     port: u16,
     /// Where its clients come to it.
     advertised: u16,
+    /// The port of a second listener, and where its clients come to it.
+    second: Option<(u16, u16)>,
     /// The controllers' ports, of the first node first.
     controllers: Vec<u16>,
 }
@@ -60,7 +65,7 @@ impl Cluster {
         let mut cluster = Self { nodes: Vec::new() };
         for id in 1..=nodes {
             let port = free_port();
-            let node = Node { id, port, advertised: port, controllers: controllers.clone() };
+            let node = Node { id, port, advertised: port, second: None, controllers: controllers.clone() };
             cluster.nodes.push(KafkaBuilder::default().make(&node)?);
         }
         // Not one after the other: a controller is up when most of them are.
@@ -108,6 +113,11 @@ impl Kafka {
         self.port
     }
 
+    /// Returns the loopback port of its second listener, where it has one.
+    pub fn second_port(&self) -> Option<u16> {
+        self.second
+    }
+
     /// Stops the broker as an operator would (SIGTERM); what it holds stays.
     pub async fn stop(&mut self) -> Result<()> {
         self.server.signal("TERM").await
@@ -148,11 +158,20 @@ impl KafkaBuilder {
         self
     }
 
+    /// Listens on a second port too, and names another loopback port to whoever comes that way: so some of its clients
+    /// can be cut off and others not.
+    pub fn second_advertised(mut self, port: u16) -> Self {
+        self.second = Some(port);
+        self
+    }
+
     /// Starts the broker and waits until it answers.
     pub async fn start(self) -> Result<Kafka> {
         let (port, controller) = (free_port(), free_port());
         let advertised = self.advertised.unwrap_or(port);
-        let mut kafka = self.make(&Node { id: 1, port, advertised, controllers: vec![controller] })?;
+        let second = self.second.map(|advertised| (free_port(), advertised));
+        let mut kafka =
+            self.make(&Node { id: 1, port, advertised, second, controllers: vec![controller] })?;
         kafka.up().await?;
         Ok(kafka)
     }
@@ -174,7 +193,8 @@ impl KafkaBuilder {
         fs::write(&properties, text).doing(|| format!("write {}", properties.display()))?;
 
         let program = kafka_java(&libs, 512)?.arg("kafka.Kafka").arg(properties);
-        Ok(Kafka { server: Server::new("Kafka", program, folder), port: node.port })
+        let second = node.second.map(|(port, _)| port);
+        Ok(Kafka { server: Server::new("Kafka", program, folder), port: node.port, second })
     }
 }
 
@@ -209,7 +229,7 @@ fn format(libs: &Path, id: usize) -> Result<Formatted> {
     let data = folder.path().join("data");
     let properties = folder.path().join("format.properties");
     // Only the number of the node and the cluster's name stay in the folder.
-    let node = Node { id, port: 9092, advertised: 9092, controllers: vec![9093; id] };
+    let node = Node { id, port: 9092, advertised: 9092, second: None, controllers: vec![9093; id] };
     fs::write(&properties, defaults(&data, &node)).doing(|| format!("write {}", properties.display()))?;
     kafka_java(libs, 256)?
         .args(["kafka.tools.StorageTool", "format", "-t", "aHV0b25nLXRlc3RraXQtMQ", "-c"])
@@ -230,20 +250,23 @@ impl AsRef<Path> for Formatted {
 }
 
 fn defaults(data: &Path, node: &Node) -> String {
-    let Node { id, port, advertised, controllers } = node;
+    let Node { id, port, advertised, second, controllers } = node;
     let controller = controllers[id - 1];
     let voters = controllers.iter().enumerate().map(|(at, port)| format!("{}@127.0.0.1:{port}", at + 1));
     let voters = voters.collect::<Vec<_>>().join(",");
     let replicas = controllers.len().min(3);
     let in_sync = replicas.div_ceil(2);
+    let (listens, advertises) = second.map_or_else(Default::default, |(port, advertised)| {
+        (format!(",SECOND://127.0.0.1:{port}"), format!(",SECOND://127.0.0.1:{advertised}"))
+    });
     format!(
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listens}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised}{advertises}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SECOND:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
 log.dirs={}
 auto.create.topics.enable=false
 offsets.topic.replication.factor={replicas}
