@@ -118,6 +118,12 @@ impl Installation {
         self.start(cli::hutong(self.folder.path(), arguments))
     }
 
+    /// Starts `hutong run` of some pipelines only.
+    pub(crate) fn run_only(&self, pipelines: &[&str]) -> Run {
+        let named = pipelines.iter().flat_map(|pipeline| ["--only", pipeline]);
+        self.start(cli::hutong(self.folder.path(), &["run"].into_iter().chain(named).collect::<Vec<_>>()))
+    }
+
     /// Starts `hutong run` so that a write beyond the limit of a file's size is an error and no signal that kills.
     pub(crate) fn run_without_xfsz(&self) -> Run {
         let run = cli::hutong(self.folder.path(), &["run"]);
@@ -147,9 +153,12 @@ impl Installation {
 
     /// Returns the lanes as `hutong status` tells them; `None` when nothing answers.
     pub(crate) fn lanes(&self) -> Option<Vec<Json>> {
-        let answer = self.ask(&["status", "-o", "json"]);
-        let status: Json = serde_json::from_str(&answer.out).ok()?;
-        status["lanes"].as_array().cloned()
+        self.status()?["lanes"].as_array().cloned()
+    }
+
+    /// Returns all that `hutong status` tells; `None` when nothing answers.
+    pub(crate) fn status(&self) -> Option<Json> {
+        serde_json::from_str(&self.ask(&["status", "-o", "json"]).out).ok()
     }
 
     /// Reads a stream from its start until `enough` says so, and returns its changes in the order of each key.
@@ -194,10 +203,15 @@ impl Run {
         self.child.id()
     }
 
+    /// Sends it a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
     /// Asks it to stop (SIGTERM) and asserts that it drains and ends well.
     pub(crate) async fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
         let status = until("it stops", async || self.child.try_wait().unwrap()).await;
         assert_eq!(status.code(), Some(0), "a program that is asked to stop ends well");
     }

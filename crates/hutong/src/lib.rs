@@ -5,5 +5,6 @@ pub mod config;
 pub mod exit;
 pub mod http;
 pub mod ledger;
+pub mod share;
 pub mod verify;
 pub mod wire;

@@ -4,11 +4,13 @@
 //! source, each change stands once in the topic, and nothing is quarantined.
 
 mod bus_away;
+mod fleet;
 mod full_disk;
 mod kills;
 mod outages;
 mod register;
 mod story;
+mod take_over;
 mod workload;
 
 /// Returns how often each scenario is gone through: once, or as often as `make crash ROUNDS=n` says.

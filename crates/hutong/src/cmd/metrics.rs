@@ -105,6 +105,7 @@ fn families() -> Result<Vec<Family>> {
     for kind in [Kind::Capture, Kind::Replicate] {
         let id = LaneId::new(PipelineId::new(kind, "name"), 0);
         metrics.lane_added(&id);
+        metrics.lanes_configured(&id.pipeline, 1);
         let hour = Some(std::time::Duration::from_secs(3_600));
         board.add(id, 0, now_us()).promise(Promise { freshness: hour, history: hour });
     }

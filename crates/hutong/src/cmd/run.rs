@@ -13,7 +13,7 @@ use super::{arguments, progress};
 use crate::config::Plan;
 use crate::exit::Exit;
 use crate::http;
-use crate::ledger::govern;
+use crate::share::{Roster, carry};
 use crate::verify::scheduled;
 use crate::wire::{self, Wire};
 
@@ -28,25 +28,15 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     let compared: Vec<_> = compared.collect();
     let mut supervisor = Supervisor::new();
     let wire = Arc::new(Wire::connect(&plan, board.clone(), metrics.clone())?);
-    let (mut lanes, mut governed) = (Vec::new(), Vec::new());
     let named = |pipeline: String| options.only.is_empty() || options.only.contains(&pipeline);
-    for capture in plan.captures.iter().filter(|c| named(c.pipeline().to_string())) {
-        match wire.capture(capture) {
-            Ok(lane) => lanes.push(lane),
-            Err(problem) => wire.cannot_run(capture.pipeline(), &problem),
-        }
-    }
-    for subscription in plan.subscriptions.iter().filter(|s| named(s.pipeline().to_string())) {
-        if let Some(ledger) = wire.ledger() {
-            // What flows, and when, the ledger says.
-            wire.announced(subscription);
-            governed.push((ledger.clone(), subscription.clone()));
-            continue;
-        }
-        match wire.replicate(subscription) {
-            Ok(of_it) => lanes.extend(of_it),
-            Err(problem) => wire.cannot_run(subscription.pipeline(), &problem),
-        }
+    let captures: Vec<_> = plan.captures.iter().filter(|c| named(c.pipeline().to_string())).collect();
+    let subscriptions: Vec<_> =
+        plan.subscriptions.iter().filter(|s| named(s.pipeline().to_string())).collect();
+    let roster = Roster::of(&plan, &captures, &subscriptions);
+    captures.iter().for_each(|c| metrics.lanes_configured(&c.pipeline(), 1));
+    subscriptions.iter().for_each(|s| metrics.lanes_configured(&s.pipeline(), s.stream.partitions));
+    if !roster.is_shared() {
+        roster.places().iter().for_each(|place| wire.announced(&place.lane));
     }
     // Served once every lane is on the board: who looks early must not see a part and take it for all.
     let pulse = http::health::Pulse::default();
@@ -60,6 +50,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
         metrics,
         pulse,
         group_lag: http::status::GroupLag::of(&plan),
+        roster: roster.clone(),
     };
     let address =
         http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
@@ -67,20 +58,17 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     if let Some(address) = wire.serve_registry(&mut supervisor).await? {
         info!(%address, "schema registry");
     }
-    for lane in lanes {
-        supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
-    }
-    if let Some(ledger) = wire.ledger().filter(|_| !governed.is_empty()) {
+    if let Some(ledger) = wire.ledger().filter(|_| !subscriptions.is_empty()) {
         if let Err(problem) = ledger.catch_up().await {
             warn!(error = %problem, "the ledger cannot be read yet, so nothing flows");
         }
         supervisor.spawn("ledger", OnError::Continue, ledger.clone().follow(supervisor.token()));
     }
-    for (ledger, subscription) in governed {
-        let name = subscription.pipeline().to_string();
-        let task = govern(Arc::clone(&wire), ledger, subscription, supervisor.token());
-        supervisor.spawn(name, OnError::Continue, task);
+    for place in roster.places() {
+        let task = carry(Arc::clone(&wire), place.clone(), supervisor.token());
+        supervisor.spawn(place.lane.to_string(), OnError::Continue, task);
     }
+    roster.attend(&mut supervisor, &wire);
     let shared = Arc::new(plan.clone());
     for (subscription, every) in compared.into_iter().filter(|(s, _)| named(s.pipeline().to_string())) {
         let pipeline = subscription.pipeline().to_string();

@@ -105,6 +105,7 @@ fn print(status: &Status) {
             _ => println!("{line}"),
         }
     }
+    share(status).iter().for_each(|said| println!("\n{said}"));
     for lane in &status.lanes {
         progress::lines(lane).iter().for_each(|line| println!("\n{line}"));
     }
@@ -125,4 +126,24 @@ fn print(status: &Status) {
             println!("  more: hutong explain {kind}");
         }
     }
+}
+
+/// Says of the lanes that are not run here where to look for them.
+fn share(status: &Status) -> Option<String> {
+    let share = status.share.as_ref()?;
+    if !share.joined {
+        let why = share.problem.as_deref().unwrap_or("it has not answered yet");
+        return Some(format!(
+            "this process does not know yet what to run: group {}: {why}",
+            share.groups.join(", ")
+        ));
+    }
+    let count = share.elsewhere.len();
+    (count > 0).then(|| {
+        format!(
+            "{count} lanes are not run here: another process runs them, or their topic is not there yet (group {}): {}",
+            share.groups.join(", "),
+            share.elsewhere.join(", ")
+        )
+    })
 }

@@ -62,7 +62,7 @@ mod tests {
             hint: None,
         };
         let parts = vec![part("bus", None), part("store renshe", Some("failed to connect"))];
-        let said = paragraphs(&Status { version: String::new(), lanes, parts });
+        let said = paragraphs(&Status { version: String::new(), lanes, parts, share: None });
         assert_eq!(
             said,
             [

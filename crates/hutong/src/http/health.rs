@@ -65,11 +65,16 @@ pub(super) struct Verbose {
 /// `/readyz`: whether it can move anything; `?verbose` tells the state of each part.
 pub(super) async fn ready(State(watched): State<Watched>, Query(query): Query<Verbose>) -> Response {
     let (lanes, parts) = (watched.lanes(), watched.metrics.parts().status());
-    let ready = is_ready(&lanes, &parts);
+    let joined = watched.roster.is_joined();
+    let ready = is_ready(&lanes, &parts, joined);
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut text = String::new();
     if query.verbose.is_some() {
         parts.iter().for_each(|part| text.push_str(&of_part(part)));
+        if watched.roster.is_shared() {
+            let word = if joined { "is known" } else { "is not known yet" };
+            text.push_str(&format!("[{}]share of the lanes {word}\n", mark(joined)));
+        }
         lanes.iter().for_each(|lane| text.push_str(&of_lane(lane)));
     }
     text.push_str(if ready { "ok\n" } else { "not ready\n" });
@@ -77,10 +82,12 @@ pub(super) async fn ready(State(watched): State<Watched>, Query(query): Query<Ve
 }
 
 /// Ready when the bus answers and a lane has opened and is not halted: one dead store of a subscriber does not make the
-/// bus unready, and a process that could do nothing for anybody is not ready.
-fn is_ready(lanes: &[LaneStatus], parts: &[PartStatus]) -> bool {
+/// bus unready, and a process that could do nothing for anybody is not ready. One that has no lane because others run
+/// them all stands by, and is.
+fn is_ready(lanes: &[LaneStatus], parts: &[PartStatus], joined: bool) -> bool {
     let bus = parts.iter().find(|part| part.name == "bus").is_none_or(|bus| bus.answers != Some(false));
-    bus && (lanes.is_empty() || lanes.iter().any(|lane| lane.opened && lane.state != LaneState::Halted))
+    let stands_by = lanes.is_empty() && joined;
+    bus && (stands_by || lanes.iter().any(|lane| lane.opened && lane.state != LaneState::Halted))
 }
 
 /// `[+]` or `[-]`, the name, and what it does: the form that Kubernetes' own components have.
@@ -108,6 +115,8 @@ mod tests {
     use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId};
     use hutong_engine::{Board, Metrics};
 
+    use crate::share::Roster;
+
     use super::*;
 
     async fn answer(response: Response) -> (u16, String) {
@@ -122,6 +131,7 @@ mod tests {
             metrics: Metrics::new().unwrap(),
             pulse: Pulse::default(),
             group_lag: None,
+            roster: Roster::alone(),
         }
     }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::group_lag;
 use super::health::{self, Pulse};
 use crate::config::Plan;
+use crate::share::{Roster, Share};
 
 /// What the endpoints read.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Watched {
     pub pulse: Pulse,
     /// Whether `/metrics` also has Kafka Lag Exporter's names, and for which groups.
     pub group_lag: Option<GroupLag>,
+    /// Which lanes other processes run.
+    pub roster: Roster,
 }
 
 /// How Kafka Lag Exporter's names are told.
@@ -52,6 +55,9 @@ pub struct Status {
     /// The bus and the stores.
     #[serde(default)]
     pub parts: Vec<PartStatus>,
+    /// What of it this process runs, where several share it.
+    #[serde(default)]
+    pub share: Option<Share>,
 }
 
 /// Returns the routes `/metrics`, `/livez`, `/readyz` and `/status`.
@@ -86,7 +92,8 @@ async fn metrics(State(watched): State<Watched>) -> Response {
 
 async fn status(State(watched): State<Watched>) -> Json<Status> {
     let (lanes, parts) = (watched.lanes(), watched.metrics.parts().status());
-    Json(Status { version: env!("CARGO_PKG_VERSION").to_owned(), lanes, parts })
+    let share = watched.roster.share();
+    Json(Status { version: env!("CARGO_PKG_VERSION").to_owned(), lanes, parts, share })
 }
 
 #[cfg(test)]
@@ -104,7 +111,8 @@ mod tests {
         board.add(id.clone(), 5_000_000, now_us());
         metrics.lane_added(&id);
         let mut supervisor = Supervisor::new();
-        let watched = Watched { board, metrics, pulse: Pulse::default(), group_lag: None };
+        let watched =
+            Watched { board, metrics, pulse: Pulse::default(), group_lag: None, roster: Roster::alone() };
         let address =
             serve(&mut supervisor, "http", ([127, 0, 0, 1], 0).into(), router(watched)).await.unwrap();
         let get = |path: &'static str| async move {

@@ -1,11 +1,11 @@
-//! One subscription under the ledger: its lanes are made, ended and made again as the ledger says.
+//! One lane under the ledger: it is made, ended and made again as the ledger says.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hutong_core::{Error, ErrorKind, Result};
-use hutong_engine::Supervisor;
-use hutong_engine::supervisor::OnError;
+use hutong_engine::Lane;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -13,73 +13,69 @@ use super::follow::{Ledger, Word};
 use super::terms::under;
 use crate::config::Plan;
 use crate::config::plan::SubscriptionPlan;
+use crate::share::Place;
 use crate::wire::{Bus, Wire};
 
-/// How long lanes may take to finish what they are committing.
+/// How long a lane may take to finish what it is committing.
 const GRACE: Duration = Duration::from_secs(30);
 
 /// How long a recall that failed waits for its next try.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Runs a subscription as the ledger says, until it is asked to stop.
+/// Runs a lane of a subscription as the ledger says, until it is asked to stop.
 ///
-/// The lanes themselves ask the ledger before each commit, so that nothing depends on how soon this task is woken.
+/// The lane itself asks the ledger before each commit, so that nothing depends on how soon this task is woken.
 pub async fn govern(
-    wire: Arc<Wire>,
-    ledger: Ledger,
-    subscription: SubscriptionPlan,
+    wire: &Arc<Wire>,
+    ledger: &Ledger,
+    subscription: &SubscriptionPlan,
+    place: &Place,
     token: CancellationToken,
 ) -> Result<()> {
     let mut looks = ledger.looks();
     loop {
-        let word = ledger.word(&subscription);
-        let lanes = match &word {
-            Word::Flows { number, terms } => lanes(&wire, &subscription, *number, terms),
+        let word = ledger.word(subscription);
+        let lane = match &word {
+            Word::Flows { number, terms } => lane(wire, subscription, place, *number, terms),
             Word::Held { why, hint } => {
-                warn!(subscription = subscription.name, why, hint, "nothing flows");
-                wire.held(&subscription, &denied(&subscription, why).hint(hint));
+                warn!(lane = %place.lane, why, hint, "nothing flows");
+                wire.held(&place.lane, &denied(subscription, why).hint(hint));
                 None
             }
             Word::Recalled { since, why } => {
-                recall(&wire, &subscription, *since, why, &token).await;
+                recall(wire, subscription, place, *since, why, &token).await;
                 None
             }
         };
         // Ends when another word comes, or when it is asked to stop.
         let other = async {
-            while ledger.word(&subscription) == word {
+            while ledger.word(subscription) == word {
                 if looks.changed().await.is_err() {
                     break;
                 }
             }
         };
-        match lanes {
-            None => tokio::select! {
-                () = token.cancelled() => return Ok(()),
-                () = other => {}
-            },
-            Some(lanes) => {
-                let asked = lanes.token();
-                let running = lanes.wait(GRACE);
-                tokio::pin!(running, other);
-                tokio::select! {
-                    () = token.cancelled() => {}
-                    () = &mut other => {}
-                    ended = &mut running => {
-                        // Each has told its own error; another word may start them again.
-                        ended?;
-                        tokio::select! {
-                            () = token.cancelled() => return Ok(()),
-                            () = &mut other => continue,
-                        }
+        tokio::pin!(other);
+        if let Some(lane) = lane {
+            let asked = token.child_token();
+            let running = lane.run(asked.clone());
+            tokio::pin!(running);
+            tokio::select! {
+                () = token.cancelled() => return running.await,
+                () = &mut other => {
+                    asked.cancel();
+                    if timeout(GRACE, running).await.is_err() {
+                        warn!(lane = %place.lane, "did not stop in time and is dropped");
                     }
+                    continue;
                 }
-                asked.cancel();
-                running.await?;
-                if token.is_cancelled() {
-                    return Ok(());
-                }
+                // It has told its own error; another word may start it again.
+                _ = &mut running => {}
             }
+        }
+        tokio::select! {
+            () = token.cancelled() => return Ok(()),
+            () = &mut other => {}
         }
     }
 }
@@ -110,13 +106,14 @@ fn denied(subscription: &SubscriptionPlan, why: &str) -> Error {
     Error::new(ErrorKind::Denied, format!("deliver to {}", subscription.name), why)
 }
 
-/// Makes and starts the lanes of a grant; `None` when they cannot be made, which is told.
-fn lanes(
+/// Makes the lane of a grant; `None` when it cannot be made, which is told.
+fn lane(
     wire: &Wire,
     subscription: &SubscriptionPlan,
+    place: &Place,
     number: u64,
     terms: &hutong_core::ledger::Terms,
-) -> Option<Supervisor> {
+) -> Option<Lane> {
     let granted = under(subscription, terms).and_then(|granted| {
         if super::asked(subscription).terms != *terms {
             warn!(
@@ -124,48 +121,45 @@ fn lanes(
                 number, "the configuration asks for something else than is granted: the grant flows"
             );
         }
-        wire.replicate_under(&granted, number)
+        wire.replicate_under(&granted, number, place.lane.partition)
     });
     match granted {
-        Ok(lanes) => {
-            info!(subscription = subscription.name, grant = number, "flows");
-            let mut supervisor = Supervisor::new();
-            for lane in lanes {
-                supervisor.spawn(lane.id.to_string(), OnError::Continue, lane.run(supervisor.token()));
-            }
-            Some(supervisor)
+        Ok(lane) => {
+            info!(lane = %place.lane, grant = number, "flows");
+            Some(place.seat(lane))
         }
         Err(problem) => {
-            warn!(subscription = subscription.name, error = %problem, "nothing flows");
-            wire.held(subscription, &problem);
+            warn!(lane = %place.lane, error = %problem, "nothing flows");
+            wire.held(&place.lane, &problem);
             None
         }
     }
 }
 
-/// Deletes the rows of the replica. I7: whoever is killed half way does it again, and what is deleted stays deleted.
+/// Deletes the rows of the lane. I7: whoever is killed half way does it again, and what is deleted stays deleted.
 async fn recall(
     wire: &Wire,
     subscription: &SubscriptionPlan,
+    place: &Place,
     since: u64,
     why: &str,
     token: &CancellationToken,
 ) {
     loop {
-        match wire.recall(subscription, since).await {
+        match wire.recall(subscription, &place.lane, since).await {
             Ok(()) => {
-                info!(subscription = subscription.name, why, "recalled: the rows of the replica are deleted");
+                info!(lane = %place.lane, why, "recalled: its rows of the replica are deleted");
                 let done = denied(subscription, &format!("{why}; the rows of the replica are deleted"));
                 let name = &subscription.name;
                 wire.held(
-                    subscription,
+                    &place.lane,
                     &done.hint(format!("`hutong subscription request {name}` asks again")),
                 );
                 return;
             }
             Err(problem) => {
-                warn!(subscription = subscription.name, error = %problem, "the recall is tried again");
-                wire.held(subscription, &denied(subscription, why).hint(problem.to_string()));
+                warn!(lane = %place.lane, error = %problem, "the recall is tried again");
+                wire.held(&place.lane, &denied(subscription, why).hint(problem.to_string()));
             }
         }
         tokio::select! {

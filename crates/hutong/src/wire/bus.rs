@@ -17,6 +17,7 @@ pub struct Bus {
     shared: Arc<Shared>,
     registry: Arc<dyn SchemaRegistry>,
     embedded: Option<embedded::Registry>,
+    cluster: Option<Arc<kafka::Bus>>,
 }
 
 impl Bus {
@@ -73,7 +74,8 @@ impl Bus {
         let registry = embedded::Registry::new(Arc::clone(bus));
         let log: Arc<dyn Log> = Arc::clone(bus) as _;
         let shared = Shared::new(Arc::clone(&log));
-        Self { log, shared, registry: Arc::new(registry.clone()), embedded: Some(registry) }
+        let embedded = Some(registry.clone());
+        Self { log, shared, registry: Arc::new(registry), embedded, cluster: None }
     }
 
     fn kafka(name: &str, plan: &KafkaPlan) -> Result<Self> {
@@ -81,9 +83,11 @@ impl Bus {
         if let Some(login) = &plan.registry_login {
             registry.basic = Some((login.user.clone(), login.password.resolve()?));
         }
-        let log: Arc<dyn Log> = kafka::Bus::new(cluster(name, plan)?)?;
+        let bus = kafka::Bus::new(cluster(name, plan)?)?;
+        let log: Arc<dyn Log> = Arc::clone(&bus) as _;
         let shared = Shared::new(Arc::clone(&log));
-        Ok(Self { log, shared, registry: Arc::new(HttpRegistry::new(registry)?), embedded: None })
+        let registry = Arc::new(HttpRegistry::new(registry)?);
+        Ok(Self { log, shared, registry, embedded: None, cluster: Some(bus) })
     }
 
     /// Returns the topics.
@@ -99,6 +103,11 @@ impl Bus {
     /// Returns the schemas.
     pub fn registry(&self) -> &Arc<dyn SchemaRegistry> {
         &self.registry
+    }
+
+    /// Returns the Kafka cluster, whose groups share out work; `None` for a folder, which one process has.
+    pub fn cluster(&self) -> Option<&Arc<kafka::Bus>> {
+        self.cluster.as_ref()
     }
 
     /// Returns the embedded bus's registry, to serve it.

@@ -146,13 +146,18 @@ impl Wire {
     ///
     /// `Err(Denied)` under a ledger, which says what flows and when: see [`Wire::replicate_under`].
     pub fn replicate(&self, subscription: &SubscriptionPlan) -> Result<Vec<Lane>> {
+        (0..subscription.stream.partitions)
+            .map(|partition| self.replicate_one(subscription, partition))
+            .collect()
+    }
+
+    /// Makes one lane of a subscription; `Err(Denied)` under a ledger.
+    pub fn replicate_one(&self, subscription: &SubscriptionPlan, partition: u32) -> Result<Lane> {
         if self.ledger.is_some() {
             let doing = format!("deliver to {}", subscription.name);
             return Err(Error::new(ErrorKind::Denied, doing, "the ledger was not asked"));
         }
-        (0..subscription.stream.partitions)
-            .map(|partition| self.replicate_lane(subscription, partition))
-            .collect()
+        self.replicate_lane(subscription, partition)
     }
 
     fn replicate_lane(&self, subscription: &SubscriptionPlan, partition: u32) -> Result<Lane> {
@@ -214,11 +219,10 @@ impl Wire {
         })
     }
 
-    /// Shows a pipeline whose lanes could not even be made: the others go on.
-    pub fn cannot_run(&self, pipeline: PipelineId, problem: &Error) {
+    /// Shows a lane that could not even be made: the others go on.
+    pub fn cannot_run(&self, lane: LaneId, problem: &Error) {
         let hint = problem.hint.as_deref().unwrap_or("");
-        error!(%pipeline, error = %problem, hint, "halted");
-        let lane = LaneId::new(pipeline, 0);
+        error!(%lane, error = %problem, hint, "halted");
         self.metrics.lane_added(&lane);
         self.board.add(lane, 0, now_us()).halted(problem, now_us());
     }

@@ -22,6 +22,7 @@ use super::run::stop_on_signal;
 use super::{arguments, check, table};
 use crate::exit::Exit;
 use crate::http;
+use crate::share::Roster;
 use crate::wire::{self, Wire};
 
 /// When the late subscription starts.
@@ -92,6 +93,7 @@ async fn show(
         metrics,
         pulse,
         group_lag: http::status::GroupLag::of(&plan),
+        roster: Roster::alone(),
     };
     let address =
         http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
