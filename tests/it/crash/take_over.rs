@@ -119,9 +119,9 @@ async fn i2_i4_i7_a_program_that_is_cut_off_from_the_bus_changes_nothing_and_sha
             // Without a word, as by a firewall; and with all connections closed.
             for closes in [false, true] {
                 if closes {
-                    way.close()
+                    way.close();
                 } else {
-                    way.stall()
+                    way.stall();
                 }
                 let what = format!("one is cut off, its connections are closed: {closes}");
                 told(&what, fleet.moves_on(&what).await);
