@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, Position, Result};
+use crate::{Error, ErrorKind, Position, Result, steer};
 
 /// All places that a lane has reached, one a partition, with what the source wants to find again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,15 +29,19 @@ pub struct Delta {
 }
 
 /// What the names of notes begin with that outlive what a lane has read: a lane that begins anew under another grant
-/// still remembers what it has verified of the ledger.
-pub const LASTING: &str = "ledger.";
+/// still remembers what it has verified of the ledger, and what people have done to it.
+pub const LASTING: [&str; 2] = ["ledger.", steer::NAMES];
+
+fn lasts(name: &str) -> bool {
+    LASTING.iter().any(|begin| name.starts_with(begin))
+}
 
 impl Checkpoint {
     /// Returns the checkpoint of a lane that begins anew: without places, with the lasting notes.
     #[must_use]
     pub fn anew(mut self) -> Self {
         self.positions.clear();
-        self.notes.retain(|name, _| name.starts_with(LASTING));
+        self.notes.retain(|name, _| lasts(name));
         self
     }
 
@@ -53,7 +57,7 @@ impl Checkpoint {
 
     /// States whether nothing was ever committed, or nothing since the lane began anew.
     pub fn is_empty(&self) -> bool {
-        self.positions.is_empty() && self.notes.keys().all(|name| name.starts_with(LASTING))
+        self.positions.is_empty() && self.notes.keys().all(|name| lasts(name))
     }
 
     /// Moves by `delta`. The only place where positions move.

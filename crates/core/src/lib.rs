@@ -30,6 +30,7 @@ pub mod problem;
 pub mod quality;
 pub mod secret;
 pub mod snapshot;
+pub mod steer;
 pub mod value;
 pub mod verify;
 
@@ -47,4 +48,5 @@ pub use position::Position;
 pub use problem::{Problem, nearest};
 pub use quality::Quality;
 pub use secret::Secret;
+pub use steer::{Act, Hold, Order, Pause, Verb};
 pub use value::{Decimal, Row, Value};

@@ -9,6 +9,7 @@ use crate::checkpoint::{Checkpoint, Delta};
 use crate::contract::Contract;
 use crate::error::Result;
 use crate::lane::LaneId;
+use crate::steer::Hold;
 
 /// What one commit writes.
 #[derive(Debug, Clone, Default)]
@@ -118,7 +119,13 @@ pub trait Sink: Send {
     /// has taken the lane.
     async fn commit(&mut self, batch: &Batch) -> Result<Refused>;
 
-    /// Frees what it holds.
+    /// Looks how the lane stands to who opened it, also after an `Err(Fenced)`. Takes nothing and changes nothing; where
+    /// people cannot act on a lane, it is held until a commit says otherwise.
+    async fn look(&mut self) -> Result<Hold> {
+        Ok(Hold::Held)
+    }
+
+    /// Frees what it holds, but not the lane: `look` still answers.
     async fn close(&mut self) -> Result<()> {
         Ok(())
     }

@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::ahead::{Ahead, Share};
 use crate::backoff::Backoff;
+use crate::glance::GLANCE;
 use crate::metrics::Metrics;
 use crate::status::{Entry, Passed, State, now_us};
 
@@ -94,6 +95,8 @@ enum Turn {
     Read(Result<Option<Batch>>),
     /// What is held has waited long enough.
     Due,
+    /// Nothing was committed for a while.
+    Glance,
 }
 
 /// Marks a lane as halted that ends in a panic: it would look as if it ran.
@@ -113,9 +116,11 @@ impl Drop for Watch {
 }
 
 /// How a session of a lane ended without an error.
-enum End {
+pub(crate) enum End {
     Asked,
     Exhausted,
+    /// A person has acted on it, so it opens again.
+    Turned,
 }
 
 impl Lane {
@@ -132,14 +137,17 @@ impl Lane {
         let mut backoff = Backoff::of(&self.id);
         let mut quarantined = 0;
         let halted = loop {
-            match self.session(&token, &mut backoff, &mut quarantined).await {
-                Ok(end) => {
+            let ended = self.session(&token, &mut backoff, &mut quarantined).await;
+            match self.turned_or(ended).await {
+                Ok(End::Turned) => {
+                    info!(lane = %self.id, "a person has acted on it: it opens again");
+                    self.entry.state(State::Opening, now_us());
+                }
+                Ok(end @ (End::Asked | End::Exhausted)) => {
                     self.close().await;
                     self.entry.state(State::Stopped, now_us());
-                    let why = match end {
-                        End::Asked => "stopped",
-                        End::Exhausted => "reached the end of its source",
-                    };
+                    let asked = matches!(end, End::Asked);
+                    let why = if asked { "stopped" } else { "reached the end of its source" };
                     info!(lane = %self.id, "{why}");
                     return Ok(());
                 }
@@ -167,7 +175,7 @@ impl Lane {
     }
 
     /// Frees both ends; nothing depends on it, so an error is only noted.
-    async fn close(&mut self) {
+    pub(crate) async fn close(&mut self) {
         for (end, closed) in [("source", self.source.close().await), ("sink", self.sink.close().await)] {
             if let Err(problem) = closed {
                 debug!(lane = %self.id, end, error = %problem, "close");
@@ -187,6 +195,9 @@ impl Lane {
         let mut checkpoint = until(token, self.sink.open(&self.id)).await?;
         let Some(checkpoint) = checkpoint.as_mut() else { return Ok(End::Asked) };
         self.entry.opened(checkpoint, now_us());
+        if let Some(pause) = checkpoint.pause() {
+            return self.paused(&pause, token).await;
+        }
         if until(token, self.source.open(checkpoint)).await?.is_none() {
             return Ok(End::Asked);
         }
@@ -200,10 +211,11 @@ impl Lane {
         let mut prepared: Vec<Arc<Contract>> = Vec::new();
         let mut early: Option<Result<Option<Batch>>> = None;
         let mut held: Option<Held> = None;
+        let mut seen = tokio::time::Instant::now();
         loop {
             let turn = match early.take() {
                 Some(read) => Turn::Read(read),
-                None => self.turn(token, held.as_ref()).await,
+                None => self.turn(token, held.as_ref(), seen + GLANCE).await,
             };
             let end = match turn {
                 Turn::Read(read) => match read? {
@@ -217,6 +229,10 @@ impl Lane {
                 },
                 Turn::Asked => Some(End::Asked),
                 Turn::Due => None,
+                Turn::Glance => {
+                    seen = tokio::time::Instant::now();
+                    self.glance(token).await?
+                }
             };
             self.permitted_now()?;
             // The share is given back when the commit is over.
@@ -247,6 +263,8 @@ impl Lane {
             *quarantined = would_be + refused.lasting;
             checkpoint.advance(&batch.delta)?;
             backoff.reset();
+            // The commit was the look.
+            seen = tokio::time::Instant::now();
             // I3: counted before anything else can fail.
             self.note(&batch, refused, newest_us, checkpoint, started.elapsed());
             let begun_us = self.entry.begun_us();
@@ -260,7 +278,12 @@ impl Lane {
     }
 
     /// Waits for what happens next. Dropping `next` is safe: it is cancel safe.
-    async fn turn(&mut self, token: &CancellationToken, held: Option<&Held>) -> Turn {
+    async fn turn(
+        &mut self,
+        token: &CancellationToken,
+        held: Option<&Held>,
+        glance: tokio::time::Instant,
+    ) -> Turn {
         let due = async {
             match held {
                 Some(held) if held.is_due() => {}
@@ -272,6 +295,7 @@ impl Lane {
             biased;
             () = token.cancelled() => Turn::Asked,
             () = due => Turn::Due,
+            () = tokio::time::sleep_until(glance), if held.is_none() => Turn::Glance,
             read = self.source.next() => Turn::Read(read),
         }
     }
@@ -331,7 +355,7 @@ impl Lane {
     }
 
     /// I5: nothing leaves after the grant's last day, by this side's clock.
-    fn permitted_now(&self) -> Result<()> {
+    pub(crate) fn permitted_now(&self) -> Result<()> {
         match self.settings.ends_us {
             Some(ends_us) if now_us() >= ends_us => Err(Error::new(
                 ErrorKind::Denied,
@@ -415,7 +439,10 @@ fn decide(steps: &mut [Box<dyn Step>], mut batch: Batch) -> Batch {
 }
 
 /// Waits for `work` unless the lane is asked to stop first: then `None`, and `work` is dropped.
-async fn until<T>(token: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+pub(crate) async fn until<T>(
+    token: &CancellationToken,
+    work: impl Future<Output = Result<T>>,
+) -> Result<Option<T>> {
     tokio::select! {
         biased;
         () = token.cancelled() => Ok(None),

@@ -4,6 +4,7 @@
 
 pub mod ahead;
 pub mod backoff;
+mod glance;
 pub mod lag;
 pub mod lane;
 pub mod latency;

@@ -95,13 +95,15 @@ impl Metrics {
         let waiting = gauge("quarantine_waiting", "Items that wait in the quarantine now.", &["pipeline"])?;
         let state = gauge(
             "lane_state",
-            "How many of the pipeline's lanes are in the state: `opening`, `running`, `retrying`, `halted`, `stopped`.",
+            "How many of the pipeline's lanes are in the state: `opening`, `running`, `retrying`, `paused`, `halted`, \
+             `stopped`.",
             &["pipeline", "state"],
         )?;
         let verdict = gauge(
             "lane_verdict",
             "How many of the pipeline's lanes have the verdict over the last twelve watermarks: `ok`, `slow` (moves, \
-             and falls further behind), `stalled` (nothing passes), `stopped` (does not run), `rewound` (reads again).",
+             and falls further behind), `stalled` (nothing passes), `stopped` (does not run), `rewound` (reads again), \
+             `paused` (a person has paused it).",
             &["pipeline", "verdict"],
         )?;
         let seconds = |name: &str, help: &str, labels: &[&str]| {
@@ -261,11 +263,15 @@ impl Metrics {
             let partition = lane.lane.rsplit('.').next().unwrap_or("0");
             let labels = [lane.pipeline.as_str(), partition];
             self.0.lag_seconds.with_label_values(&labels).set(lane.lag_seconds);
-            // What is not known is not shown: a zero would be taken for "none".
+            // What is not known is not shown: a zero would be taken for "none", and an old number for a new one.
             let known = [(&self.0.lag_changes, lane.lag_changes), (&self.0.lag_bytes, lane.lag_bytes)];
             for (gauge, count) in known {
-                if let Some(count) = count {
-                    gauge.with_label_values(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+                match count {
+                    Some(count) => {
+                        gauge.with_label_values(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+                    }
+                    // An error says that it was not shown before.
+                    None => drop(gauge.remove_label_values(&labels)),
                 }
             }
         }

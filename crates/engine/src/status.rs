@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hutong_core::snapshot::{Progress, Suspended};
-use hutong_core::{Behind, Checkpoint, Class, Error, LaneId, Loss, Position};
+use hutong_core::{Behind, Checkpoint, Class, Error, LaneId, Loss, Pause, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::lag::{self, Standing};
@@ -21,6 +21,8 @@ pub enum State {
     Running,
     /// It waits before it opens again.
     Retrying,
+    /// A person has paused it.
+    Paused,
     /// It stopped by itself: a person must act.
     Halted,
     /// It was asked to stop, or its bounded source has ended.
@@ -29,7 +31,8 @@ pub enum State {
 
 impl State {
     /// All states, for metrics that show every series from the start.
-    pub const ALL: [Self; 5] = [Self::Opening, Self::Running, Self::Retrying, Self::Halted, Self::Stopped];
+    pub const ALL: [Self; 6] =
+        [Self::Opening, Self::Running, Self::Retrying, Self::Paused, Self::Halted, Self::Stopped];
 
     /// Returns the word for it.
     pub fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl State {
             Self::Opening => "opening",
             Self::Running => "running",
             Self::Retrying => "retrying",
+            Self::Paused => "paused",
             Self::Halted => "halted",
             Self::Stopped => "stopped",
         }
@@ -86,6 +90,9 @@ pub struct LaneStatus {
     /// The tables whose changes are dropped, and why.
     #[serde(default)]
     pub suspended: Vec<Suspended>,
+    /// Since when it is paused, by whom and why, when it is.
+    #[serde(default)]
+    pub pause: Option<Pause>,
     /// The last loss that a person has accepted for it.
     #[serde(default)]
     pub last_loss: Option<Loss>,
@@ -225,6 +232,22 @@ impl Entry {
         inner.checkpoint = checkpoint.clone();
     }
 
+    /// Notes that the lane is paused. What it knew of its lag goes on to age; how much waits, nobody counts meanwhile.
+    pub(crate) fn paused(&self, pause: &Pause, now_us: i64) {
+        let mut inner = self.lock();
+        inner.state = State::Paused;
+        // Of a later form, or of a clock ahead.
+        inner.since_us = if (1..now_us).contains(&pause.since_us) { pause.since_us } else { now_us };
+        // After a restart nothing is known but that nothing has passed since the pause.
+        let since_us = inner.since_us;
+        inner.standing.complete_to_us.get_or_insert(since_us);
+        inner.standing.count = None;
+        inner.bytes = None;
+        inner.attempts = 0;
+        inner.problem = None;
+        inner.kind = None;
+    }
+
     /// Returns when the lane began to fill an empty sink, if that was in this process.
     pub(crate) fn begun_us(&self) -> Option<i64> {
         self.lock().begun_us
@@ -308,6 +331,7 @@ impl Entry {
             positions: inner.checkpoint.positions.clone(),
             snapshots: inner.checkpoint.snapshots(),
             suspended: inner.checkpoint.suspended(),
+            pause: inner.checkpoint.pause(),
             last_loss: inner.checkpoint.losses().pop(),
             verdict,
             reason,

@@ -91,3 +91,25 @@ fn a_store_that_is_away_shows_as_lag_and_as_a_verdict_and_eats_headroom() {
     assert_eq!((status.lag_seconds, status.verdict, status.kind), (0.0, Verdict::Ok, None));
     assert_eq!(status.applied_us, Some(now));
 }
+
+#[test]
+fn the_lag_of_a_paused_lane_grows_and_eats_headroom_and_it_is_not_stalled() {
+    let (board, start) = (Board::new(), 1_000 * SECOND);
+    let pause = Pause { since_us: start, by: "李".into(), reason: "维护".into() };
+    for restarted in [false, true] {
+        let now = start + 60 * SECOND;
+        let entry = entry(&board, if restarted { now } else { start });
+        entry.promise(Promise { freshness: None, history: Some(Duration::from_secs(100)) });
+        if !restarted {
+            pass(&entry, 9, start);
+        }
+        entry.paused(&pause, if restarted { now } else { start });
+        (0..60).for_each(|n| board.look(start + n * SECOND));
+
+        let status = entry.status(now);
+
+        assert_eq!((status.lag_seconds, status.headroom_seconds), (60.0, Some(40.0)), "{restarted}");
+        assert_eq!((status.state, status.verdict), (State::Paused, Verdict::Paused));
+        assert_eq!((status.since_us, status.lag_changes), (start, None));
+    }
+}

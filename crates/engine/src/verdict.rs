@@ -25,11 +25,14 @@ pub enum Verdict {
     Stopped,
     /// It stands before a place that it had reached, and reads again.
     Rewound,
+    /// A person has paused it, so it is not judged.
+    Paused,
 }
 
 impl Verdict {
     /// All verdicts, for metrics that show every series from the start.
-    pub const ALL: [Self; 5] = [Self::Ok, Self::Slow, Self::Stalled, Self::Stopped, Self::Rewound];
+    pub const ALL: [Self; 6] =
+        [Self::Ok, Self::Slow, Self::Stalled, Self::Stopped, Self::Rewound, Self::Paused];
 
     /// Returns the word for it.
     pub fn name(self) -> &'static str {
@@ -39,6 +42,7 @@ impl Verdict {
             Self::Stalled => "stalled",
             Self::Stopped => "stopped",
             Self::Rewound => "rewound",
+            Self::Paused => "paused",
         }
     }
 }
@@ -75,6 +79,11 @@ impl Window {
 
     /// Takes a look in, unless the last one is younger than an interval.
     pub fn take(&mut self, sample: Sample) {
+        if sample.state == State::Paused {
+            // What was before says nothing of how it goes on afterwards.
+            self.samples.clear();
+            return;
+        }
         // A look that comes a little early is the next one: who looks has a clock of its own.
         let early = self.samples.back().is_some_and(|s| sample.at_us - s.at_us < self.interval_us * 9 / 10);
         if !early {
@@ -97,6 +106,7 @@ impl Window {
             State::Stopped => {
                 return (Verdict::Stopped, "it was asked to stop, or its source has ended".into());
             }
+            State::Paused => return (Verdict::Paused, "a person has paused it".into()),
             State::Opening | State::Running | State::Retrying => {}
         }
         let span_us = self.interval_us * WINDOW as i64;
@@ -193,6 +203,18 @@ mod tests {
         window.rewound(0);
         assert_eq!(window.judge(sample(3, 5, 900.0)).0, Verdict::Rewound);
         assert_eq!(window.judge(sample(12, 5, 900.0)).0, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_lane_that_was_paused_is_judged_by_what_came_afterwards() {
+        let mut window = Window::new(SECOND);
+        (0..13).for_each(|n| window.take(sample(n, 5, 900.0)));
+        let paused = |n| Sample { state: State::Paused, ..sample(n, 5, 900.0) };
+        assert_eq!(window.judge(paused(13)).0, Verdict::Paused);
+        window.take(paused(13));
+        assert_eq!(window.judge(sample(14, 5, 900.0)).0, Verdict::Ok, "it is not stalled because it stood");
+        (14..27).for_each(|n| window.take(sample(n, 5, 900.0)));
+        assert_eq!(window.judge(sample(27, 5, 900.0)).0, Verdict::Stalled);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hutong_core::{
-    Batch, Change, Checkpoint, Contract, ErrorKind, Kind, LaneId, PipelineId, Position, Refused, Rejected,
-    Result, Sink, Step, Verdict,
+    Batch, Change, Checkpoint, Contract, ErrorKind, Hold, Kind, LaneId, PipelineId, Position, Refused,
+    Rejected, Result, Sink, Step, Verb, Verdict,
 };
 use hutong_engine::status::now_us;
 use hutong_engine::supervisor::OnError;
@@ -325,4 +325,91 @@ fn an_outage_is_waited_out_and_shown() {
         token.cancel();
         run.await.unwrap();
     });
+}
+
+/// A person pauses the lane in the middle of its second commit.
+struct Interrupted {
+    inner: Box<dyn Sink>,
+    world: Shared,
+    commits: usize,
+}
+
+#[async_trait]
+impl Sink for Interrupted {
+    async fn open(&mut self, lane: &LaneId) -> Result<Checkpoint> {
+        self.inner.open(lane).await
+    }
+
+    async fn prepare(&mut self, contract: &Contract) -> Result<()> {
+        self.inner.prepare(contract).await
+    }
+
+    async fn commit(&mut self, batch: &Batch) -> Result<Refused> {
+        self.commits += 1;
+        if self.commits == 2 {
+            assert!(self.world.lock().act(Verb::Pause));
+        }
+        self.inner.commit(batch).await
+    }
+
+    async fn look(&mut self) -> Result<Hold> {
+        self.inner.look().await
+    }
+}
+
+#[test]
+fn i7_a_paused_lane_stands_until_it_is_resumed_and_nothing_comes_twice() {
+    for paused_before in [true, false] {
+        let (world, board) = (filled(9, 3), Board::new());
+        if paused_before {
+            world.lock().act(Verb::Pause);
+        }
+        let mut lane = lane(&world, &board, Vec::new(), 0);
+        let commits = if paused_before { 9 } else { 0 };
+        lane.sink = Box::new(Interrupted { inner: lane.sink, world: world.clone(), commits });
+        in_paused_time(async {
+            let run = lane.run(CancellationToken::new());
+            tokio::pin!(run);
+            let hour = Duration::from_secs(3_600);
+            assert!(tokio::time::timeout(hour, &mut run).await.is_err(), "it stands");
+            let status = board.status(now_us()).remove(0);
+            assert_eq!((status.state, status.error), (State::Paused, None));
+            assert_eq!(status.pause.unwrap().by, "a person");
+            let committed = world.lock().applied.len();
+            assert_eq!(
+                committed,
+                if paused_before { 0 } else { 3 },
+                "what was in the midst of it is not written"
+            );
+            // Another person, and one who is late: it is looked at, and stays paused.
+            assert!(!world.lock().act(Verb::Pause) && world.lock().act(Verb::Reload));
+            assert!(tokio::time::timeout(hour, &mut run).await.is_err(), "it stands");
+            assert_eq!(board.status(now_us())[0].state, State::Paused);
+
+            assert!(world.lock().act(Verb::Resume));
+            tokio::time::timeout(Duration::from_secs(10), &mut run).await.expect("it goes on").unwrap();
+        });
+        let applied = world.lock().applied.clone();
+        assert_eq!(applied, (0..9).map(Position::offset).collect::<Vec<_>>(), "I2: once, and in order");
+    }
+}
+
+#[test]
+fn i4_a_paused_lane_that_another_owner_has_taken_halts() {
+    let (world, board) = (filled(9, 3), Board::new());
+    world.lock().act(Verb::Pause);
+    let lane = lane(&world, &board, Vec::new(), 0);
+    let error = in_paused_time(async {
+        let run = lane.run(CancellationToken::new());
+        tokio::pin!(run);
+        assert!(tokio::time::timeout(Duration::from_secs(60), &mut run).await.is_err());
+        // Whoever opens it next finds the pause, too.
+        let mut other = world.sink();
+        let id = LaneId::new(PipelineId::new(Kind::Capture, "memory"), 0);
+        assert!(other.open(&id).await.unwrap().pause().is_some());
+        world.lock().act(Verb::Resume);
+        run.await.unwrap_err()
+    });
+    assert_eq!(error.kind, ErrorKind::Fenced, "it is the other owner's to go on");
+    assert!(world.lock().applied.is_empty());
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink, Source};
+use hutong_core::{
+    Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Result, Sink, Source,
+};
 
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +130,10 @@ impl Sink for Faulty<Box<dyn Sink>> {
 
     async fn commit(&mut self, batch: &Batch) -> Result<Refused> {
         through((self.faults)(Call::Commit), self.inner.commit(batch)).await
+    }
+
+    async fn look(&mut self) -> Result<Hold> {
+        self.inner.look().await
     }
 
     async fn close(&mut self) -> Result<()> {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use hutong_core::{
-    Batch, Before, Behind, Change, Checkpoint, Contract, Delta, Error, ErrorKind, LaneId, Op, Origin, Place,
-    Position, Refused, Result, Row, Sink, Source, Value,
+    Act, Batch, Before, Behind, Change, Checkpoint, Contract, Delta, Error, ErrorKind, Hold, LaneId, Op,
+    Order, Origin, Place, Position, Refused, Result, Row, Sink, Source, Value, Verb,
 };
 
 /// The partition that the memory source speaks of.
@@ -79,6 +79,20 @@ pub struct World {
     pub checkpoint: Checkpoint,
     /// How often the sink was opened.
     pub opened: u64,
+    /// The lane's epoch: whoever opens it and whoever acts on it raises it.
+    pub epoch: i64,
+}
+
+impl World {
+    /// Does to the lane what a person would; states whether there was anything to do.
+    pub fn act(&mut self, verb: Verb) -> bool {
+        let act = Act { verb, at_us: 1, by: "a person".into(), reason: "a test".into(), to_us: None };
+        let order = Order { act, back: BTreeMap::new() };
+        let Some(mut after) = order.apply("memory", &self.checkpoint) else { return false };
+        self.epoch = after.turn(self.epoch);
+        self.checkpoint = after;
+        true
+    }
 }
 
 /// A world shared by its two ports. Cheap to clone.
@@ -149,7 +163,7 @@ impl Source for MemorySource {
 
 struct MemorySink {
     world: Shared,
-    epoch: u64,
+    epoch: i64,
 }
 
 #[async_trait]
@@ -161,7 +175,8 @@ impl Sink for MemorySink {
             return Err(Error::new(ErrorKind::Unavailable, "open the store", "refused"));
         }
         world.opened += 1;
-        self.epoch = world.opened;
+        world.epoch += 1;
+        self.epoch = world.epoch;
         Ok(world.checkpoint.clone())
     }
 
@@ -179,7 +194,7 @@ impl Sink for MemorySink {
             Fault::Fence => return refused(ErrorKind::Fenced, "another owner"),
             Fault::None | Fault::FailAfterWrite | Fault::SetAside(_) => {}
         }
-        if self.epoch != world.opened {
+        if self.epoch != world.epoch {
             return refused(ErrorKind::Fenced, "an older epoch");
         }
         world.checkpoint.advance(&batch.delta)?;
@@ -205,5 +220,10 @@ impl Sink for MemorySink {
             return refused(ErrorKind::Unknown, "the answer was lost");
         }
         Ok(if let Fault::SetAside(refused) = fault { refused } else { Refused::default() })
+    }
+
+    async fn look(&mut self) -> Result<Hold> {
+        let world = self.world.lock();
+        Ok(world.checkpoint.hold(world.epoch, self.epoch))
     }
 }

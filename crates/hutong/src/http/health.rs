@@ -102,7 +102,8 @@ fn of_part(part: &PartStatus) -> String {
 }
 
 fn of_lane(lane: &LaneStatus) -> String {
-    let well = lane.state == LaneState::Running;
+    // Who is paused does what was asked of it.
+    let well = matches!(lane.state, LaneState::Running | LaneState::Paused);
     format!("[{}]{} {}, {}\n", mark(well), lane.lane, lane.state.name(), lane.verdict.name())
 }
 

@@ -3,7 +3,9 @@
 
 use async_trait::async_trait;
 use hutong_core::ledger::Head;
-use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink, Source};
+use hutong_core::{
+    Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Result, Sink, Source,
+};
 
 use super::follow::Ledger;
 use crate::config::plan::SubscriptionPlan;
@@ -96,6 +98,10 @@ impl Sink for Permitted {
         // I5: approval, suspension and revocation are asked for at each commit, not when the lane was made.
         self.ask()?;
         self.inner.commit(batch).await
+    }
+
+    async fn look(&mut self) -> Result<Hold> {
+        self.inner.look().await
     }
 
     async fn close(&mut self) -> Result<()> {

@@ -38,6 +38,7 @@ macro_rules! sink_conformance {
                 i6_an_unknown_value_leaves_the_column_as_it_is,
                 i7_a_commit_that_is_dropped_at_any_moment_is_whole_or_nothing,
                 i7_an_earlier_owner_that_wakes_up_changes_nothing,
+                i7_a_look_takes_nothing_and_is_never_a_persons_where_an_owner_has_taken_the_lane,
             ]
         );
     };

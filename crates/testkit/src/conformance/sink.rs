@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hutong_core::{Batch, Checkpoint, Contract, Delta, ErrorKind, Op, Position, Rejected, Row, Sink, Value};
+use hutong_core::{
+    Batch, Checkpoint, Contract, Delta, ErrorKind, Hold, Op, Position, Rejected, Row, Sink, Value,
+};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -470,4 +472,28 @@ pub async fn i7_an_earlier_owner_that_wakes_up_changes_nothing<S: SinkSite>() {
             stream.is_left(&site.seen().await);
         }
     }
+}
+
+/// Whoever looks takes nothing from the owner, and is never told that a person has acted when another owner has: it
+/// would open again, and the two would take the lane from each other for ever.
+pub async fn i7_a_look_takes_nothing_and_is_never_a_persons_where_an_owner_has_taken_the_lane<S: SinkSite>() {
+    let contract = people();
+    let site = S::fresh(&contract).await;
+    let mut stream = Stream::new(&contract);
+    let look =
+        async |sink: &mut Box<dyn Sink>| in_time("look", sink.look()).await.expect("a look is answered");
+    let (mut old, _) = open(&site, &contract).await;
+    commit(&mut old, &stream.batch(&[put(1, "张三")])).await;
+    assert_eq!(look(&mut old).await, Hold::Held);
+    // A lane that waits without a connection looks, too.
+    old.close().await.expect("a sink closes");
+    assert_eq!(look(&mut old).await, Hold::Held);
+    let (mut new, _) = open(&site, &contract).await;
+    assert_ne!(look(&mut old).await, Hold::Turned);
+    commit(&mut new, &stream.batch(&[put(2, "李四")])).await;
+    assert_eq!(look(&mut new).await, Hold::Held);
+    let stands = reopen(&mut old, &contract).await;
+    assert_eq!(stands.position(PARTITION), place(stream.committed));
+    let error = new.commit(&stream.batch(&[put(3, "王五")])).await.expect_err("it is shut out");
+    assert_eq!((error.kind, look(&mut new).await == Hold::Turned), (ErrorKind::Fenced, false), "{error}");
 }

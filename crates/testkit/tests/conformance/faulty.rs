@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hutong_core::{Batch, Checkpoint, Contract, LaneId, Refused, Result, Sink, Source, Value};
+use hutong_core::{Batch, Checkpoint, Contract, Hold, LaneId, Refused, Result, Sink, Source, Value};
 use hutong_testkit::conformance::{Features, Seen, SinkSite, SourceSite, Write, lane, sink, source};
 
 use super::Memory;
@@ -18,6 +18,9 @@ const COMMITS_ROW_BY_ROW: u8 = 4;
 const DROPS_WHAT_NOBODY_WAITED_FOR: u8 = 5;
 const FORGETS_WHAT_IT_HANDED_OUT: u8 = 6;
 const TELLS_ONE_TWICE: u8 = 7;
+
+const LOOKS_BY_TAKING: u8 = 8;
+const TAKES_ANYBODY_FOR_A_PERSON: u8 = 9;
 
 /// A site whose ports have a fault.
 struct Faulty<const FAULT: u8>(Memory);
@@ -52,6 +55,15 @@ impl<const FAULT: u8> Sink for Port<FAULT, dyn Sink> {
             _ => {}
         }
         self.0.commit(&batch).await
+    }
+
+    async fn look(&mut self) -> Result<Hold> {
+        if FAULT == LOOKS_BY_TAKING {
+            self.0.open(&lane()).await?;
+        }
+        let hold = self.0.look().await?;
+        let taken = FAULT == TAKES_ANYBODY_FOR_A_PERSON && hold == Hold::Taken;
+        Ok(if taken { Hold::Turned } else { hold })
     }
 }
 
@@ -131,6 +143,12 @@ fn the_suite_finds_what_a_sink_does_wrong() {
     finds(sink::i7_an_earlier_owner_that_wakes_up_changes_nothing::<Faulty<TAKES_THE_LANE_BACK>>());
     finds(sink::i2_after_a_lost_answer_the_sink_tells_where_it_stands::<Faulty<TELLS_THE_START>>());
     finds(sink::i2_a_batch_that_is_committed_again_changes_nothing::<Faulty<COMMITS_ROW_BY_ROW>>());
+    finds(sink::i7_a_look_takes_nothing_and_is_never_a_persons_where_an_owner_has_taken_the_lane::<
+        Faulty<LOOKS_BY_TAKING>,
+    >());
+    finds(sink::i7_a_look_takes_nothing_and_is_never_a_persons_where_an_owner_has_taken_the_lane::<
+        Faulty<TAKES_ANYBODY_FOR_A_PERSON>,
+    >());
     finds(sink::i7_a_commit_that_is_dropped_at_any_moment_is_whole_or_nothing::<Faulty<COMMITS_ROW_BY_ROW>>());
 }
 
