@@ -88,9 +88,13 @@ pub fn checkpoint_topic(bus: &str, pipeline: &PipelineId) -> String {
 /// Partition to the half-open range of offsets that it holds: the first kept, and the end.
 pub type Extent = BTreeMap<u32, (u64, u64)>;
 
-/// What a bus can forget.
+/// What a bus can forget, and where a time begins.
 #[async_trait]
 pub trait Trim: Send + Sync {
+    /// Returns the offset of a partition's first record that was written at a time (microseconds since 1970 UTC) or
+    /// later, and the end when there is none. Kafka counts milliseconds: there it may be an earlier one.
+    async fn since(&self, topic: &str, partition: u32, since_us: i64) -> Result<u64>;
+
     /// Forgets the records of a partition before `base` and before its first record that was written at `since_us`
     /// (microseconds since 1970 UTC) or later. Returns the first offset that is kept, which never moves back.
     async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64>;

@@ -79,6 +79,10 @@ impl Shared {
 
 #[async_trait]
 impl Trim for Shared {
+    async fn since(&self, topic: &str, partition: u32, since_us: i64) -> Result<u64> {
+        self.log.since(topic, partition, since_us).await
+    }
+
     async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64> {
         self.log.trim(topic, partition, base, since_us).await
     }

@@ -138,6 +138,10 @@ impl Bus {
 
 #[async_trait]
 impl Trim for Bus {
+    async fn since(&self, topic: &str, partition: u32, since_us: i64) -> Result<u64> {
+        self.offset_since(topic, partition, since_us).await
+    }
+
     async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64> {
         let since = self.offset_since(topic, partition, since_us).await?;
         self.delete_before(topic, partition, base.min(since)).await

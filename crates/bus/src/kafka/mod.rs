@@ -54,6 +54,16 @@ impl Bus {
 
 #[async_trait]
 impl Trim for Bus {
+    async fn since(&self, topic: &str, partition: u32, since_us: i64) -> Result<u64> {
+        let (client, name) = (Arc::clone(&self.client), topic.to_owned());
+        let look = move || {
+            let (_, end) = topics::watermarks(&client, &name, partition)?;
+            // Asked for after the end: what is written in between comes again anyway.
+            Ok(topics::since(&client, &name, partition, since_us)?.map_or(end, |since| since.min(end)))
+        };
+        blocking(look).await
+    }
+
     async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64> {
         let (client, name) = (Arc::clone(&self.client), topic.to_owned());
         let look = move || {
