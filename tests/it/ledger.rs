@@ -287,6 +287,21 @@ async fn i5_nothing_flows_without_the_owners_word_and_what_flows_is_what_it_said
     town.captured().await;
     town.held("核查").await;
     assert_eq!(town.replica().await, before, "a suspension holds");
+    // An operator pauses it, too: the one is never taken back for the other.
+    town.says(&["subscription", "pause", "pension", "--reason", "维护"]);
+    let which = town.installation.ask(&["subscription", "resume", "pension"]);
+    assert!(
+        which.code == 4 && which.err.contains("--pause") && which.err.contains("--grant"),
+        "{}",
+        which.err
+    );
+    town.says(&["subscription", "resume", "pension", "--grant"]);
+    until("it is granted again, and paused", async || {
+        let lanes = town.installation.lanes()?;
+        lanes.iter().any(|lane| lane["pause"]["reason"] == "维护" && lane["state"] == "paused").then_some(())
+    })
+    .await;
+    assert_eq!(town.replica().await, before, "a pause holds");
     town.says(&["subscription", "resume", "pension"]);
     town.reaches("what came meanwhile", |rows| rows.len() == 11).await;
 

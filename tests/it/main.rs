@@ -22,6 +22,7 @@ mod register;
 mod registries;
 mod replica;
 mod reset;
+mod steer;
 mod tidy;
 mod two_halves;
 mod undecodable;

@@ -9,6 +9,8 @@ pub mod holding;
 pub mod keep;
 pub mod postgres;
 pub mod sqlite;
+mod steered;
 mod waiting;
 
 pub use finding::Finding;
+pub use steered::{NOBODYS, Steered};

@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use hutong_core::{Contract, Kind, LaneId, PipelineId, Sink as _};
+use hutong_core::{Act, Contract, Kind, LaneId, Order, PipelineId, Sink as _, Verb};
 use hutong_stores::Finding;
-use hutong_stores::sqlite::{Captured, Sink, SinkConfig, Store, install, probe, probe_target, reload};
+use hutong_stores::sqlite::{Captured, Sink, SinkConfig, Store, install, probe, probe_target, steer};
 use rusqlite::Connection;
 
 fn contract() -> Arc<Contract> {
@@ -76,7 +77,9 @@ async fn a_reloaded_lane_starts_anew_and_its_owner_is_fenced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("office.db");
     let pipeline = PipelineId::new(Kind::Replicate, "renshe");
-    assert!(reload(&path, &pipeline).unwrap().is_empty());
+    let act = Act { verb: Verb::Reload, at_us: 7, by: "李".into(), reason: String::new(), to_us: None };
+    let order = Order { act, back: BTreeMap::new() };
+    assert!(steer(&path, &pipeline, &order).unwrap().is_empty());
     let lane = LaneId::new(pipeline.clone(), 0);
     let store = Arc::new(Store::new(&path));
     let sink = || {
@@ -99,7 +102,8 @@ async fn a_reloaded_lane_starts_anew_and_its_owner_is_fenced() {
         "INSERT INTO people VALUES (1, 'x', 'replicate.renshe.0', 0), (2, 'y', 'replicate.renshe_b.0', 0)",
     );
 
-    assert_eq!(reload(&path, &pipeline).unwrap(), ["replicate.renshe.0"]);
+    let steered = steer(&path, &pipeline, &order).unwrap();
+    assert_eq!((steered.len(), steered[0].lane.as_str()), (1, "replicate.renshe.0"));
 
     let error = old.commit(&hutong_core::Batch::default()).await.unwrap_err();
     assert_eq!(error.kind, hutong_core::ErrorKind::Fenced, "{error}");

@@ -8,6 +8,8 @@ mod random;
 mod refuse;
 #[path = "sqlite_sink/room.rs"]
 mod room;
+#[path = "sqlite_sink/steer.rs"]
+mod steer;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -246,6 +246,9 @@ pub(super) enum Quarantine {
         pipeline: String,
         /// The items; all that wait when none is named.
         ids: Vec<i64>,
+        /// Says what it would do, and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Gives an item up. It stays recorded.
     Discard {
@@ -254,6 +257,9 @@ pub(super) enum Quarantine {
         /// The items.
         #[arg(required = true)]
         ids: Vec<i64>,
+        /// Says what it would do, and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -323,12 +329,65 @@ pub(super) enum Source {
     },
 }
 
+/// How a command that moves or stops lanes is carried out, and told.
+#[derive(Debug, Args)]
+pub(super) struct Steer {
+    /// Says what it would do, and changes nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Who does it, for the record: the system's user when nobody is named.
+    #[arg(long, value_name = "NAME")]
+    pub(super) by: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Subscription {
+    /// Stops the lanes of a subscription where they stand, until `resume`, also over restarts. This is the operator's
+    /// brake, for maintenance or trouble: whoever runs the bus may use it, and it says nothing of what is permitted.
+    /// `suspend` is the stream owner's legal word, signed in the ledger.
+    Pause {
+        /// The subscription.
+        name: String,
+        /// Why, for whoever finds it paused.
+        #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        reason: String,
+        #[command(flatten)]
+        how: Steer,
+    },
+    /// Reads everything again that was committed at a time or later, from a minute before. The replica keeps its rows,
+    /// and shows older states of them until its lanes are where they were.
+    Rewind {
+        /// The subscription.
+        name: String,
+        /// `2026-11-26T08:00:00+08:00`; without a zone in the bus's; or how long ago: `2h`.
+        #[arg(long, value_name = "TIME")]
+        to_time: String,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        how: Steer,
+    },
     /// Removes the rows of a replica and reads everything again from the base, when its lanes open next.
     Reload {
         /// The subscription.
         name: String,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        #[command(flatten)]
+        how: Steer,
+    },
+    /// Lists what was done to the lanes of a subscription: paused, resumed, set back, reloaded; when, by whom and why.
+    History {
+        /// The subscription.
+        name: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
     },
     #[command(flatten)]
     Permission(super::ledger::words::Permission),

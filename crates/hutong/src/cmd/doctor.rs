@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hutong_core::Result;
-use hutong_engine::{LaneStatus, Verdict};
+use hutong_engine::{LaneStatus, State, Verdict};
 use serde::Serialize;
 
 use super::arguments::{self, Output};
@@ -54,6 +54,12 @@ fn of_lanes(status: &Status) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> =
         unwell::paragraphs(status).into_iter().map(|what| bad(what, None, None)).collect();
     for lane in &status.lanes {
+        if let Some(pause) = lane.pause.as_ref().filter(|_| lane.state == State::Paused) {
+            let hint =
+                format!("`hutong subscription history {}`", lane.pipeline.trim_start_matches("replicate."));
+            let what = format!("{} is paused, by {}, because: {}", lane.lane, pause.by, pause.reason);
+            found.push(Diagnosis { ok: true, what, hint: Some(hint), code: None });
+        }
         if let Some(error) = &lane.error {
             let what = format!("{} is {}: {error}", lane.lane, lane.state.name());
             found.push(bad(what, lane.hint.clone(), lane.kind.clone().filter(|_| is_halted(lane))));
@@ -76,7 +82,7 @@ fn of_lanes(status: &Status) -> Vec<Diagnosis> {
 }
 
 fn is_halted(lane: &LaneStatus) -> bool {
-    lane.state == hutong_engine::State::Halted
+    lane.state == State::Halted
 }
 
 fn good(what: String) -> Diagnosis {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use hutong_core::{Error, ErrorKind, Result};
+use hutong_core::{Error, ErrorKind, Result, Verb};
 
 use super::arguments::{Output, Quarantine};
-use super::{check, status, table};
+use super::{check, status, steer, table};
 use crate::config::Plan;
 use crate::config::plan::{CapturePlan, SubscriptionPlan};
 use crate::exit::Exit;
@@ -33,11 +33,17 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
             super::print_json(one(&items, &id, &pipeline)?)?;
             Ok(Exit::Done)
         }
-        Quarantine::Replay { pipeline, ids } => replay(&plan, subscription(&plan, &pipeline)?, ids).await,
-        Quarantine::Discard { pipeline, ids } => {
+        Quarantine::Replay { pipeline, ids, dry_run } => {
+            replay(&plan, subscription(&plan, &pipeline)?, ids, dry_run).await
+        }
+        Quarantine::Discard { pipeline, ids, dry_run } => {
             let subscription = subscription(&plan, &pipeline)?;
             only_own(&ids, &waiting(subscription).await?, &pipeline)?;
             for id in ids {
+                if dry_run {
+                    println!("{id}: would be discarded, and kept on record");
+                    continue;
+                }
                 if !items::discard(&subscription.store, id).await? {
                     return Err(no_item(id, &pipeline));
                 }
@@ -49,7 +55,7 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
 }
 
 /// Applies what waits again: a change as it was kept; of a record that could not be read, the lane goes back to it.
-async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>) -> Result<Exit> {
+async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>, dry_run: bool) -> Result<Exit> {
     let waiting = waiting(subscription).await?;
     only_own(&ids, &waiting, &subscription.name)?;
     let named = |item: &&Item| ids.is_empty() || ids.contains(&item.id);
@@ -66,6 +72,10 @@ async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>) -> 
     };
     // The changes first: when a lane goes back, what it has set aside from there on comes again.
     for item in changes {
+        if dry_run {
+            told(item.id, Ok("would be applied again, where the store takes it now".into()));
+            continue;
+        }
         let done = items::replay(&subscription.store, item.id).await;
         told(item.id, done.map(|()| "applied".to_owned()));
     }
@@ -77,7 +87,25 @@ async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>) -> 
             continue;
         }
         let Some(bus) = &bus else { break };
-        let done = wire::rewind(bus, subscription, item).await;
+        let act = steer::act(Verb::Replay, None, None);
+        if dry_run {
+            let order = wire::order(bus, subscription, item, act).await;
+            let again = |at: &&Item| at.lane == item.lane && at.position >= item.position;
+            let ids: Vec<i64> = waiting.iter().filter(again).map(|at| at.id).collect();
+            told(
+                item.id,
+                order.map(|_| {
+                    settled.extend(&ids);
+                    format!(
+                        "{} would go back to its record, which settles what it set aside from there on ({})",
+                        item.lane,
+                        ids.len()
+                    )
+                }),
+            );
+            continue;
+        }
+        let done = wire::rewind(bus, subscription, item, act).await;
         told(
             item.id,
             done.map(|ids| {
@@ -90,12 +118,18 @@ async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>) -> 
             }),
         );
     }
-    if !settled.is_empty() {
+    if !settled.is_empty() && !dry_run {
         let running = status::running(plan, &subscription.pipeline().to_string()).await;
-        println!("{}", match running {
-            true => format!("the process at {} runs it: the lane halts with its next commit, so restart it", plan.http.address),
-            false => "`hutong run` reads it again; a process elsewhere that runs it halts it and must be restarted".into(),
-        });
+        println!(
+            "{}",
+            match running {
+                true =>
+                    format!("the process at {} runs it, and reads it again within seconds", plan.http.address),
+                false =>
+                    "`hutong run` reads it again; a process elsewhere that runs it does so within seconds"
+                        .into(),
+            }
+        );
     }
     Ok(if refused > 0 { Exit::Refused } else { Exit::Done })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hutong_core::{Error, ErrorKind, Result, ResultExt};
 use hutong_engine::{LaneStatus, State};
+use jiff::tz::TimeZone;
 
 use super::arguments::{self, Output};
 use super::{progress, table, unwell};
@@ -19,7 +20,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Status) -> Result<Ex
     let status = ask(&plan).await?;
     match options.output {
         Output::Json => super::print_json(&status)?,
-        Output::Text => print(&status),
+        Output::Text => print(&status, &plan.bus.zone),
     }
     let halted = status.lanes.iter().any(|lane| lane.state == State::Halted);
     Ok(if halted { Exit::Broken } else { Exit::Done })
@@ -67,7 +68,7 @@ fn behind(lane: &LaneStatus) -> String {
     }
 }
 
-fn print(status: &Status) {
+fn print(status: &Status, zone: &TimeZone) {
     let colours = std::io::stdout().is_terminal();
     let head = [
         "lane",
@@ -101,7 +102,7 @@ fn print(status: &Status) {
     for (line, state) in table::lines(&rows).into_iter().zip(states) {
         match (colours, state) {
             (true, Some(State::Halted)) => println!("\x1b[31m{line}\x1b[0m"),
-            (true, Some(State::Retrying)) => println!("\x1b[33m{line}\x1b[0m"),
+            (true, Some(State::Retrying | State::Paused)) => println!("\x1b[33m{line}\x1b[0m"),
             _ => println!("{line}"),
         }
     }
@@ -115,6 +116,7 @@ fn print(status: &Status) {
             println!("  what to do: mend that, and start again; the table is then read anew");
         }
     }
+    unwell::paused(status, zone).iter().for_each(|said| println!("\n{said}"));
     unwell::paragraphs(status).iter().for_each(|said| println!("\n{said}"));
     let unwell: Vec<&LaneStatus> = status.lanes.iter().filter(|lane| lane.error.is_some()).collect();
     for lane in unwell {

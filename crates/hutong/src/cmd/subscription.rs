@@ -1,47 +1,78 @@
-//! `hutong subscription`: looks after a subscription's replica.
+//! `hutong subscription`: looks after a subscription's replica and its lanes; what may flow to it, the ledger says.
 
 use std::path::Path;
 
 use hutong_core::{Error, ErrorKind, Result};
+use jiff::Timestamp;
 
 use super::arguments::Subscription;
-use super::{check, ledger, status};
+use super::ledger::words::{Permission, Resumption, Which};
+use super::{check, history, ledger, steer};
 use crate::config::Plan;
 use crate::config::plan::SubscriptionPlan;
 use crate::exit::Exit;
-use crate::wire;
+use crate::moment;
 
 pub(super) async fn run(config: &Path, action: Subscription) -> Result<Exit> {
+    let plan = || check::load(config);
     match action {
-        Subscription::Reload { name } => {
-            let plan = check::load(config)?;
-            reload(&plan, find(&plan, &name)?).await
+        Subscription::Pause { name, reason, how } => {
+            let plan = plan()?;
+            steer::pause(&plan, find(&plan, &name)?, &reason, &how).await
         }
+        Subscription::Rewind { name, to_time, reason, how } => {
+            let plan = plan()?;
+            let subscription = find(&plan, &name)?;
+            let to_us = moment::read(&to_time, Timestamp::now(), &plan.bus.zone)?;
+            steer::rewind(&plan, subscription, to_us, reason.as_deref(), &how).await
+        }
+        Subscription::Reload { name, reason, how } => {
+            let plan = plan()?;
+            steer::reload(&plan, find(&plan, &name)?, reason.as_deref(), &how).await
+        }
+        Subscription::History { name, output } => {
+            let plan = plan()?;
+            history::print(&plan, find(&plan, &name)?, output).await
+        }
+        Subscription::Permission(Permission::Resume { which, what }) => resume(config, which, what).await,
         Subscription::Permission(action) => ledger::permission(config, action).await,
     }
 }
 
-async fn reload(plan: &Plan, subscription: &SubscriptionPlan) -> Result<Exit> {
-    let (name, table) = (&subscription.name, &subscription.table);
-    let lanes = wire::reload(subscription).await?;
-    if lanes.is_empty() {
-        println!("subscription {name} has written nothing yet: it begins at the base anyway");
-        return Ok(Exit::Done);
-    }
-    println!("subscription {name}: {} lanes begin at the base when they open next", lanes.len());
-    println!("  each removes its rows of {table}, and what it has quarantined, and reads everything again");
-    let pipeline = subscription.pipeline().to_string();
-    if status::running(plan, &pipeline).await {
-        println!(
-            "  the process at {} runs them: they halt with their next commit, so restart it",
-            plan.http.address
-        );
+/// Takes back what holds it: the operator's pause, or the owner's suspension. Of the two the second is a legal act, so it
+/// is never done by the way: where both hold, the person says which.
+async fn resume(config: &Path, mut which: Which, what: Resumption) -> Result<Exit> {
+    let plan = check::load(config)?;
+    let name = which.name.clone();
+    which.preview |= what.how.dry_run;
+    let pause = if plan.ledger.is_none() || what.pause {
+        true
+    } else if what.grant {
+        false
     } else {
-        println!(
-            "  `hutong run` does it; a process elsewhere that runs them halts them and must be restarted"
-        );
+        // Whoever acts for the owner need not reach the subscriber's store.
+        let paused = match find(&plan, &name) {
+            Ok(subscription) => steer::is_paused(subscription).await,
+            Err(error) => Err(error),
+        };
+        match (paused, ledger::is_suspended(&plan, &which).await) {
+            (Ok(true), Ok(true)) => {
+                let why = "it is paused here, and its owner has suspended it";
+                return Err(Error::new(ErrorKind::Config, format!("resume {name}"), why).hint(format!(
+                    "`hutong subscription resume {name} --pause` takes the pause back; `--grant`, signed by the owner, \
+                     the suspension"
+                )));
+            }
+            (Ok(true), _) => true,
+            (_, Ok(true)) => false,
+            (Ok(false), _) => false,
+            (Err(problem), _) => return Err(problem),
+        }
+    };
+    if pause {
+        return steer::resume(&plan, find(&plan, &name)?, what.reason.as_deref(), &what.how).await;
     }
-    Ok(Exit::Done)
+    ledger::permission(config, Permission::Resume { which, what }).await
 }
 
 pub(super) fn find<'a>(plan: &'a Plan, name: &str) -> Result<&'a SubscriptionPlan> {

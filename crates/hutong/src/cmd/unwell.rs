@@ -1,9 +1,10 @@
 //! What `hutong status` says of lanes that run and are not well all the same, and of what stands around them.
 
 use hutong_engine::status::now_us;
-use hutong_engine::{LaneStatus, PartStatus, Verdict};
+use hutong_engine::{LaneStatus, PartStatus, State, Verdict};
+use jiff::tz::TimeZone;
 
-use super::table;
+use super::{table, told};
 use crate::http::status::Status;
 
 /// Returns a paragraph for each thing that is not well and has no error of its own.
@@ -11,6 +12,25 @@ pub(super) fn paragraphs(status: &Status) -> Vec<String> {
     let now_us = now_us();
     let parts = status.parts.iter().filter_map(|part| of_part(part, now_us));
     parts.chain(status.lanes.iter().flat_map(of_lane)).collect()
+}
+
+/// Returns a paragraph for each pipeline that a person has paused.
+pub(super) fn paused(status: &Status, zone: &TimeZone) -> Vec<String> {
+    let mut said: Vec<(&str, String)> = Vec::new();
+    for lane in status.lanes.iter().filter(|lane| lane.state == State::Paused) {
+        let Some(pause) = &lane.pause else { continue };
+        // Its lanes are paused together.
+        if said.last().is_none_or(|(pipeline, _)| *pipeline != lane.pipeline) {
+            let name = lane.pipeline.strip_prefix("replicate.").unwrap_or(&lane.pipeline);
+            let text = format!(
+                "{} is paused {}\n  what to do: when that is over, `hutong subscription resume {name}`",
+                lane.pipeline,
+                told::pause(pause, zone)
+            );
+            said.push((&lane.pipeline, text));
+        }
+    }
+    said.into_iter().map(|(_, text)| text).collect()
 }
 
 fn of_part(part: &PartStatus, now_us: i64) -> Option<String> {
@@ -25,7 +45,8 @@ fn of_part(part: &PartStatus, now_us: i64) -> Option<String> {
 
 fn of_lane(lane: &LaneStatus) -> Vec<String> {
     let mut said = Vec::new();
-    if lane.verdict != Verdict::Ok && lane.error.is_none() {
+    // A pause is told of the pipeline as a whole.
+    if !matches!(lane.verdict, Verdict::Ok | Verdict::Paused) && lane.error.is_none() {
         said.push(format!("{} is {}: {}", lane.lane, lane.verdict.name(), lane.reason));
     }
     if let Some(target) = lane.freshness_seconds.filter(|target| lane.lag_seconds > *target) {
@@ -37,7 +58,7 @@ fn of_lane(lane: &LaneStatus) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use hutong_core::{Kind, LaneId, PipelineId};
+    use hutong_core::{Kind, LaneId, Pause, PipelineId};
     use hutong_engine::Board;
     use hutong_engine::status::Promise;
 
@@ -53,6 +74,10 @@ mod tests {
         }
         let mut lanes = board.status(now_us());
         lanes[1].lag_seconds = 75.0;
+        let (mut still, mut alike) = (lanes[0].clone(), lanes[0].clone());
+        (still.state, still.verdict) = (State::Paused, Verdict::Paused);
+        still.pause = Some(Pause { since_us: 0, by: "li".into(), reason: "维护".into() });
+        (alike.state, alike.verdict, alike.pause) = (still.state, still.verdict, still.pause.clone());
         (lanes[1].verdict, lanes[1].reason) = (Verdict::Stalled, "7 changes wait".into());
         let part = |name: &str, error: Option<&str>| PartStatus {
             name: name.into(),
@@ -62,7 +87,16 @@ mod tests {
             hint: None,
         };
         let parts = vec![part("bus", None), part("store renshe", Some("failed to connect"))];
-        let said = paragraphs(&Status { version: String::new(), lanes, parts, share: None });
+        let lanes = [vec![still, alike], lanes].concat();
+        let status = Status { version: String::new(), lanes, parts, share: None };
+        assert_eq!(
+            paused(&status, &TimeZone::UTC),
+            [
+                "replicate.a is paused since 1970-01-01 00:00:00 +00:00, by li, because: 维护\n  what to do: when that is \
+              over, `hutong subscription resume a`"
+            ]
+        );
+        let said = paragraphs(&status);
         assert_eq!(
             said,
             [

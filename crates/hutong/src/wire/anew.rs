@@ -1,4 +1,4 @@
-//! What begins anew because a person says so: a capture whose position was lost, a subscription's replica.
+//! What begins anew because a person says so: a capture whose position was lost, a table of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use hutong_stores::{postgres, sqlite};
 use super::Bus;
 use super::store::{postgres_tables, sqlite_tables};
 use crate::config::Plan;
-use crate::config::plan::{CapturePlan, StoreSystem, SubscriptionPlan};
+use crate::config::plan::{CapturePlan, StoreSystem};
 
 /// Gives up a capture's position: the next run truncates its tables downstream and reads them again.
 ///
@@ -84,15 +84,4 @@ pub(super) fn again(
             sqlite::reread(&tables)
         }
     })
-}
-
-/// Marks the lanes of a subscription, so that each begins at the base when it opens next; returns them.
-///
-/// Shuts out whoever runs them. Until then the replica keeps its rows.
-pub async fn reload(subscription: &SubscriptionPlan) -> Result<Vec<String>> {
-    let pipeline = subscription.pipeline();
-    match &subscription.store.system {
-        StoreSystem::Postgres { url, .. } => postgres::sink::reload(&url.resolve()?, &pipeline).await,
-        StoreSystem::Sqlite { path } => sqlite::reload(path, &pipeline),
-    }
 }

@@ -3,6 +3,7 @@
 //! Nothing below `hutong` knows both a store and a topic; nothing else here knows any of their insides.
 
 mod anew;
+mod back;
 mod bus;
 mod count;
 mod granted;
@@ -11,6 +12,7 @@ pub mod probe;
 pub mod readers;
 mod record;
 mod rewind;
+pub mod steer;
 mod store;
 pub mod watch;
 
@@ -29,11 +31,12 @@ use hutong_engine::status::{Promise, now_us};
 use hutong_engine::{Ahead, Board, Lane, Metrics, Settings, Supervisor};
 use tracing::error;
 
-pub use self::anew::{losses, reload, reread, reset};
+pub use self::anew::{losses, reread, reset};
+pub use self::back::{Base, back, bases};
 pub use self::bus::Bus;
 pub use self::count::{Counted, count};
 pub use self::record::record_at;
-pub use self::rewind::rewind;
+pub use self::rewind::{order, rewind};
 pub use self::store::{Department, compare, draft, install, remove};
 use crate::config::Plan;
 use crate::config::plan::{CapturePlan, StorePlan, SubscriptionPlan};

@@ -1,21 +1,36 @@
-//! Rewinds a lane to a record that could not be read and can be read now.
+//! Sets a lane back to a record that could not be read and can be read now.
 
 use std::sync::Arc;
 
 use hutong_bus::log::Incoming;
 use hutong_bus::watermark::partition_key;
 use hutong_bus::{Decoder, Outcome};
-use hutong_core::{Error, ErrorKind, Result};
-use hutong_stores::{postgres, sqlite};
+use hutong_core::{Act, Error, ErrorKind, Order, Position, Result};
 
 use super::items::Item;
+use super::steer::steer;
 use super::{Bus, record_at};
-use crate::config::plan::{StoreSystem, SubscriptionPlan};
+use crate::config::plan::SubscriptionPlan;
 
 /// Sets the lane of an item back to the item's record; returns the items that are settled by it.
 ///
-/// `Err(Refused)` when its topic no longer holds the record, or it still cannot be read; then nothing has happened.
-pub async fn rewind(bus: &Bus, subscription: &SubscriptionPlan, item: &Item) -> Result<Vec<i64>> {
+/// `Err(Refused)` when its topic no longer holds the record, it still cannot be read, or the lane has not come so far;
+/// then nothing has happened.
+pub async fn rewind(bus: &Bus, subscription: &SubscriptionPlan, item: &Item, act: Act) -> Result<Vec<i64>> {
+    let order = order(bus, subscription, item, act).await?;
+    let steered = steer(subscription, &order).await?;
+    let own = steered.into_iter().find(|steered| steered.lane == item.lane);
+    match own.filter(|steered| steered.after.is_some()) {
+        Some(steered) => Ok(steered.settled),
+        None => {
+            let why = "the lane has not come so far in that topic";
+            Err(Error::new(ErrorKind::Refused, format!("replay item {}", item.id), why))
+        }
+    }
+}
+
+/// Returns the order that sets the lane of an item back; `Err(Refused)` as above.
+pub async fn order(bus: &Bus, subscription: &SubscriptionPlan, item: &Item, act: Act) -> Result<Order> {
     let stream = &subscription.stream;
     let refused = |why: String| Error::new(ErrorKind::Refused, format!("replay item {}", item.id), why);
     let record = item.record.as_ref();
@@ -43,12 +58,8 @@ pub async fn rewind(bus: &Bus, subscription: &SubscriptionPlan, item: &Item) -> 
         ))
     })?;
     let key = partition_key(&topic, partition);
-    match &subscription.store.system {
-        StoreSystem::Postgres { url, .. } => {
-            postgres::sink::rewind(&url.resolve()?, &item.lane, &key, offset).await
-        }
-        StoreSystem::Sqlite { path } => sqlite::rewind(path, &item.lane, &key, offset),
-    }
+    let back = [(item.lane.clone(), (key, Position::offset(offset)))].into();
+    Ok(Order { act, back })
 }
 
 async fn readable(

@@ -24,6 +24,14 @@ pub(super) fn existing(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Opens an existing file to look at it: nothing of it changes, and no write-ahead log is folded into it at the end.
+pub(super) fn to_read(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).doing(|| doing(path))?;
+    connection.busy_timeout(BUSY).doing(|| doing(path))?;
+    Ok(connection)
+}
+
 /// Opens the file of a store that Hutong writes, and makes it when it is not there.
 pub(super) fn writer(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path).doing(|| doing(path))?;

@@ -1,5 +1,6 @@
 //! Hutong's own tables in a store, and where each lane stands.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use hutong_core::{Checkpoint, Error, ErrorKind, LaneId, Result};
@@ -72,7 +73,7 @@ pub struct LaneState {
 
 /// Returns where the lanes of a store stand; reads only. Empty when Hutong never wrote the file.
 pub fn lanes(path: &Path) -> Result<Vec<LaneState>> {
-    let connection = connect::existing(path)?;
+    let connection = connect::to_read(path)?;
     let doing = || "read the lanes of a store".to_owned();
     if !written(&connection).doing(doing)? {
         return Ok(Vec::new());
@@ -95,6 +96,16 @@ pub fn lanes(path: &Path) -> Result<Vec<LaneState>> {
         });
     }
     Ok(states)
+}
+
+/// Returns how many rows of a table each lane has written; reads only.
+pub fn rows_of(path: &Path, table: &str) -> Result<BTreeMap<String, u64>> {
+    let connection = connect::to_read(path)?;
+    let doing = || format!("count the rows of {table}");
+    if !written(&connection).doing(doing)? {
+        return Ok(BTreeMap::new());
+    }
+    row::count(&connection, table).doing(doing)
 }
 
 /// States whether Hutong's tables are in the file.
@@ -181,7 +192,7 @@ pub(super) fn advance(
     let mut statement = connection.prepare_cached(sql).doing(doing)?;
     match statement.execute(params![text(checkpoint), now_us(), lane, epoch]).doing(doing)? {
         0 => Err(Error::new(ErrorKind::Fenced, doing(), "a newer owner has opened it")
-            .hint("another process runs it: stop one of the two; or a person reloads it: restart this one")),
+            .hint("another process runs it: stop one of the two")),
         _ => Ok(()),
     }
 }

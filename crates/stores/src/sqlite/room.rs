@@ -11,9 +11,7 @@ use super::connect::quoted;
 use super::error::Context;
 use super::table::Table;
 use super::target::{self, LANE, OFFSET};
-
-/// Stands where the digest of a grant stood, and is none: whatever grant comes, the lane starts anew.
-pub(super) const NOBODYS: &str = "reload";
+use crate::steered::NOBODYS;
 
 /// Prepares the table of a contract. One that Hutong created, that holds rows of this pipeline only and that does not
 /// fit is made anew. Any other that does not fit is `Err(SchemaConflict)`, and nothing of the transaction may stay:

@@ -2,6 +2,8 @@
 //!
 //! Knows one transaction that is open and the SQL of a target; nothing of batches.
 
+use std::collections::BTreeMap;
+
 use hutong_core::{Op, Position, Value};
 use rusqlite::types::Value as Stored;
 use rusqlite::{Connection, params, params_from_iter};
@@ -117,6 +119,19 @@ pub(super) fn remove_rows(connection: &Connection, lane: &str, table: &str) -> r
     }
     connection.execute("DELETE FROM hutong_row WHERE table_name = ?1 AND lane = ?2", [table, lane])?;
     Ok(())
+}
+
+/// Returns how many rows of a table each lane has written; none when there is no such table.
+pub(super) fn count(connection: &Connection, table: &str) -> rusqlite::Result<BTreeMap<String, u64>> {
+    let made_here = "SELECT count(*) > 0 FROM pragma_table_info(?1) WHERE name = ?2";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()));
+    if connection.query_row(made_here, [table, LANE], |row| row.get(0))? {
+        let sql =
+            format!("SELECT {LANE}, count(*) FROM {} WHERE {LANE} IS NOT NULL GROUP BY 1", quoted(table));
+        return connection.prepare(&sql)?.query_map([], read)?.collect();
+    }
+    let sql = "SELECT lane, count(*) FROM hutong_row WHERE table_name = ?1 GROUP BY 1";
+    connection.prepare(sql)?.query_map([table], read)?.collect()
 }
 
 /// Returns a row's key as `hutong_row` keeps it: columns and stored values, so that no contract is needed to

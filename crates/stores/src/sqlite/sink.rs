@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Refused, Result};
+use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Result};
 use rusqlite::{Connection, params};
 use tracing::debug;
 
@@ -13,7 +13,7 @@ use super::error::Context;
 use super::install::now_us;
 use super::store::Store;
 use super::target::{self, Target};
-use super::{lane, orphan, quarantine, replay};
+use super::{lane, orphan, quarantine, replay, steer};
 use crate::again::{Again, Round};
 use crate::fold;
 use crate::waiting::Waiting;
@@ -58,6 +58,8 @@ pub struct Sink {
     waiting: Waiting,
     /// How often in a row a commit has failed that may go through when another lane has written.
     given_way: u32,
+    /// The lane and its epoch since it was last opened, also when a commit has failed since.
+    own: Option<(String, i64)>,
 }
 
 struct Stand {
@@ -76,6 +78,7 @@ impl Sink {
             refused: 0,
             waiting: Waiting::default(),
             given_way: 0,
+            own: None,
         }
     }
 }
@@ -90,6 +93,7 @@ impl hutong_core::Sink for Sink {
         let work = move |connection: &Connection| lane::open(connection, &config).map(Some);
         let (epoch, checkpoint) = self.config.store.write(work).await?;
         self.stand = Some(Stand { epoch, checkpoint: checkpoint.clone() });
+        self.own = Some((lane.to_string(), epoch));
         // The first commit finds out whether anything waits for another lane.
         self.again.get_or_insert_with(Again::now);
         Ok(checkpoint)
@@ -160,6 +164,15 @@ impl hutong_core::Sink for Sink {
         // Also after an error: where the lane gives way, only what is replayed makes room.
         self.try_again().await;
         written
+    }
+
+    async fn look(&mut self) -> Result<Hold> {
+        let Some((lane, epoch)) = self.own.clone() else {
+            return Err(Error::new(ErrorKind::Broken, "look at a lane", "the sink was not opened"));
+        };
+        let path = self.config.store.path().to_owned();
+        let looked = tokio::task::spawn_blocking(move || steer::look(&path, &lane, epoch));
+        looked.await.unwrap_or_else(|e| Err(Error::caused(ErrorKind::Broken, "look at a lane", e)))
     }
 
     async fn close(&mut self) -> Result<()> {

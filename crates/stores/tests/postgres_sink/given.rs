@@ -115,6 +115,11 @@ impl Topic {
         Self { contract: Arc::clone(contract), next: 0, committed: 0 }
     }
 
+    /// Goes on at an offset, where a batch has ended.
+    pub(crate) fn from(contract: &Arc<Contract>, at: u64) -> Self {
+        Self { contract: Arc::clone(contract), next: at, committed: at }
+    }
+
     pub(crate) fn change(&mut self, op: Op, row: Row) -> Change {
         let (before, after) = match op {
             Op::Delete => (Before::Key(row), None),

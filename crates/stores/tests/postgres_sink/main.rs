@@ -12,7 +12,8 @@ mod own_table;
 mod probe;
 mod refuse;
 mod regrant;
-mod reload;
+
 mod room;
 mod rows;
+mod steer;
 mod trigger;

@@ -5,7 +5,7 @@ use hutong_core::{RecordTrace, Rejected};
 use super::*;
 
 /// An item of a lane: a change, or nothing but a reason, or a record that did not decode.
-fn rejected(rule: &'static str, at: u64, change: Option<Change>, record: bool) -> Rejected {
+pub(super) fn rejected(rule: &'static str, at: u64, change: Option<Change>, record: bool) -> Rejected {
     let trace = || RecordTrace {
         topic: "gongan.people.v1".into(),
         partition: 0,
@@ -65,27 +65,6 @@ async fn i4_a_replay_goes_by_position_and_not_by_number() {
     quarantine::replay(&office.path(), ids[0]).unwrap();
 
     assert_eq!(office.rows()[0], stands(1, "later", None));
-}
-
-#[tokio::test]
-async fn i3_i7_a_rewind_shuts_the_owner_out_and_settles_what_comes_again() {
-    let office = Office::new(OWN);
-    let mut lane = office.open(0).await;
-    let mut batch = lane.batch(&[(Op::Insert, row(1, "a", None)), (Op::Insert, row(2, "b", None))]);
-    batch.rejected = vec![rejected("decode", 0, None, true), rejected("decode", 1, None, true)];
-    lane.sink.commit(&batch).await.unwrap();
-    let name = super::lane(0).to_string();
-    for (lane, to) in [(name.as_str(), 2), ("replicate.other.0", 0)] {
-        let error = sqlite::rewind(&office.path(), lane, "p", to).unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Refused, "{error}");
-    }
-
-    assert_eq!(sqlite::rewind(&office.path(), &name, "p", 1).unwrap().len(), 1);
-
-    let items: Vec<String> = office.items().into_iter().map(|(_, state)| state).collect();
-    assert_eq!(items, ["waiting", "replayed"]);
-    assert_eq!(lane.commit(&[(Op::Insert, row(3, "c", None))]).await.unwrap_err().kind, ErrorKind::Fenced);
-    assert_eq!(office.open(0).await.at, 1);
 }
 
 const OWN: &str = "CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT, \"备注\" TEXT);

@@ -40,7 +40,7 @@ pub(in crate::cmd) async fn run(config: &Path, action: Permission) -> Result<Exi
             let done = format!("{} is suspended: nothing flows, the replica stays", which.name);
             sign(&plan, &book, &which, of(held), act, done).await
         }
-        Permission::Resume { which } => {
+        Permission::Resume { which, .. } => {
             let held = held(&book, &which)?;
             let act = Act::Resumed { grant: held.request };
             sign(&plan, &book, &which, of(held), act, format!("{} flows again", which.name)).await
@@ -68,6 +68,12 @@ pub(in crate::cmd) async fn run(config: &Path, action: Permission) -> Result<Exi
             sign(&plan, &book, &which, of(held), act, format!("{} is revoked: {rows}", which.name)).await
         }
     }
+}
+
+/// States whether the owner has suspended the grant of a subscription.
+pub(in crate::cmd) async fn is_suspended(plan: &Plan, which: &Which) -> Result<bool> {
+    let book = super::read(plan, false).await?.book;
+    Ok(held(&book, which).is_ok_and(|held| matches!(held.state, State::Suspended(_))))
 }
 
 fn of(held: &Granted) -> (Digest, Terms) {

@@ -21,7 +21,7 @@ use crate::exit::Exit;
 use crate::ledger::{self, Reading};
 use crate::wire::Bus;
 
-pub(super) use grants::run as permission;
+pub(super) use grants::{is_suspended, run as permission};
 
 pub(super) async fn run(config: &Path, action: Ledger) -> Result<Exit> {
     match action {

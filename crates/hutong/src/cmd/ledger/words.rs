@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use hutong_core::ledger::{Head, PublicKey};
 use jiff::civil::Date;
 
-use crate::cmd::arguments::Output;
+use crate::cmd::arguments::{Output, Steer};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cmd) enum Ledger {
@@ -73,7 +73,7 @@ fn head(text: &str) -> Result<Head, String> {
 #[derive(Debug, Args)]
 pub(in crate::cmd) struct Which {
     /// The subscription.
-    pub(super) name: String,
+    pub(in crate::cmd) name: String,
     /// Whose it is, where two departments have one of that name.
     #[arg(long)]
     pub(super) department: Option<String>,
@@ -82,7 +82,7 @@ pub(in crate::cmd) struct Which {
     pub(super) count: bool,
     /// Shows what it would be, and writes nothing.
     #[arg(long)]
-    pub(super) preview: bool,
+    pub(in crate::cmd) preview: bool,
 }
 
 /// What of a request or a grant is to be otherwise.
@@ -100,6 +100,22 @@ pub(in crate::cmd) struct Less {
     /// Until this day at the latest.
     #[arg(long)]
     pub(super) until: Option<Date>,
+}
+
+/// Which of the two a resumption takes back, and how.
+#[derive(Debug, Args)]
+pub(in crate::cmd) struct Resumption {
+    /// The operator's pause.
+    #[arg(long, conflicts_with = "grant")]
+    pub(in crate::cmd) pause: bool,
+    /// The owner's suspension of the grant; signed by the owner.
+    #[arg(long)]
+    pub(in crate::cmd) grant: bool,
+    /// Why, for the record of a pause.
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cmd) reason: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cmd) how: Steer,
 }
 
 #[derive(Debug, Subcommand)]
@@ -132,10 +148,12 @@ pub(in crate::cmd) enum Permission {
         #[arg(long, value_parser = NonEmptyStringValueParser::new())]
         reason: String,
     },
-    /// Lets it flow again.
+    /// Lets it go on: takes back a pause, or, where nothing is paused, the owner's suspension, which the owner signs.
     Resume {
         #[command(flatten)]
         which: Which,
+        #[command(flatten)]
+        what: Resumption,
     },
     /// Grants less from now on: the replica is filled anew with what is left.
     Narrow {

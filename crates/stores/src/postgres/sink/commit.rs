@@ -278,5 +278,5 @@ pub(super) fn lock_of(lane: &str) -> String {
 
 fn fenced(lane: &str) -> Error {
     Error::new(ErrorKind::Fenced, format!("commit a batch of {lane}"), "a newer owner has taken the lane")
-        .hint("another process runs it: stop one of the two; or a person reloads it: restart this one")
+        .hint("another process runs it: stop one of the two")
 }

@@ -2,7 +2,7 @@
 //!
 //! Knows `hutong_lane` and `hutong_receipt`; nothing of rows, but how to remove those of a lane.
 
-use hutong_core::{Checkpoint, Error, ErrorKind, LaneId, Result};
+use hutong_core::{Checkpoint, Error, ErrorKind, Hold, LaneId, Result};
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Statement};
 
@@ -91,6 +91,18 @@ impl Fixed {
             .await?;
         Ok(())
     }
+}
+
+/// Looks how a lane stands to the owner that opened it under `own`.
+pub(super) async fn look(client: &Client, lane: &str, own: i64) -> Result<Hold> {
+    let failed = |e| error::of(e, || format!("look at {lane}"));
+    let sql = r#"SELECT epoch, "position" FROM hutong.hutong_lane WHERE lane = $1"#;
+    // A lane that its topic no longer has was removed by another owner.
+    let Some(row) = client.query_opt(sql, &[&lane]).await.map_err(failed)? else { return Ok(Hold::Taken) };
+    let Json(checkpoint) = row
+        .try_get::<_, Json<Checkpoint>>(1)
+        .map_err(|e| Error::caused(ErrorKind::Broken, format!("read the checkpoint of {lane}"), e))?;
+    Ok(checkpoint.hold(row.get(0), own))
 }
 
 /// Takes the lane over: raises its epoch, so that no earlier owner can commit, and returns epoch and checkpoint.

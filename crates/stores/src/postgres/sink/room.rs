@@ -11,6 +11,7 @@ use super::pool::UNHURRIED;
 use super::table::{self, Plan};
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, quote};
+use crate::steered::NOBODYS;
 
 /// Creates, extends or checks the table of a contract. Idempotent, and safe beside other lanes.
 ///
@@ -135,9 +136,6 @@ const GRANTS: &str = "
                CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), ''), '')
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
      WHERE n.nspname = $1 AND c.relname = $2 AND a.grantee <> c.relowner";
-
-/// Stands where the digest of a grant stood, and is none: whatever grant comes, the lane starts anew.
-pub(super) const NOBODYS: &str = "reload";
 
 /// States whether a table that Hutong created holds nothing but what the lanes of a pipeline wrote under other grants.
 async fn only_of(client: &Client, name: &TableName, lane: &LaneId, grant: &str) -> Result<bool> {

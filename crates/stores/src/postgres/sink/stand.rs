@@ -2,9 +2,12 @@
 //!
 //! Knows the schema `hutong` and one count; changes nothing.
 
+use std::collections::BTreeMap;
+
 use hutong_core::{Checkpoint, Error, ErrorKind, Result, Secret};
 use tokio_postgres::types::Json;
 
+use super::catalog::{self, LANE};
 use super::quarantine;
 use crate::postgres::connect;
 use crate::postgres::error;
@@ -60,6 +63,24 @@ pub async fn lanes(url: &Secret) -> Result<Vec<Stand>> {
             })
         })
         .collect()
+}
+
+/// Returns how many rows of a table (`schema.table`) each lane has written.
+pub async fn rows_of(url: &Secret, table: &str) -> Result<BTreeMap<String, u64>> {
+    let name = TableName::parse(table)?;
+    let session = connect::open(url, "count").await?;
+    let failed = |e| error::of(e, || format!("count the rows of {}", name.plain()));
+    let Some(found) = catalog::read(&session, &name).await? else { return Ok(BTreeMap::new()) };
+    let rows = if found.created_by_hutong() {
+        session
+            .query(&format!("SELECT {LANE}, count(*) FROM {name} WHERE {LANE} IS NOT NULL GROUP BY 1"), &[])
+            .await
+    } else {
+        let sql = "SELECT lane, count(*) FROM hutong.hutong_row WHERE table_name = $1 GROUP BY 1";
+        session.query(sql, &[&name.to_string()]).await
+    };
+    let rows = rows.map_err(failed)?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get::<_, i64>(1).unsigned_abs())).collect())
 }
 
 /// Returns how many rows a table (`schema.table`) has.

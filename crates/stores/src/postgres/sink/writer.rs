@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Refused, Result, Secret};
+use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Op, Refused, Result, Secret};
 use tracing::{debug, warn};
 
 use super::apply::{Limit, Mode};
@@ -68,6 +68,8 @@ pub struct Sink {
     fresh: bool,
     again: Option<Again>,
     waits: crate::waiting::Waiting,
+    /// The lane and its epoch since it was last opened, also when a commit has failed since.
+    own: Option<(String, i64)>,
 }
 
 /// What an owner of a lane knows.
@@ -91,6 +93,7 @@ impl Sink {
             fresh: false,
             again: None,
             waits,
+            own: None,
         }
     }
 
@@ -182,6 +185,7 @@ impl hutong_core::Sink for Sink {
         }
         lease.clean = true;
         self.fresh = checkpoint.is_empty();
+        self.own = Some((lane.clone(), epoch));
         self.open = Some(Open { lane, epoch, checkpoint: checkpoint.clone(), waiting });
         Ok(checkpoint)
     }
@@ -248,6 +252,14 @@ impl hutong_core::Sink for Sink {
                 "the store refuses the transaction, and no row of it",
             )),
         }
+    }
+
+    async fn look(&mut self) -> Result<Hold> {
+        let Some((lane, epoch)) = &self.own else {
+            return Err(Error::new(ErrorKind::Broken, "look at a lane", "the sink was not opened"));
+        };
+        let lease = self.config.pool.lease().await?;
+        lane::look(&lease.session, lane, *epoch).await
     }
 
     async fn close(&mut self) -> Result<()> {

@@ -1,0 +1,72 @@
+//! The lanes of a subscription as their store knows them, and what a person does to them.
+//!
+//! Works whether a process runs them or not: what is done stands in the store.
+
+use std::collections::BTreeMap;
+
+use hutong_core::{Checkpoint, Order, Result};
+use hutong_stores::{NOBODYS, Steered, postgres, sqlite};
+
+use crate::config::plan::{StorePlan, StoreSystem, SubscriptionPlan};
+
+/// A lane as its store knows it.
+#[derive(Debug, Clone)]
+pub struct Stand {
+    /// The lane.
+    pub lane: String,
+    /// The table that it writes, as the store keeps its name.
+    pub table: String,
+    /// What it has committed.
+    pub checkpoint: Checkpoint,
+    /// Whether it begins at the base when it opens next.
+    pub anew: bool,
+}
+
+/// Returns every lane that writes into a store, by name; reads only.
+pub async fn stands(store: &StorePlan) -> Result<Vec<Stand>> {
+    Ok(match &store.system {
+        StoreSystem::Postgres { url, .. } => {
+            let lanes = postgres::sink::lanes(&url.resolve()?).await?;
+            let stand = |l: postgres::sink::Stand| Stand {
+                lane: l.lane,
+                table: l.table,
+                checkpoint: l.checkpoint,
+                anew: l.grant == NOBODYS,
+            };
+            lanes.into_iter().map(stand).collect()
+        }
+        // Looking at a store that no lane has opened yet does not make it.
+        StoreSystem::Sqlite { path } if !path.exists() => Vec::new(),
+        StoreSystem::Sqlite { path } => {
+            let stand = |l: sqlite::LaneState| Stand {
+                lane: l.lane,
+                table: l.table,
+                checkpoint: l.checkpoint,
+                anew: l.grant == NOBODYS,
+            };
+            sqlite::lanes(path)?.into_iter().map(stand).collect()
+        }
+    })
+}
+
+/// Returns how many rows of a subscription's table each lane has written; reads only.
+pub async fn rows(subscription: &SubscriptionPlan) -> Result<BTreeMap<String, u64>> {
+    match &subscription.store.system {
+        StoreSystem::Postgres { url, .. } => {
+            postgres::sink::rows_of(&url.resolve()?, &subscription.table).await
+        }
+        StoreSystem::Sqlite { path } if !path.exists() => Ok(BTreeMap::new()),
+        StoreSystem::Sqlite { path } => sqlite::rows_of(path, &subscription.table),
+    }
+}
+
+/// Gives an order to the lanes of a subscription, in one transaction of its store; none when it has never written.
+///
+/// Whoever runs them is shut out, and opens them again by itself.
+pub async fn steer(subscription: &SubscriptionPlan, order: &Order) -> Result<Vec<Steered>> {
+    let pipeline = subscription.pipeline();
+    match &subscription.store.system {
+        StoreSystem::Postgres { url, .. } => postgres::sink::steer(&url.resolve()?, &pipeline, order).await,
+        StoreSystem::Sqlite { path } => sqlite::steer(path, &pipeline, order),
+    }
+}
