@@ -137,6 +137,21 @@ async fn i3_a_dropped_slot_halts_the_capture_and_a_reset_makes_the_replicas_equa
         2,
         "nobody accepts a loss without a reason"
     );
+    let bytes = || std::fs::read(installation.path("bus/bus.sqlite")).unwrap();
+    let before = bytes();
+    let would = installation.ask(&["source", "reset", &owner, "--reason", "试", "--dry-run"]).expect(0);
+    for part in [
+        "nothing is changed",
+        "would begin anew",
+        "would be given up",
+        ".entry.v1/1: the new base would begin",
+    ] {
+        assert!(would.contains(part), "{part} in\n{would}");
+    }
+    let reload = ["source", "reload", &owner, "public.entry", "--reason", "试", "--dry-run"];
+    let would = installation.ask(&reload).expect(0);
+    assert!(would.contains("public.entry would be read again, behind a truncate"), "{would}");
+    assert!(bytes() == before, "a dry run changes no byte of the bus");
     let said = installation.ask(&["source", "reset", &owner, "--reason", "复制槽被误删"]).expect(0);
     assert!(
         said.contains("复制槽被误删") && said.contains(&format!("{owner}.entry.v1/1: the new base")),

@@ -47,6 +47,11 @@ pub async fn reread(
     Ok(retired)
 }
 
+/// Returns the other generations of a topic that have a base, which [`reread`] would forget.
+pub fn others(checkpoint: &Checkpoint, topic: &str) -> BTreeSet<String> {
+    base::others(checkpoint, topic).map(str::to_owned).collect()
+}
+
 /// Forgets the other generations of a topic, into which a capture writes no more; returns them.
 ///
 /// I3: else a person who goes back to one would find its base, and nothing would tell that it lacks what came since.
@@ -55,7 +60,7 @@ pub(crate) fn retire(
     ends: &mut BTreeMap<String, u64>,
     topic: &str,
 ) -> BTreeSet<String> {
-    let others: BTreeSet<String> = base::others(checkpoint, topic).map(str::to_owned).collect();
+    let others = others(checkpoint, topic);
     for other in &others {
         for partition in (0..).take_while(|p| checkpoint.notes.remove(&base_note(other, *p)).is_some()) {
             ends.remove(&partition_key(other, partition));

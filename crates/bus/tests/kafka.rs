@@ -161,6 +161,14 @@ async fn i3_a_trim_stops_at_the_base_and_at_the_history() {
         tokio::task::yield_now().await;
     }
     writer.commit(records(4), Bytes::from("2")).await.unwrap();
+    let since = async |time_us| bus.since("a.history.v1", 0, time_us).await.unwrap();
+    assert_eq!(
+        (since(now_us() - hour_us).await, since(between_us).await),
+        (2, 5),
+        "what is kept, and what came since"
+    );
+    let (_, end) = bus.extent("a.history.v1").await.unwrap().unwrap()[&0];
+    assert_eq!(since(now_us() + hour_us).await, end, "nothing was written so late");
     assert_eq!(trim(8, between_us).await, 5, "never into the history");
     assert_eq!(bus.extent("a.history.v1").await.unwrap().unwrap()[&0].0, 5);
     let mut reader = bus.reader("a.history.v1", 0, None).await.unwrap();

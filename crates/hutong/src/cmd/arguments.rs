@@ -306,6 +306,9 @@ pub(super) enum Source {
         /// Why, for the record.
         #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         reason: String,
+        /// Says what it would do, and changes nothing; also beside a process that runs the capture.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Reads tables again, after a truncate in their topics; the capture's other tables go on where they stand. A
     /// stream whose generation has grown begins in its new topic.
@@ -318,6 +321,9 @@ pub(super) enum Source {
         /// Why, for the record.
         #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         reason: String,
+        /// Says what it would do, and changes nothing; also beside a process that runs the capture.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Lists the losses that were accepted: when, why, and what was given up.
     Losses {

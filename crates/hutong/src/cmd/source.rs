@@ -21,10 +21,16 @@ pub(super) async fn run(config: &Path, action: Source) -> Result<Exit> {
             not_running(&plan, capture, "remove").await?;
             wire::remove(capture).await?
         }
-        Source::Reload { capture, tables, reason } => {
-            reload(&plan, find(&plan, capture)?, tables, reason).await?
+        Source::Reload { capture, tables, reason, dry_run } => {
+            let capture = find(&plan, capture)?;
+            only_own(capture, tables)?;
+            match dry_run {
+                true => would_reload(&plan, capture, tables).await?,
+                false => reload(&plan, capture, tables, reason).await?,
+            }
         }
-        Source::Reset { capture, reason } => reset(&plan, find(&plan, capture)?, reason).await?,
+        Source::Reset { capture, dry_run: true, .. } => would_reset(&plan, find(&plan, capture)?).await?,
+        Source::Reset { capture, reason, .. } => reset(&plan, find(&plan, capture)?, reason).await?,
         Source::Losses { capture, output } => {
             let losses = wire::losses(&plan, find(&plan, capture)?).await?;
             if *output == Output::Json {
@@ -57,13 +63,64 @@ async fn reset(plan: &Plan, capture: &CapturePlan, reason: &str) -> Result<Strin
     Ok(text)
 }
 
-async fn reload(plan: &Plan, capture: &CapturePlan, tables: &[String], reason: &str) -> Result<String> {
+/// Says what a reset would give up; touches nothing.
+async fn would_reset(plan: &Plan, capture: &CapturePlan) -> Result<String> {
+    let standing = wire::standing(plan, capture, |_| true).await?;
+    let mut lines = vec!["dry run: nothing is changed".to_owned()];
+    lines.push(format!("capture {} would begin anew, and read every table again", capture.name));
+    for (partition, position) in &standing.positions {
+        lines.push(format!("  its position {position} in {partition} would be given up"));
+    }
+    for (partition, topic) in &standing.topics {
+        let base = topic.base.map_or_else(|| "none yet".into(), |base| format!("at {base} now"));
+        lines.push(format!(
+            "  {partition}: the new base would begin at offset {}, the old one {base}",
+            topic.end
+        ));
+    }
+    lines.extend(first_stop(plan, capture).await);
+    Ok(lines.join("\n"))
+}
+
+/// Says what a reload would read again; touches nothing.
+async fn would_reload(plan: &Plan, capture: &CapturePlan, tables: &[String]) -> Result<String> {
+    let standing = wire::standing(plan, capture, |name| tables.iter().any(|table| table == name)).await?;
+    if !standing.begun {
+        let doing = format!("read tables of {} again", capture.name);
+        return Err(Error::new(ErrorKind::Config, doing, "it has not read any table yet")
+            .hint("`hutong run` reads them"));
+    }
+    let mut lines = vec!["dry run: nothing is changed".to_owned()];
+    lines.push(format!("{} would be read again, behind a truncate", tables.join(", ")));
+    for (partition, topic) in &standing.topics {
+        lines.push(format!("  {partition}: behind offset {}", topic.end));
+    }
+    for topic in &standing.retired {
+        lines.push(format!("  {topic} would end: its replicas are filled anew from the new generation"));
+    }
+    lines.push("its other tables would go on where they stand".into());
+    lines.extend(first_stop(plan, capture).await);
+    Ok(lines.join("\n"))
+}
+
+/// Says that a process must be stopped first, where one runs the capture.
+async fn first_stop(plan: &Plan, capture: &CapturePlan) -> Option<String> {
+    let running = status::running(plan, &capture.pipeline().to_string()).await;
+    running
+        .then(|| format!("the process at {} runs it: it would have to be stopped first", plan.http.address))
+}
+
+fn only_own(capture: &CapturePlan, tables: &[String]) -> Result<()> {
     let known: Vec<&str> = capture.tables.iter().map(|(name, _)| name.as_str()).collect();
     if let Some(unknown) = tables.iter().find(|table| !known.contains(&table.as_str())) {
         let doing = format!("reload {unknown} of capture {}", capture.name);
         return Err(Error::new(ErrorKind::Config, doing, "the capture has no such table")
             .hint(format!("its tables are: {}", known.join(", "))));
     }
+    Ok(())
+}
+
+async fn reload(plan: &Plan, capture: &CapturePlan, tables: &[String], reason: &str) -> Result<String> {
     not_running(plan, capture, "reload").await?;
     let retired = wire::reread(plan, capture, tables, reason).await?;
     let mut text = format!(

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hutong_bus::reread;
 use hutong_bus::reset::{self, Reset};
-use hutong_core::{Checkpoint, LaneId, Loss, Result};
+use hutong_bus::watermark::partition_key;
+use hutong_core::{Checkpoint, LaneId, Loss, Position, Result};
 use hutong_stores::{postgres, sqlite};
 
 use super::Bus;
@@ -31,6 +32,47 @@ pub async fn losses(plan: &Plan, capture: &CapturePlan) -> Result<Vec<Loss>> {
     let bus = Bus::look(&plan.bus)?;
     let last = hutong_bus::latest(bus.log().as_ref(), &plan.bus.name, &capture.pipeline()).await?;
     Ok(last.map(|last| last.checkpoint.losses()).unwrap_or_default())
+}
+
+/// Where a capture and its topics stand, as far as a person must know before something begins anew.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// Whether it has ever committed.
+    pub begun: bool,
+    /// Its positions, by partition of the origin.
+    pub positions: BTreeMap<String, Position>,
+    /// `<topic>/<partition>` to what it holds.
+    pub topics: BTreeMap<String, Topic>,
+    /// The other generations of these topics that have a base.
+    pub retired: BTreeSet<String>,
+}
+
+/// What a partition of a topic holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Topic {
+    /// Where its base begins, when it has one.
+    pub base: Option<u64>,
+    /// Where it ends.
+    pub end: u64,
+}
+
+/// Returns where a capture stands, with the topics of the named ones of its tables; reads only.
+pub async fn standing(plan: &Plan, capture: &CapturePlan, named: impl Fn(&str) -> bool) -> Result<Standing> {
+    let bus = Bus::look(&plan.bus)?;
+    let last = hutong_bus::latest(bus.log().as_ref(), &plan.bus.name, &capture.pipeline()).await?;
+    let begun = last.is_some();
+    let last = last.unwrap_or_default();
+    let positions = last.checkpoint.positions.clone();
+    let mut standing = Standing { begun, positions, ..Standing::default() };
+    for (_, stream) in capture.tables.iter().filter(|(name, _)| named(name)) {
+        let topic = stream.topic();
+        standing.retired.extend(reread::others(&last.checkpoint, &topic));
+        for (partition, (_, end)) in bus.log().extent(&topic).await?.unwrap_or_default() {
+            let held = Topic { base: last.base(&topic, partition), end };
+            standing.topics.insert(partition_key(&topic, partition), held);
+        }
+    }
+    Ok(standing)
 }
 
 /// Lets a capture read the named ones of its tables again at its next run; returns the topics that it leaves for

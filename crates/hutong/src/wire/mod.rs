@@ -31,7 +31,7 @@ use hutong_engine::status::{Promise, now_us};
 use hutong_engine::{Ahead, Board, Lane, Metrics, Settings, Supervisor};
 use tracing::error;
 
-pub use self::anew::{losses, reread, reset};
+pub use self::anew::{Standing, Topic, losses, reread, reset, standing};
 pub use self::back::{Base, back, bases};
 pub use self::bus::Bus;
 pub use self::count::{Counted, count};
