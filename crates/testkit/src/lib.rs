@@ -1,10 +1,11 @@
 //! What tests share: launchers of real servers, the conformance suite of every port, ports in memory, faults around a
-//! port, seeds that repeat a run.
+//! port, hostile input, seeds that repeat a run.
 //!
 //! A dev-dependency only; nothing that is shipped depends on it.
 
 pub mod conformance;
 pub mod faulty;
+pub mod hostile;
 pub mod launch;
 pub mod memory;
 pub mod proxy;

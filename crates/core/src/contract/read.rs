@@ -5,6 +5,9 @@ use serde_json::{Map, Value as Json};
 use super::{Contract, Field, Sharing, avro};
 use crate::{Error, ErrorKind, Result};
 
+/// The most fields of a contract: no table of PostgreSQL (1,600) or SQLite (2,000) has more columns.
+pub(super) const FIELD_LIMIT: usize = 2_000;
+
 /// Reads a contract from its Avro text; `Err` names the field and what is wrong with it.
 pub fn parse(text: &str) -> Result<Contract> {
     let json: Json = serde_json::from_str(text).map_err(|e| wrong(format!("it is not JSON: {e}")))?;
@@ -20,6 +23,10 @@ pub fn parse(text: &str) -> Result<Contract> {
     let doc = take_text(&mut record, "doc").unwrap_or_default();
     let sharing = sharing(&mut record).map_err(wrong)?;
     let fields = match record.remove("fields") {
+        Some(Json::Array(fields)) if fields.len() > FIELD_LIMIT => {
+            let why = format!("it has {} fields, at most {FIELD_LIMIT} are carried", fields.len());
+            return Err(wrong(why).hint("share the table as several streams, each with the key"));
+        }
         Some(Json::Array(fields)) => {
             fields.into_iter().map(|f| field(f).map_err(wrong)).collect::<Result<Vec<_>>>()?
         }
