@@ -14,6 +14,8 @@ mod copied;
 mod draft;
 pub mod error;
 mod fit;
+#[cfg(test)]
+mod hostile_test;
 pub mod ident;
 mod image;
 mod lost;

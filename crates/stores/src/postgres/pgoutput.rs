@@ -86,7 +86,7 @@ impl Message {
                 let table = reader.string()?;
                 let full = reader.byte()? == b'f';
                 let count = reader.u16()?;
-                let mut columns = Vec::with_capacity(usize::from(count));
+                let mut columns = Vec::with_capacity(usize::from(count).min(reader.rest.len()));
                 for _ in 0..count {
                     let key = reader.byte()? & 1 == 1;
                     let name = reader.string()?;
@@ -188,7 +188,8 @@ impl Reader {
 
     fn tuple(&mut self) -> Result<Vec<Cell>> {
         let count = self.u16()?;
-        let mut cells = Vec::with_capacity(usize::from(count));
+        // A cell takes a byte at least: a count that claims more is found out before it is believed.
+        let mut cells = Vec::with_capacity(usize::from(count).min(self.rest.len()));
         for _ in 0..count {
             cells.push(match self.byte()? {
                 b'n' => Cell::Null,

@@ -89,33 +89,55 @@ fn plain(ty: &Type, text: &str) -> Result<Value, Refusal> {
     }
 }
 
+const DAY_US: i64 = 86_400_000_000;
+
 const BC: &str = "a year before 1 cannot be carried";
 
 fn numeric(text: &str) -> Result<Decimal, Refusal> {
     if text == "NaN" || text.ends_with("Infinity") {
         return Err("NaN and infinity cannot be carried as a decimal number".into());
     }
-    text.parse().map_err(|_| "it is not a decimal number".to_owned())
+    // Digits alone, as the server writes them: an exponent would make a number of a billion digits out of a few.
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.'));
+    plain.then(|| text.parse().ok()).flatten().ok_or_else(|| "it is not a decimal number".to_owned())
 }
 
 fn infinite(text: &str) -> Result<(), Refusal> {
     if text.ends_with("infinity") { Err("infinity cannot be carried".into()) } else { Ok(()) }
 }
 
-/// Returns days since 1970-01-01.
+/// Returns the number that a few digits write; `None` when they are not digits alone.
+fn digits(text: &[u8]) -> Option<i64> {
+    let digit = |sum: i64, byte: &u8| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0'));
+    text.iter().try_fold(0, digit)
+}
+
+/// Returns days since 1970-01-01 of `YYYY-MM-DD`.
 fn date(text: &str) -> Result<i64, Refusal> {
     infinite(text)?;
     if text.ends_with(" BC") {
         return Err(BC.into());
     }
     let bad = || "it is not a date".to_owned();
-    let mut parts = text.split('-').map(|part| part.parse::<i64>().map_err(|_| bad()));
-    let mut next = || parts.next().unwrap_or_else(|| Err(bad()));
-    let (year, month, day) = (next()?, next()?, next()?);
-    if year > 9999 {
-        return Err("a year after 9999 cannot be carried".into());
-    }
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || year < 1 {
+    let (year, rest) = text.as_bytes().split_at_checked(4).ok_or_else(bad)?;
+    let year = digits(year).ok_or_else(bad)?;
+    let [b'-', rest @ .., b'-', d1, d0] = rest else {
+        return Err(if rest.first().is_some_and(u8::is_ascii_digit) {
+            "a year after 9999 cannot be carried".into()
+        } else {
+            bad()
+        });
+    };
+    let [m1, m0] = rest else { return Err(bad()) };
+    let part = |high: &u8, low: &u8| digits(&[*high, *low]).ok_or_else(bad);
+    let (month, day) = (part(m1, m0)?, part(d1, d0)?);
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    if !(1..=12).contains(&month) || !(1..=last).contains(&day) || year < 1 {
         return Err(bad());
     }
     // Days from a civil date: years start in March, so that the leap day is the last of its year.
@@ -125,18 +147,22 @@ fn date(text: &str) -> Result<i64, Refusal> {
     Ok(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
 }
 
-/// Returns microseconds since midnight.
+/// Returns microseconds since midnight of `HH:MM:SS` with up to six digits more; 24:00:00 is a time of day.
 fn time(text: &str) -> Result<i64, Refusal> {
     let bad = || "it is not a time of day".to_owned();
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let mut parts = whole.split(':').map(|part| part.parse::<i64>().map_err(|_| bad()));
-    let mut next = || parts.next().unwrap_or_else(|| Err(bad()));
-    let seconds = next()? * 3600 + next()? * 60 + next()?;
-    if fraction.len() > 6 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(bad());
-    }
-    let micros = format!("{fraction:0<6}").parse::<i64>().map_err(|_| bad())?;
-    Ok(seconds * 1_000_000 + micros)
+    let (whole, fraction) = text.as_bytes().split_at_checked(8).ok_or_else(bad)?;
+    let [h1, h0, b':', m1, m0, b':', s1, s0] = whole else { return Err(bad()) };
+    let part = |high: &u8, low: &u8| digits(&[*high, *low]).ok_or_else(bad);
+    let (hour, minute, second) = (part(h1, h0)?, part(m1, m0)?, part(s1, s0)?);
+    let micros = match fraction {
+        [] => 0,
+        [b'.', more @ ..] if (1..=6).contains(&more.len()) => {
+            digits(more).ok_or_else(bad)? * 10_i64.pow(6 - more.len() as u32)
+        }
+        _ => return Err(bad()),
+    };
+    let micros = ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros;
+    if minute > 59 || second > 59 || micros > DAY_US { Err(bad()) } else { Ok(micros) }
 }
 
 /// Returns microseconds since 1970-01-01 00:00:00.
@@ -146,7 +172,11 @@ fn timestamp(text: &str) -> Result<i64, Refusal> {
         return Err(BC.into());
     }
     let (day, clock) = text.split_once(' ').ok_or("it is not a date and time")?;
-    Ok(date(day)? * 86_400_000_000 + time(clock)?)
+    let clock = time(clock)?;
+    if clock == DAY_US {
+        return Err("it is not a date and time".into());
+    }
+    Ok(date(day)? * DAY_US + clock)
 }
 
 fn bytea(text: &[u8]) -> Result<Value, Refusal> {
