@@ -6,6 +6,13 @@
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 
+/// How many parts a record may be taken apart into: so many at least, and so many for each of its bytes.
+///
+/// A part that takes no bytes (a null, a record of nothing) can stand in a few bytes a billion times, and a schema of
+/// sixty types can name one 2^60 times. No writer that means something comes near.
+const PARTS_AT_LEAST: usize = 1 << 16;
+const PARTS_A_BYTE: usize = 16;
+
 /// Why bytes are not what their schema says; without any of the bytes.
 pub(crate) type Fault = &'static str;
 
@@ -43,11 +50,20 @@ pub(crate) fn put_some(out: &mut BytesMut) {
 pub(crate) struct Input<'a> {
     whole: &'a Bytes,
     at: usize,
+    /// How many more parts may be passed over.
+    parts: usize,
 }
 
 impl<'a> Input<'a> {
     pub(crate) fn new(whole: &'a Bytes) -> Self {
-        Self { whole, at: 0 }
+        Self { whole, at: 0, parts: PARTS_AT_LEAST + PARTS_A_BYTE * whole.len() }
+    }
+
+    /// Counts a part that is passed over; `Err` when there are more than its bytes could mean.
+    pub(crate) fn part(&mut self) -> Result<(), Fault> {
+        self.parts =
+            self.parts.checked_sub(1).ok_or("the record has more parts than its bytes could mean")?;
+        Ok(())
     }
 
     /// Returns how many bytes are left.

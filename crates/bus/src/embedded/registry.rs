@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value as Json;
 
 use super::api::{self, Request, Response};
-use super::compatibility::{self, Level, problems};
+use super::compatibility::{self, Level, TEXT_LIMIT_BYTES, excess, problems};
 use super::error::Wrap;
 use super::{Bus, canonical};
 use crate::SchemaRegistry;
@@ -181,7 +181,13 @@ impl From<Error> for Fault {
 /// Checks a schema's text and returns its canonical form, as text and as JSON.
 pub(super) fn valid(text: &str) -> Result<(String, Json)> {
     let invalid = |why: String| Fault::new(42201, format!("Invalid schema: {why}"));
+    if text.len() > TEXT_LIMIT_BYTES {
+        return Err(invalid(format!("it has {} bytes, at most {TEXT_LIMIT_BYTES} are taken", text.len())));
+    }
     let json: Json = serde_json::from_str(text).map_err(|e| invalid(e.to_string()))?;
+    if let Some(why) = excess(&json) {
+        return Err(invalid(why));
+    }
     Schema::parse(&json).map_err(|e| invalid(e.to_string()))?;
     Ok((canonical::text(&json), json))
 }

@@ -127,6 +127,7 @@ impl Shapes {
         if depth > DEPTH_LIMIT {
             return Err("records nest too deep");
         }
+        input.part()?;
         match &self.get(id).kind {
             Kind::Null => Ok(()),
             Kind::Boolean => input.boolean().map(drop),

@@ -17,6 +17,9 @@ const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 /// Answers are schema texts and short messages; nothing else is read to its end.
 const ANSWER_LIMIT_BYTES: usize = 16 << 20;
 
+/// What a person does about an answer that is none of the API's.
+const NOT_A_REGISTRY: &str = "check the registry's address: no schema is so large";
+
 /// How a registry is reached.
 #[derive(Debug, Clone)]
 pub struct RegistryConfig {
@@ -189,7 +192,10 @@ async fn body(doing: &str, mut answer: Response) -> Result<Vec<u8>> {
             Ok(Some(chunk)) if bytes.len() + chunk.len() <= ANSWER_LIMIT_BYTES => {
                 bytes.extend_from_slice(&chunk);
             }
-            Ok(Some(_)) => return Err(Error::new(ErrorKind::Unavailable, doing, "the answer is too long")),
+            Ok(Some(_)) => {
+                let why = format!("the answer has more than {ANSWER_LIMIT_BYTES} bytes");
+                return Err(Error::new(ErrorKind::Unavailable, doing, why).hint(NOT_A_REGISTRY));
+            }
             Ok(None) => return Ok(bytes),
             Err(error) => return Err(Error::caused(ErrorKind::Unavailable, doing, error.without_url())),
         }
@@ -252,6 +258,9 @@ fn escape(subject: &str) -> String {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::sync::{Arc, Mutex};
+
+    use hutong_testkit::hostile;
 
     use super::*;
 
@@ -270,6 +279,75 @@ mod tests {
             }
         });
         HttpRegistry::new(RegistryConfig::new(url)).unwrap()
+    }
+
+    /// Returns a registry that answers everything with what `write` sends, and then ends the connection.
+    fn sending(write: impl Fn(&mut std::net::TcpStream) + Send + 'static) -> HttpRegistry {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let _ = connection.read(&mut [0; 4096]);
+                write(&mut connection);
+            }
+        });
+        HttpRegistry::new(RegistryConfig::new(url)).unwrap()
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn a_hostile_answer_without_an_end_is_given_up_at_the_limit() {
+        let head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+        let endless = sending(|connection| {
+            let piece = [b' '; 1 << 16];
+            if connection.write_all(head).is_ok() {
+                while connection.write_all(&piece).is_ok() {}
+            }
+        });
+        let runtime = runtime();
+        let mut told = None;
+        // What was read, and what grows of it.
+        hostile::within(4 * ANSWER_LIMIT_BYTES, || told = Some(runtime.block_on(endless.by_id(7))));
+        let error = told.unwrap().unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "it is an outage, and no word about a schema");
+        assert!(error.to_string().contains("more than 16777216 bytes") && error.hint.is_some(), "{error}");
+    }
+
+    #[test]
+    fn i3_a_hostile_answer_is_an_outage_or_what_it_says() {
+        let answer = Arc::new(Mutex::new(Vec::new()));
+        let answers = Arc::clone(&answer);
+        let registry = sending(move |connection| {
+            let _ = connection.write_all(&answers.lock().unwrap());
+        });
+        let whole = |status: &str, body: Json| {
+            let body = body.to_string();
+            format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                .into_bytes()
+        };
+        let valid = [
+            whole("200 OK", json!({"schema": "\"int\"", "id": 7})),
+            whole("200 OK", json!({"is_compatible": false, "messages": ["a reason"]})),
+            whole("404 Not Found", json!({"error_code": 40403, "message": "Schema not found"})),
+            whole("409 Conflict", json!({"error_code": 409, "message": "incompatible, {oldSchema: …"})),
+            whole("503 Unavailable", json!("later")),
+        ];
+        let runtime = runtime();
+        hostile::feed("i3_a_hostile_answer_is_an_outage_or_what_it_says", 200, &valid, |bytes| {
+            *answer.lock().unwrap() = bytes.to_vec();
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            runtime.block_on(async {
+                if let Ok(None) = registry.by_id(7).await {
+                    assert!(text.contains("40403"), "only its own word says that a schema is absent: {text}");
+                }
+                let _ = registry.register("s", "\"int\"").await;
+                let _ = registry.check("s", "\"int\"").await;
+            });
+        });
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 mod anew;
 mod aside;
 mod capture;
+mod hostile;
 mod office;
 mod replicate;
 mod suspended;

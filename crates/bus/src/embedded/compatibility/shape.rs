@@ -60,6 +60,11 @@ impl Shapes {
         shapes.all.iter().all(Option::is_some).then_some((shapes, root))
     }
 
+    /// Returns how many types have names.
+    pub(super) fn named_count(&self) -> usize {
+        self.names.len()
+    }
+
     /// Returns a type.
     pub(super) fn shape(&self, id: Id) -> &Shape {
         self.all.get(id).and_then(Option::as_ref).expect("`read` has filled every place")

@@ -3,6 +3,7 @@
 mod api;
 mod bus;
 mod crash;
+mod hostile;
 
 use std::sync::Arc;
 

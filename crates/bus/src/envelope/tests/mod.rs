@@ -3,5 +3,7 @@
 mod any_change;
 mod avro;
 mod foreign;
+mod hostile;
 mod refusal;
 mod round_trip;
+mod truth;
