@@ -18,6 +18,9 @@ use super::read;
 /// Where the configuration is unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "hutong.toml";
 
+/// The largest file of a configuration that is read, in bytes. A city's thousand subscriptions take half of it.
+pub(super) const FILE_LIMIT_BYTES: u64 = 1 << 20;
+
 /// A configuration that can run, and what a person should look at all the same.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -85,6 +88,15 @@ fn files(path: &Path) -> (Vec<SourceText>, Vec<Problem>) {
     }
     let mut files = Vec::new();
     for path in paths {
+        if let Ok(size) = std::fs::metadata(&path).map(|file| file.len())
+            && size > FILE_LIMIT_BYTES
+        {
+            let hint =
+                Some("divide it: `-c FOLDER` reads all *.toml of a folder as one configuration".to_owned());
+            let message = format!("the file has {size} bytes, at most {FILE_LIMIT_BYTES} are read");
+            problems.push(whole(&path, message, hint));
+            continue;
+        }
         match std::fs::read(&path).map(String::from_utf8) {
             Ok(Ok(text)) => files.push(SourceText::new(path, text)),
             Ok(Err(_)) => problems.push(whole(&path, "the file is not UTF-8".into(), None)),

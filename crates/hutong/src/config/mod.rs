@@ -20,4 +20,6 @@ pub use problem::{Level, Problem, Report};
 pub use secret::SecretSource;
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

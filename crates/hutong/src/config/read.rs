@@ -21,6 +21,9 @@ use super::problem::{Level, Problem};
 const TABLES: [&str; 9] =
     ["bus", "department", "stream", "store", "capture", "subscription", "http", "limits", "ledger"];
 
+/// How many things that are wrong with one entry are told: each is looked for in what the others have left.
+const TOLD_LIMIT: usize = 100;
+
 /// Reads all files into one document.
 pub(super) fn read(files: Vec<SourceText>) -> (Document, Vec<Problem>) {
     read_only(files, None)
@@ -179,6 +182,16 @@ impl OneFile<'_> {
             // Each round takes something out, so the loop ends; without a place to cut, the entry is lost.
             entry.broken.push(if cut { path } else { Vec::new() });
             if !cut {
+                return entry;
+            }
+            if entry.broken.len() == TOLD_LIMIT {
+                let hint = "mend these first, and check it again".to_owned();
+                self.say(
+                    at.offset,
+                    format!("more than {TOLD_LIMIT} things are wrong with `{}`", entry.name),
+                    Some(hint),
+                );
+                entry.broken.push(Vec::new());
                 return entry;
             }
         }

@@ -7,3 +7,6 @@ mod serve;
 pub mod status;
 
 pub use serve::serve;
+
+#[cfg(test)]
+mod hostile;

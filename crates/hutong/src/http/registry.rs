@@ -1,28 +1,55 @@
 //! The embedded bus's schema registry on a port: HTTP here, the rules in `hutong_bus::embedded::api`.
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use hutong_bus::embedded::Registry;
-use hutong_bus::embedded::api::{MEDIA_TYPE, Request};
+use hutong_bus::embedded::api::{self, MEDIA_TYPE, Request};
+use hutong_bus::embedded::registry::Fault;
 
-/// Returns the routes of the Confluent API over a registry. Bodies of more than 2 MB are refused with 413.
+/// The largest body of a request, in bytes: a schema's text twice over, for JSON in JSON escapes every quote.
+pub const BODY_LIMIT_BYTES: usize = 2 << 20;
+
+/// Returns the routes of the Confluent API over a registry. A body beyond [`BODY_LIMIT_BYTES`] is refused with 413.
 pub fn router(registry: Registry) -> Router {
-    Router::new().fallback(answer).with_state(registry)
+    Router::new().fallback(answer).layer(DefaultBodyLimit::max(BODY_LIMIT_BYTES)).with_state(registry)
 }
 
-async fn answer(State(registry): State<Registry>, method: Method, uri: Uri, body: Bytes) -> Response {
+async fn answer(
+    State(registry): State<Registry>,
+    method: Method,
+    uri: Uri,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(refused) => {
+            let status = refused.status();
+            let message = match status {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    format!("the body has more than {BODY_LIMIT_BYTES} bytes: register a smaller schema")
+                }
+                _ => format!("the body did not arrive: {}", refused.body_text()),
+            };
+            return sent(&api::Response::fault(&Fault { code: status.as_u16().into(), message }));
+        }
+    };
     let request = Request {
         method: method.as_str().to_owned(),
         path: uri.path().to_owned(),
         query: uri.query().unwrap_or_default().to_owned(),
         body,
     };
-    let answer = registry.answer(request).await;
+    sent(&registry.answer(request).await)
+}
+
+fn sent(answer: &api::Response) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    (status, [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))], answer.body).into_response()
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))], answer.body.clone())
+        .into_response()
 }
 
 #[cfg(test)]
