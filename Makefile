@@ -18,6 +18,9 @@ TEST_THREADS ?= 4
 # How often `make crash` goes through each scenario; CI does once. HUTONG_TEST_SEED=... repeats what a failure printed.
 ROUNDS ?= 5
 
+# How long `make fuzz` feeds each check.
+SECONDS ?= 60
+
 SERVERS := target/servers/.fetched
 VENV := target/venv/.installed
 
@@ -43,6 +46,16 @@ test: lint servers $(VENV) ## all checks and all tests, over real servers
 crash: setup-test servers ## kill the program and what stands around it, round after round; ROUNDS=20 for longer
 	cargo build --locked --package hutong
 	HUTONG_CRASH_ROUNDS=$(ROUNDS) cargo test --locked --package hutong-tests --test it crash:: -- --nocapture --test-threads=$(TEST_THREADS)
+
+.PHONY: fuzz
+fuzz: setup-test ## damage valid input and feed it to every parser; SECONDS=600 for longer, each
+	HUTONG_FUZZ_SECONDS=$(SECONDS) cargo test --locked --package hutong-core --package hutong-bus --package hutong-stores --package hutong hostile -- --nocapture --test-threads=2
+
+.PHONY: giant
+giant: setup-test servers ## a transaction of a million rows, a snapshot of five million that is killed, over real servers
+	cargo build --release --locked --package hutong
+	HUTONG_BINARY=$(abspath $(or $(CARGO_TARGET_DIR),target))/release/hutong HUTONG_GIANT_TRANSACTION_ROWS=1000000 HUTONG_GIANT_SNAPSHOT_ROWS=5000000 \
+		cargo test --locked --package hutong-tests --test it giant:: -- --nocapture --test-threads=1
 
 .PHONY: bench
 bench: setup-test servers ## measure beside the limits, over real servers; ARGS="--people 100000 snapshot" for less

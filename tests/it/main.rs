@@ -13,6 +13,7 @@ mod every_type;
 mod evolution;
 mod filters;
 mod foreign_client;
+mod giant;
 mod grants;
 mod installation;
 mod ledger;

@@ -180,3 +180,36 @@ fn both_readmes_name_the_same_keys_commands_and_metrics() {
     }
     assert_eq!(chinese.len(), english.len());
 }
+
+/// Returns what is written as code in a text.
+fn spans(text: &str) -> Vec<&str> {
+    text.lines().flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn the_pages_of_faults_and_limits_name_what_is_there() {
+    let sources: Vec<String> = sources().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let named = |name: &str| {
+        sources
+            .iter()
+            .any(|text| text.contains(&format!("fn {name}(")) || text.contains(&format!("fn {name}<")))
+    };
+    for (page, least) in [("FAULTS.md", 60), ("LIMITS.md", 12)] {
+        let text = std::fs::read_to_string(root().join("crates").join(page)).unwrap();
+        let (mut tests, mut last) = (0, None);
+        for span in spans(&text) {
+            let word = span.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            if span.contains('/') && !span.contains(' ') {
+                assert!(root().join(span).exists(), "{page} names {span}, which is not there");
+                last = Some(std::fs::read_to_string(root().join(span)).unwrap_or_default());
+            } else if word && span.matches('_').count() > 2 {
+                assert!(named(span), "{page} names the test {span}, which is not there");
+                tests += 1;
+            } else if span.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') && span.contains("LIMIT") {
+                let text = last.as_deref().unwrap_or_default();
+                assert!(text.contains(&format!("const {span}:")), "{page}: {span} is not where it says");
+            }
+        }
+        assert!(tests >= least, "{page} names {tests} tests");
+    }
+}
