@@ -135,6 +135,7 @@ async fn faults_are_alarms_that_fire_and_clear_and_metrics_are_true() {
     let table = "CREATE TABLE people (gmsfhm text PRIMARY KEY, xm varchar(50) CONSTRAINT short CHECK (length(xm) < 4))";
     replica.batch_execute(table).await.unwrap();
     let installation = installation(&source, &share).await;
+    installation.announce(&["will open again", "quarantined", "halted"]);
     let address = installation.address();
     let rules = installation.ask(&["metrics", "rules", "--for", "1s", "--over", "8s"]).expect(0);
     let run = installation.run();

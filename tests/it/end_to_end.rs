@@ -182,6 +182,7 @@ async fn flows(bus: Bus, scale: Scale) {
     let seed = seed();
     let (source, share) = (Postgres::shared().await.unwrap(), Postgres::shared().await.unwrap());
     let installation = Installation::new(bus, &source.name, &configuration(&source, &share)).await;
+    installation.announce(&["quarantined"]);
     let client = connect(&source.url).await.unwrap();
     register::create(&client, scale.people).await;
     installation.copy_contract("population_base");

@@ -32,6 +32,7 @@ impl Register {
         let (client, replica) = (connect(&source.url).await.unwrap(), connect(&share.url).await.unwrap());
         client.batch_execute(TABLE).await.unwrap();
         let installation = Installation::over(&bus.table().await, &source.name, "");
+        installation.announce(&["table suspended", "stream suspended", "quarantined", "halted"]);
         installation.draft_contract(&source.url, "public.other", "other");
         let columns = vec!["id", "name", "note"];
         let register =

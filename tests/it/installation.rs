@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use hutong_testkit::launch::{Kafka, Registry, free_port};
@@ -27,8 +28,11 @@ pub(crate) enum Bus {
 }
 
 /// A folder with a configuration.
+///
+/// What its runs log as WARN or ERROR must be announced: whatever else they find amiss fails the test.
 pub(crate) struct Installation {
     folder: TempDir,
+    announced: Mutex<Vec<&'static str>>,
 }
 
 /// One run of the program; dropping it kills it, and shows its log when the test has failed.
@@ -60,7 +64,7 @@ impl Installation {
     /// Makes a folder whose bus is a table `[bus.…]` of one's own.
     pub(crate) fn over(bus: &str, name: &str, rest: &str) -> Self {
         let http = format!("[http]\naddress = \"127.0.0.1:{}\"\n", free_port());
-        let installation = Self { folder: TempDir::new().unwrap() };
+        let installation = Self { folder: TempDir::new().unwrap(), announced: Mutex::default() };
         let text = format!("[bus]\nname = \"bus{name}\"\n\n{bus}\n{http}\n{rest}");
         installation.write("hutong.toml", &text);
         installation
@@ -141,6 +145,25 @@ impl Installation {
         Run { child: command.spawn().unwrap(), log }
     }
 
+    /// Announces messages that its runs may log as WARN or ERROR.
+    pub(crate) fn announce(&self, messages: &[&'static str]) {
+        self.announced.lock().unwrap().extend(messages);
+    }
+
+    /// Returns what was logged as WARN or ERROR and not announced.
+    fn unannounced(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.path("hutong.log")).unwrap_or_default();
+        let announced = self.announced.lock().unwrap();
+        // A line that a kill has cut says nothing.
+        let lines = log.lines().filter_map(|line| Some((line, serde_json::from_str::<Json>(line).ok()?)));
+        let amiss = |told: &Json| {
+            let message = told["message"].as_str().unwrap_or_default();
+            ["WARN", "ERROR"].contains(&told["level"].as_str().unwrap_or_default())
+                && !announced.contains(&message)
+        };
+        lines.filter(|(_, told)| amiss(told)).map(|(line, _)| line.to_owned()).collect()
+    }
+
     /// Says whether any run has logged a text.
     pub(crate) fn logged(&self, text: &str) -> bool {
         self.times_logged(text) > 0
@@ -185,10 +208,13 @@ impl Installation {
 
 impl Drop for Installation {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let panicking = std::thread::panicking();
+        let amiss = self.unannounced();
+        if panicking || !amiss.is_empty() {
             self.folder.disable_cleanup(true);
             eprintln!("the installation is kept in {}", self.folder.path().display());
         }
+        assert!(panicking || amiss.is_empty(), "logged and not announced:\n{}", amiss.join("\n"));
     }
 }
 

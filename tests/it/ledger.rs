@@ -95,6 +95,13 @@ impl Town {
 
     async fn new(bus: Bus, share: Share, name: &str, configuration: &str) -> Self {
         let installation = Installation::new(bus, name, configuration).await;
+        installation.announce(&[
+            "nothing flows",
+            "the configuration asks for something else than is granted: the grant flows",
+            "a record of the ledger counts for nothing",
+            "the ledger stops all delivery",
+            "halted",
+        ]);
         installation.write("entry.avsc", CONTRACT);
         let town = Self { installation, bus, share, name: format!("bus{name}") };
         let keys = ["shuju", "gongan", "renshe", "minzheng"].map(|department| {

@@ -74,6 +74,7 @@ async fn suspended(installation: &Installation, owner: &str) -> String {
 }
 
 async fn narrowed_and_back(register: Register, installation: Installation, owner: &str) {
+    installation.announce(&["stream suspended", "table suspended"]);
     for stream in ["entry", "other"] {
         installation.write(&format!("{stream}.avsc"), &contract(stream, 50));
     }

@@ -51,6 +51,7 @@ into = {{ store = "share", table = "people" }}
         owner = source.name
     );
     let installation = Installation::new(Bus::Embedded, &source.name, &configuration).await;
+    installation.announce(&["quarantined"]);
     installation.copy_contract("population_base");
     let run = installation.run();
     let columns = || ["gmsfhm", "xm"].iter().map(|c| Expected::same(c)).collect();

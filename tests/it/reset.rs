@@ -80,6 +80,7 @@ impl Register {
         let store = format!("postgres = {{ url = \"{}\" }}", source.url);
         let configuration = configuration(&source.name, &store, "public.entry", &share);
         let installation = Installation::new(Bus::Embedded, &source.name, &configuration).await;
+        installation.announce(&["table suspended", "halted"]);
         installation.write("entry.avsc", CONTRACT);
         Self { source, client, replica, installation }
     }
@@ -260,6 +261,7 @@ async fn i3_a_restored_file_halts_the_capture_and_a_reset_makes_the_replicas_equ
     let owner = share.name.clone();
     let configuration = configuration(&owner, "sqlite = { path = \"register.db\" }", "entry", &share);
     let installation = Installation::new(Bus::Embedded, &owner, &configuration).await;
+    installation.announce(&["halted"]);
     installation.write("entry.avsc", CONTRACT);
     let (register, office) = (installation.path("register.db"), installation.path("office.db"));
     Connection::open(&register)

@@ -118,6 +118,7 @@ async fn i3_a_record_by_an_unknown_schema_is_seen_and_read_again_when_the_schema
         subscription("filed", "office", "entry"),
     );
     let installation = Installation::new(Bus::Embedded, "undecodable", &configuration).await;
+    installation.announce(&["quarantined"]);
     installation.write("entry.avsc", CONTRACT);
     std::fs::create_dir_all(installation.path("bus")).unwrap();
     let stranger = Stranger::new();

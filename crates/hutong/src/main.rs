@@ -47,6 +47,8 @@ fn end_with_the_reader() {
 /// Logs to standard error: for people on a terminal, as JSON elsewhere. `HUTONG_LOG` sets the level.
 fn log_to_stderr(default: &str) {
     let filter = EnvFilter::try_from_env("HUTONG_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // It calls every end of a connection an error, of which the lane tells what follows from it.
+    let filter = filter.add_directive("pgwire_replication=off".parse().expect("a directive"));
     let terminal = std::io::stderr().is_terminal();
     // I7: what cannot be written, because its disk is full, is not told on the same disk either: that would panic.
     let log = tracing_subscriber::fmt().log_internal_errors(false);

@@ -33,6 +33,7 @@ impl Fleet {
         let configuration = configuration(&source.name, source, share);
         let member = |bus: &String| {
             let member = Installation::over(bus, &source.name, &configuration);
+            member.announce(&["will open again", "table suspended"]);
             member.draft_contract(&source.url, "public.entry", "entry");
             member
         };
