@@ -53,7 +53,8 @@ async fn i7_an_owner_that_stands_still_in_the_midst_of_its_rows_holds_the_next_o
     let commit = stands_still.commit(&batch);
     tokio::pin!(commit);
     let holds_rows = "SELECT (count(*) > 0)::text FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-                       WHERE c.relname = 'people' AND l.mode = 'RowExclusiveLock'";
+                       WHERE c.relname = 'people' AND l.mode = 'RowExclusiveLock'
+                         AND l.pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock')";
     tokio::select! {
         biased;
         _ = &mut commit => panic!("it was to be held up"),
