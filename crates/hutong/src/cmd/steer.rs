@@ -1,6 +1,7 @@
 //! What a person does to the lanes of a subscription: pause, resume, rewind, reload. First said, then done.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 
 use hutong_bus::watermark::partition_key;
 use hutong_core::{Act, Checkpoint, Error, ErrorKind, Order, Result, Verb};
@@ -60,8 +61,14 @@ pub(super) struct Lane {
 pub(super) fn act(verb: Verb, by: Option<&str>, reason: Option<&str>) -> Act {
     let named = |name: &str| std::env::var(name).ok().filter(|user| !user.is_empty());
     let user = || ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(named);
-    let by = by.map(str::to_owned).or_else(user).unwrap_or_else(|| "nobody said".into());
+    let by = by.map(str::to_owned).or_else(user).unwrap_or_else(number);
     Act { verb, at_us: now_us(), by, reason: reason.unwrap_or_default().into(), to_us: None }
+}
+
+/// Returns the number of the system's user, who has no name here: a container often tells none.
+fn number() -> String {
+    let own = std::fs::metadata("/proc/self");
+    own.map_or_else(|_| "nobody said".into(), |own| format!("user {}", own.uid()))
 }
 
 /// Pauses a subscription.
