@@ -34,6 +34,7 @@ purpose = "核验"
 columns = ["id", "note"]
 rows = "id <> 13"
 mask = {{ note = "name" }}
+verify = "10s"
 into = {{ store = "share", table = "share.entry" }}
 "#
         )
@@ -99,6 +100,23 @@ into = {{ store = "share", table = "share.entry" }}
     assert_eq!(code, 10);
     let (code, answer) = verify(&["--repair"]);
     assert_eq!((code, &answer["mended"]), (0, &json!(3)), "{answer:#}");
+    // By schedule the running process compares too, and asks the same half.
+    let metric = async |name: &str| -> Option<f64> {
+        let page =
+            reqwest::get(format!("http://{}/metrics", second.address())).await.ok()?.text().await.ok()?;
+        let begin = format!("hutong_{name}{{pipeline=\"replicate.entries\"}} ");
+        page.lines().find_map(|line| line.strip_prefix(&begin)?.parse().ok())
+    };
+    until("the process has compared by itself", async || {
+        metric("verify_last_run_timestamp_seconds").await.filter(|last| *last > 0.0)
+    })
+    .await;
+    replica.batch_execute("DELETE FROM share.entry WHERE id = 7").await.unwrap();
+    until("it tells that one row differs", async || {
+        metric("verify_mismatches").await.filter(|count| *count == 1.0)
+    })
+    .await;
+    assert!(second.logged("the replica differs from its source"));
     half.stop().await;
     subscribes.stop().await;
     captures.stop().await;

@@ -4,6 +4,7 @@
 //! answers ([`serve`]). What stands in the topic is digests, places, and the keys of rows that differ; never a row. Who
 //! asks cannot widen a grant: the source half tells only what it lets through, under a mark that both must know.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,12 @@ use super::source::{Half, Told, Wanted};
 
 /// How often the topic is looked at while nobody has made it.
 const LOOK: Duration = Duration::from_millis(300);
+
+/// How long an answer may take before the question is asked again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// How many sessions are remembered whose questions were answered.
+const SESSIONS: usize = 1_000;
 
 /// The topic of one subscription, to speak and to listen.
 pub struct Exchange {
@@ -100,8 +107,17 @@ impl Asked {
         let until = Instant::now() + self.patience * 2;
         let answered = async {
             let mut reader = self.exchange.listen(from).await?;
+            let mut again = Instant::now() + AGAIN;
             loop {
-                let words = heard(reader.as_mut()).await?;
+                let words = tokio::select! {
+                    words = heard(reader.as_mut()) => words?,
+                    () = tokio::time::sleep_until(again) => {
+                        // Nobody may have listened yet; who has answered already does not answer twice.
+                        self.exchange.say(&word).await?;
+                        again = Instant::now() + AGAIN;
+                        continue;
+                    }
+                };
                 let mine = |heard: &Word| heard.session == self.session && heard.number == self.number;
                 let answer =
                     words.into_iter().find(|heard| mine(heard) && !matches!(&*heard.word, "ask" | "mend"));
@@ -168,6 +184,7 @@ impl Half for Asked {
 /// Answers what is asked in a topic from now on, until it is told to stop. What cannot be answered is said so.
 pub async fn serve(exchange: &Exchange, half: &mut dyn Half, token: &CancellationToken) -> Result<()> {
     let from = exchange.end().await?;
+    let mut answered: HashMap<String, u64> = HashMap::new();
     let stopped = token.cancelled();
     tokio::pin!(stopped);
     let mut reader = tokio::select! {
@@ -180,6 +197,13 @@ pub async fn serve(exchange: &Exchange, half: &mut dyn Half, token: &Cancellatio
             words = heard(reader.as_mut()) => words?,
         };
         for word in words.into_iter().filter(|word| matches!(&*word.word, "ask" | "mend")) {
+            if answered.get(&word.session).is_some_and(|number| word.number <= *number) {
+                continue;
+            }
+            if answered.len() >= SESSIONS {
+                answered.clear();
+            }
+            answered.insert(word.session.clone(), word.number);
             info!(topic = exchange.topic, word = word.word, about = word.about, "asked");
             let (session, number) = (word.session.clone(), word.number);
             let answer = tokio::select! {
