@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hutong_bus::holding::Holding;
-use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink};
+use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Result, Sink};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
@@ -30,18 +30,24 @@ impl Held {
         Self { inner, holding, lane, fenced: 0, until: None }
     }
 
-    /// Turns the news of a newer owner into an outage: it passes, for the group says who goes on.
-    fn give_way(&mut self, error: Error) -> Error {
-        if error.kind != ErrorKind::Fenced {
+    /// Turns the news of a newer owner into an outage: it passes, for the group says who goes on. A person is no owner, and
+    /// the lane opens again at once.
+    async fn give_way(&mut self, error: Error) -> Error {
+        if error.kind != ErrorKind::Fenced || matches!(self.inner.look().await, Ok(Hold::Turned)) {
             return error;
         }
+        self.wait();
+        let hint = "it goes on by itself, here or where it was taken. If it is taken again and again, a process that \
+                    carries other subscriptions (`--only`, another configuration) carries this one too: stop one of the two";
+        Error::new(ErrorKind::Unavailable, error.doing.clone(), error.why()).hint(hint)
+    }
+
+    /// Lets the next opening wait, each time for longer.
+    fn wait(&mut self) {
         let wait = GIVES_WAY * 2_u32.pow(self.fenced.min(DOUBLED));
         self.fenced += 1;
         self.until = Some(Instant::now() + wait);
         warn!(lane = %self.lane, times = self.fenced, wait_s = wait.as_secs(), "another process has taken it: gives way");
-        let hint = "it goes on by itself, here or where it was taken. If it is taken again and again, a process that \
-                    carries other subscriptions (`--only`, another configuration) carries this one too: stop one of the two";
-        Error::new(ErrorKind::Unavailable, error.doing.clone(), error.why()).hint(hint)
     }
 }
 
@@ -53,15 +59,35 @@ impl Sink for Held {
         }
         // I4: one owner a lane. A process that stood still may have been given up: it must not shut the new owner out.
         self.holding.sure().await;
-        self.inner.open(lane).await.map_err(|error| self.give_way(error))
+        match self.inner.open(lane).await {
+            Err(error) => Err(self.give_way(error).await),
+            done => done,
+        }
     }
 
     async fn prepare(&mut self, contract: &Contract) -> Result<()> {
-        self.inner.prepare(contract).await.map_err(|error| self.give_way(error))
+        match self.inner.prepare(contract).await {
+            Err(error) => Err(self.give_way(error).await),
+            done => done,
+        }
     }
 
     async fn commit(&mut self, batch: &Batch) -> Result<Refused> {
-        self.inner.commit(batch).await.map_err(|error| self.give_way(error))
+        match self.inner.commit(batch).await {
+            Err(error) => Err(self.give_way(error).await),
+            done => done,
+        }
+    }
+
+    async fn look(&mut self) -> Result<Hold> {
+        match self.inner.look().await? {
+            Hold::Taken => {
+                self.wait();
+                // It opens again, as after a person's word, and not at once.
+                Ok(Hold::Turned)
+            }
+            hold => Ok(hold),
+        }
     }
 
     async fn close(&mut self) -> Result<()> {
@@ -78,8 +104,8 @@ mod tests {
 
     use super::*;
 
-    /// A lane that another process always takes.
-    struct Contested(Arc<AtomicU32>);
+    /// A lane that another process, or a person, always takes.
+    struct Contested(Arc<AtomicU32>, Hold);
 
     #[async_trait]
     impl Sink for Contested {
@@ -95,13 +121,44 @@ mod tests {
         async fn commit(&mut self, _: &Batch) -> Result<Refused> {
             Err(Error::new(ErrorKind::Fenced, "commit", "a newer owner has taken the lane"))
         }
+
+        async fn look(&mut self) -> Result<Hold> {
+            Ok(self.1)
+        }
+    }
+
+    fn lane() -> LaneId {
+        LaneId::new(PipelineId::new(Kind::Replicate, "a"), 0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_person_who_acts_on_a_lane_is_no_other_owner() {
+        let inner = Box::new(Contested(Arc::default(), Hold::Turned));
+        let mut held = Held::new(inner, Holding::everything(), lane());
+        held.open(&lane()).await.unwrap();
+        assert_eq!(held.commit(&Batch::default()).await.unwrap_err().kind, ErrorKind::Fenced);
+        assert_eq!(held.look().await.unwrap(), Hold::Turned);
+        let began = Instant::now();
+        held.open(&lane()).await.unwrap();
+        assert_eq!(began.elapsed(), Duration::ZERO, "it opens at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn i4_an_idle_lane_that_finds_itself_taken_opens_again_after_a_while_and_does_not_halt() {
+        let mut held =
+            Held::new(Box::new(Contested(Arc::default(), Hold::Taken)), Holding::everything(), lane());
+        held.open(&lane()).await.unwrap();
+        assert_eq!(held.look().await.unwrap(), Hold::Turned);
+        let began = Instant::now();
+        held.open(&lane()).await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn i4_a_lane_that_is_taken_gives_way_for_longer_and_longer() {
         let opened = Arc::new(AtomicU32::new(0));
-        let lane = LaneId::new(PipelineId::new(Kind::Replicate, "a"), 0);
-        let inner = Box::new(Contested(Arc::clone(&opened)));
+        let lane = lane();
+        let inner = Box::new(Contested(Arc::clone(&opened), Hold::Taken));
         let mut held = Held::new(inner, Holding::everything(), lane.clone());
         let mut waited = Vec::new();
         for _ in 0..8 {
