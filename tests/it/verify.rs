@@ -86,6 +86,7 @@ async fn i3_no_false_alarm(bus: Bus, people: usize, rounds: usize) {
     let (source, share) = (Postgres::shared().await.unwrap(), Postgres::shared().await.unwrap());
     let configuration = often(&end_to_end::configuration(&source, &share));
     let installation = Installation::new(bus, &source.name, &configuration).await;
+    installation.announce(&["quarantined"]);
     let client = connect(&source.url).await.unwrap();
     register::create(&client, people).await;
     set_up(&installation, &source);
@@ -197,6 +198,7 @@ async fn i3_planted_differences_are_named_by_key_and_mended_and_nothing_else_is_
     let (source, share) = (Postgres::shared().await.unwrap(), Postgres::shared().await.unwrap());
     let configuration = often(&end_to_end::configuration(&source, &share)) + OWN;
     let installation = Installation::new(Bus::Embedded, &source.name, &configuration).await;
+    installation.announce(&["quarantined"]);
     let (client, replica) = (connect(&source.url).await.unwrap(), connect(&share.url).await.unwrap());
     // So many that what the workload changes lies far from the people of the test.
     register::create(&client, 2_000).await;
@@ -339,6 +341,7 @@ into = {{ store = "copy", table = "entry" }}
         share.url
     );
     let installation = Installation::new(Bus::Embedded, owner, &configuration).await;
+    installation.announce(&["quarantined"]);
     installation.write("entry.avsc", ENTRY);
     let office = Connection::open(installation.path("office.db")).unwrap();
     office.busy_timeout(Duration::from_secs(10)).unwrap();

@@ -40,20 +40,25 @@ into = {{ store = "share", table = "share.entry" }}
         )
     };
     let capturing = format!(
-        "{}\n[store.source.postgres]\nurl = \"{}\"\n[capture.register]\nfrom = \"source\"\n\
+        "{}\n[store.source.postgres]\nurl = \"{}\"\n[capture.{owner}]\nfrom = \"source\"\n\
          tables = {{ \"public.entry\" = \"entry\" }}\nwatermark_interval = \"1s\"\n{}",
         stream(""),
         source.url,
         subscription("{ env = \"NOBODY_TELLS_THE_REPLICAS_ADDRESS_HERE\" }")
     );
-    let subscribing = stream("capture = \"register\"") + &subscription(&format!("\"{}\"", share.url));
+    let subscribing =
+        stream(&format!("capture = \"{owner}\"")) + &subscription(&format!("\"{}\"", share.url));
     let first = Installation::new(Bus::Kafka, owner, &capturing).await;
     let second = Installation::new(Bus::Kafka, owner, &subscribing).await;
+    second.announce(&[
+        "the replica could not be compared with its source",
+        "the replica differs from its source",
+    ]);
     for installation in [&first, &second] {
         installation.write("entry.avsc", CONTRACT);
         installation.ask(&["check"]).expect(0);
     }
-    let captures = first.begin(&["run", "--only", "capture.register"]);
+    let captures = first.begin(&["run", "--only", &format!("capture.{owner}")]);
     let subscribes = second.run();
     until("every entry is there", async || {
         let count: i64 = replica.query_one("SELECT count(*) FROM share.entry", &[]).await.ok()?.get(0);

@@ -33,7 +33,13 @@ impl Fleet {
         let configuration = configuration(&source.name, source, share);
         let member = |bus: &String| {
             let member = Installation::over(bus, &source.name, &configuration);
-            member.announce(&["will open again", "table suspended"]);
+            member.announce(&[
+                "will open again",
+                "table suspended",
+                "the group does not answer",
+                "cannot take part yet",
+                "another process has taken it: gives way",
+            ]);
             member.draft_contract(&source.url, "public.entry", "entry");
             member
         };

@@ -49,7 +49,12 @@ impl Register {
     /// Makes an installation over a register that is there; `bus` is its table `[bus.…]`.
     pub(super) fn new(bus: &str, owner: &str, source: &Place, share: &Place) -> Self {
         let installation = Installation::over(bus, owner, &configuration(owner, source, share));
-        installation.announce(&["will open again", "table suspended"]);
+        installation.announce(&[
+            "will open again",
+            "table suspended",
+            "the group does not answer",
+            "cannot take part yet",
+        ]);
         fs::create_dir(installation.path("office")).unwrap();
         installation.draft_contract(&source.direct, "public.entry", "entry");
         Self {

@@ -183,7 +183,7 @@ fn tell(group: &str, holding: &Holding, error: KafkaError) {
         return;
     }
     let problem = failed(format!("take part in group {group}"), error);
-    warn!(group, error = %problem, hint = problem.hint.as_deref().unwrap_or_default(), "the group");
+    warn!(group, error = %problem, hint = problem.hint.as_deref().unwrap_or_default(), "the group does not answer");
     holding.failed(problem.to_string());
 }
 
