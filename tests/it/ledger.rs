@@ -60,32 +60,32 @@ columns = ["id", "name", "phone"]
 into = { store = "renshe", table = "entry" }
 "#;
 
-type Rows = Vec<(i64, Option<String>, Option<String>)>;
+pub(crate) type Rows = Vec<(i64, Option<String>, Option<String>)>;
 
 /// Where the replica is.
-enum Share {
+pub(crate) enum Share {
     Sqlite,
     Postgres(Box<Client>),
 }
 
 /// Departments with keys, a register of ten entries, and a ledger that everybody has joined and `entry` is offered in.
-struct Town {
-    installation: Installation,
+pub(crate) struct Town {
+    pub(crate) installation: Installation,
     bus: Bus,
     share: Share,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Town {
     /// Over the embedded bus into SQLite.
-    async fn embedded(name: &str) -> Self {
+    pub(crate) async fn embedded(name: &str) -> Self {
         let configuration =
             CONFIGURATION.replace("[store.renshe.STORE]", "[store.renshe.sqlite]\npath = \"renshe.db\"");
         Self::new(Bus::Embedded, Share::Sqlite, name, &configuration).await
     }
 
     /// Over Kafka into PostgreSQL.
-    async fn kafka() -> Self {
+    pub(crate) async fn kafka() -> Self {
         let share = Postgres::shared().await.unwrap();
         let store = format!("[store.renshe.postgres]\nurl = \"{}\"", share.url);
         let configuration = CONFIGURATION.replace("[store.renshe.STORE]", &store);
@@ -126,22 +126,22 @@ impl Town {
     }
 
     #[track_caller]
-    fn says(&self, arguments: &[&str]) -> String {
+    pub(crate) fn says(&self, arguments: &[&str]) -> String {
         self.installation.ask(arguments).expect(0)
     }
 
-    fn asks(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn asks(&self, arguments: &[&str]) -> Ended {
         self.installation.ask(arguments)
     }
 
-    fn change(&self, sql: &str) {
+    pub(crate) fn change(&self, sql: &str) {
         let db = Connection::open(self.installation.path("office.db")).unwrap();
         db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
         db.execute_batch(sql).unwrap();
     }
 
     /// Returns the replica; empty while it is not there.
-    async fn replica(&self) -> Rows {
+    pub(crate) async fn replica(&self) -> Rows {
         match &self.share {
             Share::Sqlite => {
                 self.columns("id, name, phone").or_else(|| self.columns("id, name, NULL")).unwrap_or_default()
@@ -163,12 +163,12 @@ impl Town {
         Some(rows.map(Result::unwrap).collect())
     }
 
-    async fn reaches(&self, what: &str, rows: impl Fn(&Rows) -> bool) {
+    pub(crate) async fn reaches(&self, what: &str, rows: impl Fn(&Rows) -> bool) {
         until(what, async || rows(&self.replica().await).then_some(())).await;
     }
 
     /// Waits until every lane of the subscription says why it does not run.
-    async fn held(&self, why: &str) {
+    pub(crate) async fn held(&self, why: &str) {
         until(&format!("every lane says: {why}"), async || {
             let lanes = self.lanes()?;
             let says = |lane: &Json| {
@@ -185,7 +185,7 @@ impl Town {
     }
 
     /// Waits until the capture has committed everything that the register holds.
-    async fn captured(&self) {
+    pub(crate) async fn captured(&self) {
         let committed = || {
             let lanes = self.installation.lanes()?;
             let capture = lanes.iter().find(|lane| lane["pipeline"] == "capture.register")?.clone();
@@ -196,7 +196,7 @@ impl Town {
         until("the capture goes on", async || committed().filter(|now| *now > before)).await;
     }
 
-    async fn ends(&self) -> (Arc<dyn Log>, Arc<dyn Append>) {
+    pub(crate) async fn ends(&self) -> (Arc<dyn Log>, Arc<dyn Append>) {
         match self.bus {
             Bus::Embedded => {
                 let options = embedded::Options { bus: self.name.clone(), ..Default::default() };
@@ -212,12 +212,12 @@ impl Town {
         }
     }
 
-    fn key(&self, department: &str) -> PrivateKey {
+    pub(crate) fn key(&self, department: &str) -> PrivateKey {
         let text = std::fs::read_to_string(self.installation.path(&format!("{department}.key"))).unwrap();
         PrivateKey::parse(&text).unwrap()
     }
 
-    fn charter(&self) -> Charter {
+    pub(crate) fn charter(&self) -> Charter {
         let key = self.key("shuju").public();
         Charter { id: self.name.clone(), governing: "shuju".into(), key }
     }
@@ -227,7 +227,7 @@ impl Town {
     }
 
     /// Returns the records and the book of them, and how the one request in it is called.
-    async fn read(&self) -> (Vec<Vec<u8>>, Book, Digest) {
+    pub(crate) async fn read(&self) -> (Vec<Vec<u8>>, Book, Digest) {
         let (log, _) = self.ends().await;
         let Found::Records(records) = Tail::new(self.topic()).read(log.as_ref()).await.unwrap() else {
             panic!("nothing was cut");
@@ -257,7 +257,7 @@ impl Town {
     }
 }
 
-fn ten(rows: &Rows) -> bool {
+pub(crate) fn ten(rows: &Rows) -> bool {
     rows.len() == 10
 }
 

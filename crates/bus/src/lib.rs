@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod log;
 pub mod partition;
 pub mod quarantine;
+pub mod receipts;
 pub mod registry;
 pub mod reread;
 pub mod reset;

@@ -11,6 +11,8 @@ pub enum Kind {
     Replicate,
     /// A topic into a subscriber's delivery topic.
     Deliver,
+    /// The receipts of a department's streams, out of the subscribers' stores, into its receipt topic.
+    Receipt,
 }
 
 impl Kind {
@@ -20,6 +22,7 @@ impl Kind {
             Self::Capture => "capture",
             Self::Replicate => "replicate",
             Self::Deliver => "deliver",
+            Self::Receipt => "receipt",
         }
     }
 }

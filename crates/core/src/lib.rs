@@ -13,6 +13,8 @@
 //! - **I6** values are never silently coerced, rounded or cut.
 //! - **I7** kill -9 at any moment is recoverable without an operator.
 
+mod canonical;
+
 pub mod change;
 pub mod checkpoint;
 pub mod contract;

@@ -45,6 +45,8 @@ impl Latency {
         let Some(first) = batch.changes.first() else { return };
         let stage = match lane.pipeline.kind {
             Kind::Capture => "capture",
+            // Receipts are no changes.
+            Kind::Receipt => return,
             Kind::Replicate | Kind::Deliver => {
                 self.of(&first.contract.stream, "apply").observe(held.as_secs_f64());
                 "whole"

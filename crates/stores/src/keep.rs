@@ -223,6 +223,18 @@ fn key_json(value: &Value) -> Json {
     }
 }
 
+/// Reads a value as a person writes it: as it is kept, a number also where a text is kept and a text where a number is.
+pub fn written_value(ty: &Type, json: &Json) -> Option<Value> {
+    match (ty, json) {
+        (Type::Float | Type::Double | Type::Decimal { .. } | Type::Numeric, Json::Number(number)) => {
+            read_value(ty, &json!(number.to_string()))
+        }
+        (Type::Int16 | Type::Int | Type::Long, Json::String(text)) => text.parse().ok().map(Value::Integer),
+        (Type::Boolean, Json::String(text)) => text.parse().ok().map(Value::Boolean),
+        _ => read_value(ty, json),
+    }
+}
+
 fn read_value(ty: &Type, json: &Json) -> Option<Value> {
     Some(match (ty, json) {
         (_, Json::Null) => Value::Null,

@@ -8,9 +8,11 @@ pub mod fold;
 pub mod holding;
 pub mod keep;
 pub mod postgres;
+mod receipt;
 pub mod sqlite;
 mod steered;
 mod waiting;
 
 pub use finding::Finding;
+pub use receipt::Kept;
 pub use steered::{NOBODYS, Steered};

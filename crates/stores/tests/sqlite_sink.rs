@@ -4,6 +4,8 @@
 
 #[path = "sqlite_sink/random.rs"]
 mod random;
+#[path = "sqlite_sink/receipts.rs"]
+mod receipts;
 #[path = "sqlite_sink/refuse.rs"]
 mod refuse;
 #[path = "sqlite_sink/room.rs"]
@@ -57,6 +59,7 @@ impl Office {
             grant: grant.into(),
             partitions: None,
             contract: None,
+            number: None,
             quarantine_limit: 1_000,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::canonical;
 use crate::contract::{Contract, Type};
 use crate::mask::{Key, Mask};
 use crate::value::{Row, Value};
@@ -117,39 +118,10 @@ impl Projection {
         let mut bytes = Vec::with_capacity(64);
         for at in key {
             match row.get(*at) {
-                Some(value) if serialize(value, &mut bytes) => {}
+                Some(value) if canonical::scalar(value, &mut bytes) => {}
                 _ => return Value::Unknown,
             }
         }
         Value::Text(self.key.digest(&bytes))
-    }
-}
-
-/// Appends a value's canonical bytes: a letter for its kind, its length in 4 bytes (most significant first), its bytes.
-/// A whole number is the same in every width, a decimal number at every scale. `false` of a value that is unknown or
-/// cannot be in a key.
-fn serialize(value: &Value, bytes: &mut Vec<u8>) -> bool {
-    let mut put = |letter: u8, part: &[u8]| {
-        bytes.push(letter);
-        bytes.extend_from_slice(&(part.len() as u32).to_be_bytes());
-        bytes.extend_from_slice(part);
-        true
-    };
-    match value {
-        Value::Unknown | Value::Null | Value::Array(_) => false,
-        Value::Boolean(truth) => put(b'b', &[u8::from(*truth)]),
-        Value::Integer(number) => put(b'i', &number.to_be_bytes()),
-        Value::Float(number) => put(b'f', &number.to_bits().to_be_bytes()),
-        Value::Double(number) => put(b'g', &number.to_bits().to_be_bytes()),
-        Value::Decimal(number) => {
-            let (digits, scale) = number.normalized().into_bigint_and_exponent();
-            put(b'n', format!("{digits}e{scale}").as_bytes())
-        }
-        Value::Text(text) => put(b't', text.as_bytes()),
-        Value::Bytes(part) => put(b'x', part),
-        Value::Date(days) => put(b'd', &days.to_be_bytes()),
-        Value::Time(micros) => put(b'c', &micros.to_be_bytes()),
-        Value::Timestamp(micros) => put(b's', &micros.to_be_bytes()),
-        Value::TimestampTz(micros) => put(b'z', &micros.to_be_bytes()),
     }
 }

@@ -1,8 +1,9 @@
 //! What can be said in the ledger.
 
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-use super::head::Digest;
+use super::head::{Digest, Head};
 use super::terms::Terms;
 use crate::contract::Sharing;
 
@@ -144,9 +145,24 @@ pub enum Act {
         /// The grant.
         grant: Digest,
     },
+    /// What was delivered of a department's streams is this, up to the end of a day: the head of its receipt topic.
+    Rooted {
+        /// The day.
+        day: Date,
+        /// How many receipts stood in the topic then, and the digest over all of them.
+        receipts: Head,
+    },
 }
 
 impl Act {
+    /// Returns the first version of the ledger in which it can be said.
+    pub fn version(&self) -> u16 {
+        match self {
+            Self::Rooted { .. } => 2,
+            _ => 1,
+        }
+    }
+
     /// Returns the word for it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -166,6 +182,7 @@ impl Act {
             Self::Revoked { recall: false, .. } => "revoked",
             Self::Revoked { .. } => "revoked with recall",
             Self::Expired { .. } => "expired",
+            Self::Rooted { .. } => "rooted",
         }
     }
 }

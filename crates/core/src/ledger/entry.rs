@@ -1,7 +1,8 @@
 //! An entry as it is stored and signed.
 //!
 //! A record is a frame that never changes (mark, version, department, algorithm, signature) and a body, which is JSON
-//! in version 1. The signature is over the exact bytes: a domain tag, the ledger's own digest, and everything of
+//! in every version. A later version only knows more acts, and an entry has the first version that knows its own, so
+//! that an older program reads all that it can. The signature is over the exact bytes: a domain tag, the ledger's own digest, and everything of
 //! the record but the mark and the signature. Nothing is put into a canonical form, and no registry is needed to read
 //! it offline or years later.
 
@@ -15,8 +16,8 @@ use super::key::{PrivateKey, PublicKey};
 /// The largest record that is looked at, in bytes.
 pub const RECORD_LIMIT_BYTES: usize = 256 << 10;
 
-/// The version of the body that this program writes, and the newest that it reads.
-pub const VERSION: u16 = 1;
+/// The newest version that this program writes and reads.
+pub const VERSION: u16 = 2;
 
 const MARK: &[u8] = b"hutong.ledger\0";
 
@@ -42,6 +43,15 @@ impl Charter {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
+        Head { sequence: 0, digest: Digest(hash.finalize().into()) }
+    }
+
+    /// Returns the head of a department's receipt topic before its first record.
+    pub fn receipts(&self, department: &str) -> Head {
+        let mut hash = Sha256::new();
+        hash.update(b"hutong receipts\0");
+        hash.update(self.genesis().digest.0);
+        hash.update(department);
         Head { sequence: 0, digest: Digest(hash.finalize().into()) }
     }
 }
@@ -73,11 +83,12 @@ impl Entry {
         let body = Body { at_us: self.at_us, seen: self.seen, act: &self.act };
         let body = serde_json::to_vec(&body).expect("texts and numbers print");
         let (department, algorithm) = (self.department.as_bytes(), key.algorithm().name().as_bytes());
+        let version = self.act.version();
         let mut record = MARK.to_vec();
-        record.extend_from_slice(&VERSION.to_be_bytes());
+        record.extend_from_slice(&version.to_be_bytes());
         put(&mut record, department);
         put(&mut record, algorithm);
-        put(&mut record, &key.sign(&message(charter, VERSION, department, algorithm, &body)));
+        put(&mut record, &key.sign(&message(charter, version, department, algorithm, &body)));
         record.extend_from_slice(&body);
         record
     }
@@ -141,9 +152,13 @@ impl<'a> Frame<'a> {
         key.verifies(&message, self.signature).then(|| Digest::of(&message))
     }
 
-    /// Reads the body of version 1.
+    /// Reads the body. An act that the version of the record does not know is none: an older program skips it, and so
+    /// must everybody.
     pub(super) fn entry(&self) -> Result<Entry, String> {
         let body: Body<Act> = serde_json::from_slice(self.body).map_err(|e| e.to_string())?;
+        if body.act.version() > self.version {
+            return Err(format!("version {} knows no act `{}`", self.version, body.act.name()));
+        }
         Ok(Entry {
             department: self.department.to_owned(),
             at_us: body.at_us,

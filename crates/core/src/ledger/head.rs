@@ -62,7 +62,8 @@ pub struct Head {
 
 impl Head {
     /// Returns the head behind the next record; `None` is a record without a value.
-    pub(super) fn after(&self, record: Option<&[u8]>) -> Self {
+    #[must_use]
+    pub fn after(&self, record: Option<&[u8]>) -> Self {
         let mut hash = Sha256::new();
         hash.update(b"hutong ledger head\0");
         hash.update(self.digest.0);

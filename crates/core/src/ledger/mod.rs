@@ -7,20 +7,29 @@
 //! counted: nobody stops the bus by writing rubbish.
 
 mod act;
+mod audit;
 mod book;
 mod calendar;
 mod entry;
 mod head;
+pub mod holding;
 mod key;
+pub mod receipt;
 mod terms;
 
 pub use act::{Act, Condition, Offer, Request};
-pub use book::{Answer, Asked, Book, Contradiction, Granted, Member, Offered, Skipped, State, Taken};
+pub use audit::{Audit, Audited};
+pub use book::{
+    Answer, Asked, Book, Contradiction, Granted, Member, Numbered, Offered, Root, Skipped, State, Taken,
+};
 pub use calendar::Calendar;
 pub use entry::{Charter, Entry, RECORD_LIMIT_BYTES, VERSION};
 pub use head::{Digest, Head};
 pub use key::{Algorithm, PrivateKey, PublicKey};
+pub use receipt::{Proof, Receipt};
 pub use terms::Terms;
 
+#[cfg(test)]
+mod receipt_test;
 #[cfg(test)]
 mod tests;

@@ -53,6 +53,15 @@ pub(super) enum Command {
     },
     /// Shows what flows in a stream, or what one department would get of it.
     Tap(Tap),
+    /// Shows which subscriptions hold or held a row, since when, under which approval, and where that knowledge ends.
+    Trace(Trace),
+    /// Tries rows against what is granted, before anybody relies on it.
+    Policy {
+        #[command(subcommand)]
+        action: Policy,
+    },
+    /// Tells what was offered, asked, granted, refused, answered in time, delivered and recalled in a year or a time.
+    Report(Report),
     /// Looks after what could not go on.
     Quarantine {
         #[command(subcommand)]
@@ -218,6 +227,75 @@ pub(super) struct Verify {
     /// How long to wait for the capture, and for the lanes, to come to what was read.
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub(super) patience: u64,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Trace {
+    /// The stream.
+    pub(super) stream: String,
+    /// The row's key: one word a key column, in the order of the contract.
+    #[arg(required = true)]
+    pub(super) key: Vec<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// Lets the rows of a file of cases through, and compares what each subscriber sees with what it is to see.
+    Test {
+        /// The cases, TOML.
+        file: PathBuf,
+        /// Tries what the ledger grants, in the place of what the configuration asks for.
+        #[arg(long)]
+        granted: bool,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Says for one row and one department which rule lets or keeps each column.
+    Explain {
+        /// The stream.
+        stream: String,
+        /// The department.
+        department: String,
+        /// A column's value; what is not named is NULL. May stand several times.
+        #[arg(long, value_name = "COLUMN=VALUE", required = true, value_parser = cell)]
+        row: Vec<(String, String)>,
+        /// Explains what the ledger grants, in the place of what the configuration asks for.
+        #[arg(long)]
+        granted: bool,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+fn cell(text: &str) -> Result<(String, String), String> {
+    let (column, value) = text.split_once('=').ok_or("it is not of the form COLUMN=VALUE")?;
+    Ok((column.to_owned(), value.to_owned()))
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    /// What concerns this department, as owner or as subscriber; everything when none is named.
+    pub(super) department: Option<String>,
+    /// The year.
+    #[arg(long, conflicts_with_all = ["from", "to"], value_parser = clap::value_parser!(i16).range(1970..=9998))]
+    pub(super) year: Option<i16>,
+    /// The first day.
+    #[arg(long, value_name = "DAY")]
+    pub(super) from: Option<jiff::civil::Date>,
+    /// The last day; until now when none is named.
+    #[arg(long, value_name = "DAY", requires = "from")]
+    pub(super) to: Option<jiff::civil::Date>,
+    /// Writes the tables as CSV into this folder, which must not exist.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "output")]
+    pub(super) csv: Option<std::path::PathBuf>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) output: Output,

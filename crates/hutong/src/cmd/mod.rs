@@ -10,9 +10,11 @@ mod history;
 mod lag;
 mod ledger;
 mod metrics;
+mod policy;
 mod progress;
 mod quarantine;
 mod raw;
+mod report;
 mod run;
 mod source;
 mod status;
@@ -21,6 +23,7 @@ mod subscription;
 mod table;
 mod tap;
 mod told;
+mod trace;
 mod unwell;
 mod verify;
 
@@ -66,6 +69,9 @@ async fn dispatch(arguments: Arguments) -> Result<Exit> {
         Command::Doctor(options) => doctor::run(&config, &options).await,
         Command::Explain { code } => explain::run(code.as_deref()),
         Command::Tap(options) => tap::run(&config, &options).await,
+        Command::Policy { action } => policy::run(&config, action).await,
+        Command::Report(options) => report::run(&config, &options).await,
+        Command::Trace(options) => trace::run(&config, &options).await,
         Command::Quarantine { action } => quarantine::run(&config, action).await,
         Command::Contract { action } => contract::run(&config, action).await,
         Command::Source { action } => source::run(&config, action).await,

@@ -1,5 +1,6 @@
 //! `hutong run`: everything that is configured, or what is named, until it is asked to stop.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,10 @@ use tracing::{info, warn};
 
 use super::{arguments, progress};
 use crate::config::Plan;
+use crate::config::plan::SubscriptionPlan;
 use crate::exit::Exit;
 use crate::http;
+use crate::ledger::{Ends, Publisher};
 use crate::share::{Roster, carry};
 use crate::verify::scheduled;
 use crate::wire::{self, Wire};
@@ -64,6 +67,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
         }
         supervisor.spawn("ledger", OnError::Continue, ledger.clone().follow(supervisor.token()));
     }
+    publish(&mut supervisor, &plan, &wire, &subscriptions);
     for place in roster.places() {
         let task = carry(Arc::clone(&wire), place.clone(), supervisor.token());
         supervisor.spawn(place.lane.to_string(), OnError::Continue, task);
@@ -81,6 +85,28 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     supervisor.wait(GRACE).await?;
     info!("stopped");
     Ok(Exit::Done)
+}
+
+/// Publishes the receipts of the subscriptions that are carried here, whichever process runs their lanes: one task a department that owns their streams.
+fn publish(supervisor: &mut Supervisor, plan: &Plan, wire: &Wire, subscriptions: &[&SubscriptionPlan]) {
+    let (Some(ledger), Some(ledger_plan)) = (wire.ledger(), &plan.ledger) else { return };
+    let owners: BTreeSet<&str> = subscriptions.iter().map(|s| s.stream.owner.as_str()).collect();
+    for owner in owners {
+        let ends = Ends {
+            bus: plan.bus.name.clone(),
+            zone: plan.bus.zone.clone(),
+            log: Arc::clone(wire.bus().log()),
+            append: Arc::clone(wire.bus().append()),
+        };
+        match Publisher::new(owner, ends, (ledger.clone(), ledger_plan.clone()), subscriptions) {
+            Ok(publisher) => {
+                let name = format!("receipts of {owner}");
+                supervisor.spawn(name, OnError::Continue, publisher.run(supervisor.token()));
+            }
+            // Its lanes say the same.
+            Err(problem) => warn!(department = owner, error = %problem, "receipts wait in the stores"),
+        }
+    }
 }
 
 fn only_known(plan: &Plan, only: &[String]) -> Result<()> {

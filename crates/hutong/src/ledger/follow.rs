@@ -180,6 +180,11 @@ impl Ledger {
         self.0.looked.subscribe()
     }
 
+    /// Returns what was read.
+    pub(super) fn book(&self) -> Arc<Book> {
+        Arc::clone(&self.seen().book)
+    }
+
     /// Returns the head of what was read.
     pub(super) fn head(&self) -> Head {
         self.seen().book.head()

@@ -6,6 +6,7 @@ mod custody;
 mod follow;
 mod govern;
 mod pinned;
+mod publish;
 mod reading;
 mod terms;
 #[cfg(test)]
@@ -15,5 +16,6 @@ pub use custody::{generate, private_key};
 pub use follow::Ledger;
 pub use govern::{govern, granted};
 pub(crate) use pinned::{Permitted, Remembering};
+pub use publish::{Ends, Publisher};
 pub use reading::Reading;
 pub use terms::{asked, linked, under};

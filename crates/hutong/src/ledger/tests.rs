@@ -43,21 +43,21 @@ mask = { number = "id" }
 into = { store = "b", table = "entry" }
 "#;
 
-struct Scene {
-    plan: Plan,
-    bus: Arc<Bus>,
-    writer: Reading,
-    _folder: tempfile::TempDir,
+pub(super) struct Scene {
+    pub(super) plan: Plan,
+    pub(super) bus: Arc<Bus>,
+    pub(super) writer: Reading,
+    pub(super) folder: tempfile::TempDir,
 }
 
 /// One key for both departments: who may say what is the core's, and is tested there.
-fn key() -> PrivateKey {
+pub(super) fn key() -> PrivateKey {
     PrivateKey::new([3; 32])
 }
 
 impl Scene {
     /// A ledger in which `pension` is asked for and granted.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = CONFIGURATION.replace("KEY", &key().public().to_string());
         std::fs::write(folder.path().join("hutong.toml"), text).unwrap();
@@ -66,7 +66,7 @@ impl Scene {
         let bus = Bus::open(&folder.path().join("bus"), Options::default()).unwrap();
         let charter = plan.ledger.as_ref().unwrap().charter.clone();
         let writer = Reading::new(&plan.bus.name, charter, false);
-        let mut scene = Self { plan, bus, writer, _folder: folder };
+        let mut scene = Self { plan, bus, writer, folder };
         let key = key().public().to_string();
         scene.says("gongan", Act::Joined { department: "renshe".into(), key }).await;
         let columns = ["id", "number", "csrq"].map(str::to_owned).to_vec();
@@ -78,12 +78,12 @@ impl Scene {
         scene
     }
 
-    async fn says(&mut self, department: &str, act: Act) -> Digest {
+    pub(super) async fn says(&mut self, department: &str, act: Act) -> Digest {
         let ends = (self.bus.as_ref() as _, self.bus.as_ref() as _);
         self.writer.append(ends, department, &key(), act).await.unwrap()
     }
 
-    fn ledger(&self, patience: Duration) -> Ledger {
+    pub(super) fn ledger(&self, patience: Duration) -> Ledger {
         let mut plan = self.plan.ledger.clone().unwrap();
         plan.patience = patience;
         Ledger::new(&plan, &self.plan.bus.name, Arc::clone(&self.bus) as _)
@@ -97,7 +97,7 @@ impl Scene {
     }
 }
 
-const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test]
 async fn i5_nothing_flows_before_the_ledger_was_read_or_longer_than_patience_lasts() {

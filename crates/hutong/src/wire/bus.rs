@@ -16,6 +16,7 @@ pub struct Bus {
     log: Arc<dyn Log>,
     shared: Arc<Shared>,
     registry: Arc<dyn SchemaRegistry>,
+    append: Arc<dyn Append>,
     embedded: Option<embedded::Registry>,
     cluster: Option<Arc<kafka::Bus>>,
 }
@@ -74,8 +75,9 @@ impl Bus {
         let registry = embedded::Registry::new(Arc::clone(bus));
         let log: Arc<dyn Log> = Arc::clone(bus) as _;
         let shared = Shared::new(Arc::clone(&log));
+        let append: Arc<dyn Append> = Arc::clone(bus) as _;
         let embedded = Some(registry.clone());
-        Self { log, shared, registry: Arc::new(registry), embedded, cluster: None }
+        Self { log, shared, registry: Arc::new(registry), append, embedded, cluster: None }
     }
 
     fn kafka(name: &str, plan: &KafkaPlan) -> Result<Self> {
@@ -85,14 +87,20 @@ impl Bus {
         }
         let bus = kafka::Bus::new(cluster(name, plan)?)?;
         let log: Arc<dyn Log> = Arc::clone(&bus) as _;
+        let append: Arc<dyn Append> = Arc::clone(&bus) as _;
         let shared = Shared::new(Arc::clone(&log));
         let registry = Arc::new(HttpRegistry::new(registry)?);
-        Ok(Self { log, shared, registry, embedded: None, cluster: Some(bus) })
+        Ok(Self { log, shared, registry, append, embedded: None, cluster: Some(bus) })
     }
 
     /// Returns the topics.
     pub fn log(&self) -> &Arc<dyn Log> {
         &self.log
+    }
+
+    /// Returns where a record of the ledger is added.
+    pub fn append(&self) -> &Arc<dyn Append> {
+        &self.append
     }
 
     /// Returns the topics for lanes that read what others of this process read too.

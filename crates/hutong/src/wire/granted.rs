@@ -10,7 +10,7 @@ use crate::ledger::{Permitted, Remembering};
 impl Wire {
     /// Makes one lane of a subscription as it is granted under this number: it asks the ledger before it commits.
     pub fn replicate_under(&self, granted: &SubscriptionPlan, number: u64, partition: u32) -> Result<Lane> {
-        let mut lane = self.replicate_lane(granted, partition)?;
+        let mut lane = self.replicate_lane(granted, partition, Some(number))?;
         let Some(ledger) = self.ledger() else { return Ok(lane) };
         lane.source = Box::new(Remembering {
             inner: lane.source,

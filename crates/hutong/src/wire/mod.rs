@@ -10,10 +10,13 @@ mod granted;
 pub mod items;
 pub mod probe;
 pub mod readers;
+mod receipts;
 mod record;
 mod rewind;
+mod stands;
 pub mod steer;
 mod store;
+mod versions;
 pub mod watch;
 
 use std::collections::HashMap;
@@ -35,9 +38,12 @@ pub use self::anew::{Standing, Topic, losses, reread, reset, standing};
 pub use self::back::{Base, back, bases};
 pub use self::bus::Bus;
 pub use self::count::{Counted, count};
+pub use self::receipts::Receipts;
 pub use self::record::record_at;
 pub use self::rewind::{order, rewind};
+pub use self::stands::{Stand, stands};
 pub use self::store::{Department, compare, draft, install, remove};
+pub use self::versions::{Versions, versions};
 use crate::config::Plan;
 use crate::config::plan::{CapturePlan, StorePlan, SubscriptionPlan};
 use crate::http;
@@ -160,10 +166,16 @@ impl Wire {
             let doing = format!("deliver to {}", subscription.name);
             return Err(Error::new(ErrorKind::Denied, doing, "the ledger was not asked"));
         }
-        self.replicate_lane(subscription, partition)
+        self.replicate_lane(subscription, partition, None)
     }
 
-    fn replicate_lane(&self, subscription: &SubscriptionPlan, partition: u32) -> Result<Lane> {
+    /// `number`: that of the grant, under a ledger.
+    fn replicate_lane(
+        &self,
+        subscription: &SubscriptionPlan,
+        partition: u32,
+        number: Option<u64>,
+    ) -> Result<Lane> {
         let id = LaneId::new(subscription.pipeline(), partition);
         let permit = permit(subscription)?;
         let stream = &subscription.stream;
@@ -183,7 +195,7 @@ impl Wire {
         self.bus.shared().expect(&config.topic, partition);
         let log: Arc<dyn Log> = Arc::clone(self.bus.shared()) as _;
         let source = TopicSource::new(log, Arc::clone(self.bus.registry()), config);
-        let sink = self.sink(subscription, &id, mark(subscription)?, Some(permit.projection()))?;
+        let sink = self.sink(subscription, &id, mark(subscription)?, Some((permit.projection(), number)))?;
         let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
         self.metrics.latency().stream_added(&stream.contract.stream);
         let entry = self.board.add(id.clone(), us(interval), now_us());
@@ -210,14 +222,16 @@ impl Wire {
         subscription: &SubscriptionPlan,
         id: &LaneId,
         grant: String,
-        contract: Option<Arc<Contract>>,
+        granted: Option<(Arc<Contract>, Option<u64>)>,
     ) -> Result<Box<dyn hutong_core::Sink>> {
+        let (contract, number) = granted.map_or((None, None), |(contract, number)| (Some(contract), number));
         self.store(&subscription.store)?.sink(store::Replica {
             lane: id.clone(),
             table: subscription.table.clone(),
             grant,
             partitions: subscription.stream.partitions,
             contract,
+            number,
             quarantine_limit: self.quarantine_limit,
         })
     }

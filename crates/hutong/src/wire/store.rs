@@ -39,6 +39,8 @@ pub struct Replica {
     pub partitions: u32,
     /// What the rows are like that the grant lets through; `None` when none will come.
     pub contract: Option<Arc<Contract>>,
+    /// The grant's number in the ledger, under which commits leave receipts that can be proved.
+    pub number: Option<u64>,
     /// How many rows the store may refuse.
     pub quarantine_limit: u64,
 }
@@ -78,21 +80,29 @@ impl Department {
 
     /// Makes the sink of a lane.
     pub fn sink(&self, replica: Replica) -> Result<Box<dyn Sink>> {
-        let Replica { lane, table, grant, partitions, contract, quarantine_limit } = replica;
+        let Replica { lane, table, grant, partitions, contract, number, quarantine_limit } = replica;
         Ok(match self {
             Self::Postgres { pool, .. } => {
                 let mut config = postgres::sink::SinkConfig::shared(pool.clone(), &table, grant)?;
                 config.quarantine_limit = quarantine_limit;
                 config.partitions = Some(partitions);
                 config.contract = contract;
+                config.number = number;
                 Box::new(postgres::sink::Sink::new(config))
             }
             Self::Sqlite { store, .. } => {
                 let store = Arc::clone(store);
                 let partitions = Some(partitions);
-                let config =
-                    sqlite::SinkConfig { store, lane, table, grant, partitions, contract, quarantine_limit };
-                Box::new(sqlite::Sink::new(config))
+                Box::new(sqlite::Sink::new(sqlite::SinkConfig {
+                    store,
+                    lane,
+                    table,
+                    grant,
+                    partitions,
+                    contract,
+                    number,
+                    quarantine_limit,
+                }))
             }
         })
     }

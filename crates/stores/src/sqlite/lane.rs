@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::error::Context;
 use super::install::now_us;
 use super::sink::SinkConfig;
-use super::{connect, room, row};
+use super::{connect, receipts, room, row};
 
 const TABLES: &str = r#"
 CREATE TABLE IF NOT EXISTS hutong_lane (
@@ -49,7 +49,9 @@ CREATE TABLE IF NOT EXISTS hutong_receipt (
     written INTEGER NOT NULL,
     deleted INTEGER NOT NULL,
     quarantined INTEGER NOT NULL,
-    at_us INTEGER NOT NULL);
+    at_us INTEGER NOT NULL,
+    sequence INTEGER,
+    proof TEXT);
 "#;
 
 /// Where a lane of a store stands.
@@ -118,10 +120,10 @@ pub(super) fn written(connection: &Connection) -> rusqlite::Result<bool> {
 /// Creates Hutong's own tables where they are missing.
 pub(super) fn create(connection: &Connection) -> Result<()> {
     let doing = || "create Hutong's tables in the store".to_owned();
-    if written(connection).doing(doing)? {
-        return Ok(());
+    if !written(connection).doing(doing)? {
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT")).doing(doing)?;
     }
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} COMMIT")).doing(doing)
+    receipts::complete(connection).doing(doing)
 }
 
 /// Takes a lane over: returns its new epoch and where it stands.

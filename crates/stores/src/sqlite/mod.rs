@@ -21,6 +21,7 @@ mod probe;
 mod prune;
 pub mod quarantine;
 mod reader;
+pub mod receipts;
 mod recent;
 mod replay;
 mod room;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hutong_core::ledger::{Proof, receipt};
 use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Result};
 use rusqlite::{Connection, params};
 use tracing::debug;
@@ -16,6 +17,7 @@ use super::target::{self, Target};
 use super::{lane, orphan, quarantine, replay, steer};
 use crate::again::{Again, Round};
 use crate::fold;
+use crate::receipt as kept;
 use crate::waiting::Waiting;
 
 /// How often a constraint that speaks up at COMMIT is left to another lane before its rows are set aside.
@@ -39,6 +41,9 @@ pub struct SinkConfig {
     /// What the lane will write: where it is known, a replica that starts anew keeps its rows until its table takes
     /// those that come instead.
     pub contract: Option<Arc<Contract>>,
+    /// The grant's number in the ledger: each commit leaves a receipt under it that can be proved. `None` without a
+    /// ledger: then a receipt only counts.
+    pub number: Option<u64>,
     /// How many rows the store may refuse since the sink was made before the lane halts. As many may wait at a
     /// time for a change of another lane; with more the lane gives way and waits itself.
     pub quarantine_limit: u64,
@@ -116,7 +121,12 @@ impl hutong_core::Sink for Sink {
             return Err(Error::new(ErrorKind::Broken, format!("commit lane {name}"), "the lane is not open"));
         };
         let mut checkpoint = stand.checkpoint;
+        let number = self.config.number;
+        let proof = number.and_then(|number| Proof::of(&name, number, &checkpoint, batch));
         checkpoint.advance(&batch.delta)?;
+        if let Some(proof) = &proof {
+            checkpoint.notes.insert(receipt::NOTE.into(), proof.head().to_string());
+        }
         let changes = batch.changes.clone();
         let folded = fold::fold(&changes);
         if let Some(part) =
@@ -136,6 +146,7 @@ impl hutong_core::Sink for Sink {
             },
             delta: serde_json::to_string(&batch.delta).expect("texts print"),
             grant: self.config.grant.clone(),
+            proof,
             epoch: stand.epoch,
             checkpoint: checkpoint.clone(),
             room: self.config.quarantine_limit.saturating_sub(self.refused),
@@ -202,6 +213,8 @@ struct Commit {
     apply: Apply,
     delta: String,
     grant: String,
+    /// What proves it, under a ledger.
+    proof: Option<Proof>,
     epoch: i64,
     checkpoint: Checkpoint,
     /// How many changes the store may refuse for good.
@@ -275,8 +288,9 @@ impl Commit {
         if changes == 0 && applied.quarantined == 0 {
             return Ok(());
         }
-        let sql = "INSERT INTO hutong_receipt (lane, delta, \"grant\", changes, written, deleted, quarantined, at_us) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let sql = "INSERT INTO hutong_receipt \
+                   (lane, delta, \"grant\", changes, written, deleted, quarantined, at_us, sequence, proof) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
         connection.prepare_cached(sql)?.execute(params![
             self.apply.lane,
             self.delta,
@@ -286,6 +300,8 @@ impl Commit {
             applied.deleted as i64,
             applied.quarantined as i64,
             now_us(),
+            self.proof.as_ref().map(|proof| proof.sequence.cast_signed()),
+            self.proof.as_ref().map(kept::text),
         ])?;
         Ok(())
     }

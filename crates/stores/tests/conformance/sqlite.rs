@@ -61,6 +61,7 @@ impl SinkSite for Replica {
             table: self.0.contract.stream.clone(),
             grant: "g".into(),
             partitions: None,
+            number: None,
             quarantine_limit: 1_000,
             contract: None,
         }))

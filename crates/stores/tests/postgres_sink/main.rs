@@ -10,6 +10,7 @@ mod given;
 mod grant;
 mod own_table;
 mod probe;
+mod receipts;
 mod refuse;
 mod regrant;
 

@@ -5,6 +5,8 @@ mod rules;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use jiff::civil::Date;
+
 use super::act::{Act, Offer, Request};
 use super::entry::{Charter, Entry, Frame, VERSION};
 use super::head::{Digest, Head};
@@ -112,6 +114,30 @@ pub struct Granted {
     pub by_owner: bool,
 }
 
+/// What a grant was while it had one number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    /// Its request.
+    pub request: Digest,
+    /// What might leave.
+    pub terms: Terms,
+    /// When it was said, by the signer's clock.
+    pub at_us: i64,
+    /// The word for what was said: `approved`, `narrowed` …
+    pub act: &'static str,
+}
+
+/// A root of the receipts of a department's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Root {
+    /// The day up to whose end it is.
+    pub day: Date,
+    /// The head of the receipt topic then.
+    pub receipts: Head,
+    /// The record that says so.
+    pub since: u64,
+}
+
 /// A record that counts for nothing but the running digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
@@ -186,6 +212,10 @@ pub struct Book {
     /// Department, subscription, owner and stream to the last grant: a subscriber who uses the name again for another
     /// stream takes nothing back that this one's owner has said.
     current: BTreeMap<[String; 4], Digest>,
+    /// Every number that a grant ever had.
+    numbers: BTreeMap<u64, Numbered>,
+    /// Department to the roots of its receipts, in their order.
+    roots: BTreeMap<String, Vec<Root>>,
     /// Well-signed entries to the record in which each stands first.
     stands: HashMap<Digest, u64>,
     skipped: Vec<Skipped>,
@@ -205,6 +235,8 @@ impl Book {
             requests: HashMap::new(),
             grants: HashMap::new(),
             current: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            roots: BTreeMap::new(),
             stands: HashMap::new(),
             skipped: Vec::new(),
             counts: BTreeMap::new(),
@@ -372,5 +404,25 @@ impl Book {
         stream: &str,
     ) -> Option<&Granted> {
         self.grants.get(self.current.get(&[department, subscription, owner, stream].map(str::to_owned))?)
+    }
+
+    /// Returns every number that a grant ever had, and what it was then.
+    pub fn numbers(&self) -> &BTreeMap<u64, Numbered> {
+        &self.numbers
+    }
+
+    /// Returns the request of the grant that has, or once had, this number.
+    pub fn numbered(&self, number: u64) -> Option<&Asked> {
+        self.requests.get(&self.numbers.get(&number)?.request)
+    }
+
+    /// Returns the departments that have rooted receipts.
+    pub fn rooted(&self) -> impl Iterator<Item = &str> {
+        self.roots.iter().filter(|(_, roots)| !roots.is_empty()).map(|(department, _)| department.as_str())
+    }
+
+    /// Returns the roots of the receipts of a department's streams, in their order.
+    pub fn roots(&self, department: &str) -> &[Root] {
+        self.roots.get(department).map_or(&[], Vec::as_slice)
     }
 }

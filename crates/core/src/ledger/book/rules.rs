@@ -5,7 +5,7 @@ use super::super::entry::Entry;
 use super::super::head::Digest;
 use super::super::key::PublicKey;
 use super::super::terms::Terms;
-use super::{Answer, Asked, Book, Fault, Granted, Member, Offered, State};
+use super::{Answer, Asked, Book, Fault, Granted, Member, Numbered, Offered, Root, State};
 
 type Ruled = Result<(), Fault>;
 
@@ -41,7 +41,7 @@ impl Book {
                     }
                 };
                 self.answer(request, Answer::Approved { at_us: entry.at_us });
-                self.grant(*request, terms, true, sequence);
+                self.grant(*request, terms, entry, sequence);
                 Ok(())
             }
             Act::Rejected { request, reason } => {
@@ -63,7 +63,7 @@ impl Book {
             },
             Act::Narrowed { grant, terms } => {
                 within(terms, &self.living(by, grant)?.terms)?;
-                self.becomes_of(grant, terms, sequence)
+                self.becomes_of(grant, terms, entry, sequence)
             }
             Act::Widened { grant, terms } => {
                 let held = self.living(by, grant)?;
@@ -74,7 +74,7 @@ impl Book {
                     Some(asked) => within(terms, &asked.request.terms)?,
                     None => return refuse("its request is not known"),
                 }
-                self.becomes_of(grant, terms, sequence)
+                self.becomes_of(grant, terms, entry, sequence)
             }
             Act::Revoked { grant, recall, reason } => {
                 said(reason)?;
@@ -93,7 +93,31 @@ impl Book {
                 self.living(by, grant)?;
                 self.becomes(grant, State::Expired, sequence)
             }
+            Act::Rooted { day, receipts } => {
+                self.rooted_by(by, Root { day: *day, receipts: *receipts, since: sequence })
+            }
         }
+    }
+
+    /// Takes a root: days and receipts only go on. Two processes may say the same, which is no fault of either.
+    fn rooted_by(&mut self, by: &str, root: Root) -> Ruled {
+        let roots = self.roots.entry(by.to_owned()).or_default();
+        match roots.last() {
+            Some(last) if root.day < last.day => return refuse(format!("{} is rooted already", last.day)),
+            Some(last) if root.receipts.sequence < last.receipts.sequence => {
+                return refuse(format!("{} receipts are rooted already", last.receipts.sequence));
+            }
+            Some(last) if root.receipts.sequence == last.receipts.sequence => {
+                if root.receipts != last.receipts {
+                    return refuse(format!("another root of the first {} stands", last.receipts.sequence));
+                }
+                return Ok(());
+            }
+            _ if root.receipts.sequence == 0 => return refuse("there is no receipt to root"),
+            _ => {}
+        }
+        roots.push(root);
+        Ok(())
     }
 
     fn keyed(&mut self, by: &str, department: &str, key: &str, again: bool, sequence: u64) -> Ruled {
@@ -155,7 +179,7 @@ impl Book {
         };
         self.requests.insert(digest, asked);
         if open {
-            self.grant(digest, request.terms.clone(), false, sequence);
+            self.grant(digest, request.terms.clone(), entry, sequence);
         }
         Ok(())
     }
@@ -172,10 +196,12 @@ impl Book {
     }
 
     /// Makes the grant of a request that was answered; it takes the place of the subscription's last one.
-    fn grant(&mut self, request: Digest, terms: Terms, by_owner: bool, sequence: u64) {
+    /// The entry is its owner's answer, or the request itself, which needs none.
+    fn grant(&mut self, request: Digest, terms: Terms, entry: &Entry, sequence: u64) {
         let Some(asked) = self.requests.get(&request) else { return };
         let Request { subscription, owner, stream, .. } = &asked.request;
         let name = [&asked.department, subscription, owner, stream].map(Clone::clone);
+        self.numbers.insert(sequence, numbered(request, &terms, entry));
         let granted = Granted {
             number: sequence,
             request,
@@ -186,7 +212,7 @@ impl Book {
             terms,
             state: State::Active,
             since: sequence,
-            by_owner,
+            by_owner: !matches!(entry.act, Act::Requested(_)),
         };
         if let Some(last) = self.current.insert(name, request)
             && let Some(last) = self.grants.get_mut(&last)
@@ -250,12 +276,17 @@ impl Book {
         Ok(())
     }
 
-    fn becomes_of(&mut self, grant: &Digest, terms: &Terms, sequence: u64) -> Ruled {
+    fn becomes_of(&mut self, grant: &Digest, terms: &Terms, entry: &Entry, sequence: u64) -> Ruled {
         if let Some(granted) = self.grants.get_mut(grant) {
             (granted.terms, granted.number, granted.by_owner) = (terms.clone(), sequence, true);
+            self.numbers.insert(sequence, numbered(*grant, terms, entry));
         }
         Ok(())
     }
+}
+
+fn numbered(request: Digest, terms: &Terms, entry: &Entry) -> Numbered {
+    Numbered { request, terms: terms.clone(), at_us: entry.at_us, act: entry.act.name() }
 }
 
 fn owns(by: &str, owner: &str) -> Ruled {

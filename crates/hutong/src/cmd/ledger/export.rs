@@ -1,20 +1,29 @@
 //! The ledger as a file, and what is wrong with one.
 //!
 //! The file is lines of text: the first says in JSON which ledger it is and where it ends, each other one is a record
-//! in hexadecimal digits, or `-` for one without a value.
+//! in hexadecimal digits, or `-` for one without a value. Behind them stand the receipts of each department that has
+//! some: a line `receipts DEPARTMENT`, and its records as they stand in its topic.
 
 use std::io::Write;
 use std::path::Path;
 
 use bytes::Bytes;
-use hutong_core::ledger::{Charter, Digest, Head, PublicKey, Taken};
+use hutong_core::ledger::{Audit, Charter, Digest, Head, PublicKey, Taken};
 use hutong_core::{Error, ErrorKind, Result, ResultExt, hexadecimal};
 use serde::{Deserialize, Serialize};
 
+use super::receipts;
 use crate::cmd::check;
 use crate::config::Plan;
 use crate::exit::Exit;
 use crate::ledger::Reading;
+use crate::wire::Bus;
+
+/// What stands before the name of a department whose receipts follow.
+const RECEIPTS: &str = "receipts ";
+
+/// The form of a file without receipts, and of one with.
+const FORMS: [u32; 2] = [1, 2];
 
 /// The first line of an exported ledger.
 #[derive(Serialize, Deserialize)]
@@ -31,8 +40,22 @@ struct Title {
 pub(super) async fn write(plan: &Plan, path: &Path) -> Result<Exit> {
     let reading = super::read(plan, true).await?;
     let charter = reading.book.charter();
+    let bus = Bus::look(&plan.bus)?;
+    let (mut received, mut count) = (String::new(), 0);
+    for department in receipts::departments(&reading.book) {
+        let before = received.len();
+        let title = format!("{RECEIPTS}{department}\n");
+        receipts::audit(bus.log().as_ref(), &plan.bus.name, &reading.book, &department, |record| {
+            if received.len() == before {
+                received.push_str(&title);
+            }
+            line(record, &mut received);
+            count += 1;
+        })
+        .await?;
+    }
     let title = Title {
-        hutong_ledger: 1,
+        hutong_ledger: FORMS[usize::from(count > 0)],
         id: charter.id.clone(),
         governing: charter.governing.clone(),
         governing_key: charter.key.to_string(),
@@ -42,19 +65,35 @@ pub(super) async fn write(plan: &Plan, path: &Path) -> Result<Exit> {
     let mut text = serde_json::to_string(&title).or_kind(ErrorKind::Broken, doing)?;
     text.push('\n');
     for (record, _) in reading.kept.iter().flatten() {
-        match record {
-            Some(bytes) => text.push_str(&hexadecimal::text(bytes)),
-            None => text.push('-'),
-        }
-        text.push('\n');
+        line(record.as_deref(), &mut text);
     }
+    text.push_str(&received);
     let mut file = std::fs::File::create_new(path).or_kind(ErrorKind::Denied, doing)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).or_kind(ErrorKind::Denied, doing)?;
     println!("{} records are in {}; head {}", title.head.sequence, path.display(), title.head);
+    if count > 0 {
+        println!("with {count} receipts of what was delivered");
+    }
     Ok(Exit::Done)
 }
 
-fn read(path: &Path) -> Result<(Title, Vec<Option<Bytes>>)> {
+fn line(record: Option<&[u8]>, text: &mut String) {
+    match record {
+        Some(bytes) => text.push_str(&hexadecimal::text(bytes)),
+        None => text.push('-'),
+    }
+    text.push('\n');
+}
+
+/// The records of a file.
+struct Kept {
+    title: Title,
+    records: Vec<Option<Bytes>>,
+    /// Departments and the records of their receipts.
+    receipts: Vec<(String, Vec<Option<Bytes>>)>,
+}
+
+fn read(path: &Path) -> Result<Kept> {
     let doing = || format!("read the exported ledger {}", path.display());
     let malformed =
         |line: usize, why: &str| Error::new(ErrorKind::Malformed, doing(), format!("line {line}: {why}"));
@@ -62,7 +101,7 @@ fn read(path: &Path) -> Result<(Title, Vec<Option<Bytes>>)> {
     let mut lines = text.lines().enumerate();
     let (_, title) = lines.next().ok_or_else(|| malformed(1, "it is empty"))?;
     let title: Title = serde_json::from_str(title).map_err(|e| malformed(1, &e.to_string()))?;
-    if title.hutong_ledger != 1 {
+    if !FORMS.contains(&title.hutong_ledger) {
         return Err(malformed(1, "it was written by a newer Hutong"));
     }
     let record = |(at, line): (usize, &str)| {
@@ -76,8 +115,19 @@ fn read(path: &Path) -> Result<(Title, Vec<Option<Bytes>>)> {
         let bytes: Option<Vec<u8>> = bytes.collect();
         bytes.map(|bytes| Some(bytes.into())).ok_or_else(|| malformed(at + 1, "it is not a record"))
     };
-    let records = lines.map(record).collect::<Result<_>>()?;
-    Ok((title, records))
+    let mut kept = Kept { title, records: Vec::new(), receipts: Vec::new() };
+    for (at, line) in lines {
+        if let Some(department) = line.strip_prefix(RECEIPTS) {
+            kept.receipts.push((department.to_owned(), Vec::new()));
+            continue;
+        }
+        let record = record((at, line))?;
+        match kept.receipts.last_mut() {
+            None => kept.records.push(record),
+            Some((_, records)) => records.push(record),
+        }
+    }
+    Ok(kept)
 }
 
 /// Verifies a file, or the ledger of the bus.
@@ -87,10 +137,16 @@ pub(super) async fn verify(
     key: Option<PublicKey>,
     heads: &[Head],
 ) -> Result<Exit> {
-    let (reading, own) = match file {
-        None => (super::read(&check::load(config)?, true).await?, None),
+    Ok(match file {
+        None => {
+            let plan = check::load(config)?;
+            let reading = super::read(&plan, true).await?;
+            let judged = judge(&reading, None, heads);
+            let bus = Bus::look(&plan.bus)?;
+            worse(judged, receipts::verify(bus.log().as_ref(), &plan.bus.name, &reading.book).await?)
+        }
         Some(path) => {
-            let (title, records) = read(path)?;
+            let Kept { title, records, receipts: received } = read(path)?;
             let charter = match key {
                 // What the file says of itself is no proof: the key comes from elsewhere.
                 Some(key) => Charter { id: title.id, governing: title.governing, key },
@@ -98,10 +154,22 @@ pub(super) async fn verify(
             };
             let mut reading = Reading::new("", charter, true);
             reading.take(records)?;
-            (reading, Some(title.head))
+            let judged = judge(&reading, Some(title.head), heads);
+            // Also of a department whose receipts were left out.
+            let departments = receipts::departments(&reading.book);
+            departments.iter().fold(judged, |judged, department| {
+                let mut audit = Audit::new(&reading.book, department);
+                let own = received.iter().filter(|(name, _)| name == department);
+                own.flat_map(|(_, records)| records).for_each(|record| drop(audit.take(record.as_deref())));
+                worse(judged, receipts::print(department, &audit.end()))
+            })
         }
-    };
-    Ok(judge(&reading, own, heads))
+    })
+}
+
+/// Returns the worse of two ends: a broken history, then what counts for nothing.
+fn worse(one: Exit, other: Exit) -> Exit {
+    if one == Exit::Broken || other == Exit::Done { one } else { other }
 }
 
 /// Prints what is wrong, the first bad record first.

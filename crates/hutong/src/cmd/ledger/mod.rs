@@ -4,6 +4,7 @@ mod export;
 mod grants;
 mod list;
 mod preview;
+mod receipts;
 pub(super) mod words;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ use crate::ledger::{self, Reading};
 use crate::wire::Bus;
 
 pub(super) use grants::{is_suspended, run as permission};
+pub(super) use receipts::departments;
 
 pub(super) async fn run(config: &Path, action: Ledger) -> Result<Exit> {
     match action {
@@ -48,13 +50,14 @@ pub(super) async fn run(config: &Path, action: Ledger) -> Result<Exit> {
         }
         Ledger::Offer { stream, withdraw } => offer(&check::load(config)?, &stream, withdraw).await,
         Ledger::Show { output } => show(&check::load(config)?, output).await,
+        Ledger::Root { department } => receipts::root(&check::load(config)?, &department).await,
         Ledger::Export { file } => export::write(&check::load(config)?, &file).await,
         Ledger::Verify { file, key, head } => export::verify(config, file.as_deref(), key, &head).await,
     }
 }
 
 /// Returns the configuration's ledger.
-fn plan(plan: &Plan) -> Result<&LedgerPlan> {
+pub(super) fn plan(plan: &Plan) -> Result<&LedgerPlan> {
     plan.ledger.as_ref().ok_or_else(|| {
         let why = "the configuration has no [ledger], so what it says is what is granted";
         Error::new(ErrorKind::Config, "use the ledger", why)
@@ -63,7 +66,7 @@ fn plan(plan: &Plan) -> Result<&LedgerPlan> {
 }
 
 /// Reads the whole ledger.
-async fn read(plan: &Plan, keep: bool) -> Result<Reading> {
+pub(super) async fn read(plan: &Plan, keep: bool) -> Result<Reading> {
     let ledger = self::plan(plan)?;
     let bus = Bus::look(&plan.bus)?;
     let mut reading = Reading::new(&plan.bus.name, ledger.charter.clone(), keep);
@@ -146,12 +149,12 @@ async fn show(plan: &Plan, output: Output) -> Result<Exit> {
 }
 
 /// Returns as much of a digest as people compare.
-fn short(digest: &Digest) -> String {
+pub(super) fn short(digest: &Digest) -> String {
     digest.to_string().chars().take(12).collect()
 }
 
 /// Returns a time to the second.
-fn moment(at_us: i64) -> String {
+pub(super) fn moment(at_us: i64) -> String {
     let second = jiff::Timestamp::from_second(at_us.div_euclid(1_000_000));
     second.map(|second| second.to_string()).unwrap_or_default()
 }

@@ -42,7 +42,8 @@ pub(in crate::cmd) enum Ledger {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Verifies the ledger, and says which record is the first that does not count, and why.
+    /// Verifies the ledger, and says which record is the first that does not count, and why; then the receipts of what
+    /// was delivered against each other, the grants and the roots.
     Verify {
         /// An exported file in the place of the bus: needs no network.
         #[arg(long, value_name = "FILE")]
@@ -54,7 +55,13 @@ pub(in crate::cmd) enum Ledger {
         #[arg(long, value_name = "HEAD", value_parser = head)]
         head: Vec<Head>,
     },
-    /// Writes every record into a file, to keep it elsewhere or to verify it offline.
+    /// Signs the root of what was delivered of a department's streams until now, when its receipts are whole. A process
+    /// that has its key does it by itself at the end of each day.
+    Root {
+        /// The department.
+        department: String,
+    },
+    /// Writes every record, and the receipts that the roots cover, into a file, to keep it elsewhere or to verify it offline.
     Export {
         /// The file, which must not exist.
         file: PathBuf,

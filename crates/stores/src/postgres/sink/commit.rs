@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use hutong_core::ledger::Proof;
 use hutong_core::{Batch, Checkpoint, Error, ErrorKind, Op, Position, Rejected, Result};
 
 use super::apply::{Apply, BEHIND, Limit, Mode, Way};
@@ -26,6 +27,8 @@ pub(super) struct Context<'a> {
     pub(super) epoch: i64,
     pub(super) from: &'a Checkpoint,
     pub(super) to: &'a Checkpoint,
+    /// What proves it, under a ledger.
+    pub(super) proof: Option<&'a Proof>,
     pub(super) waiting: &'a Waiting,
     /// How many changes may still be set aside.
     pub(super) limit: Limit,
@@ -153,7 +156,8 @@ async fn transact(
     }
 
     counts.quarantined = (batch.rejected.len() + refused.len()) as i64;
-    let receipt = fixed.receipt(client, context.lane, context.grant, (context.from, context.to), counts);
+    let ends = (context.from, context.to);
+    let receipt = fixed.receipt(client, context.lane, context.grant, ends, counts, context.proof);
     let moved = fixed.checkpoint(client, context.lane, context.epoch, context.grant, context.to);
     // Sent one behind the other without waiting between: the checkpoint is the last statement before COMMIT.
     let ((), moved) = tokio::try_join!(biased; receipt, moved).map_err(failed)?;

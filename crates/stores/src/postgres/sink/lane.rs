@@ -2,6 +2,7 @@
 //!
 //! Knows `hutong_lane` and `hutong_receipt`; nothing of rows, but how to remove those of a lane.
 
+use hutong_core::ledger::Proof;
 use hutong_core::{Checkpoint, Error, ErrorKind, Hold, LaneId, Result};
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Statement};
@@ -12,6 +13,7 @@ use super::room;
 use super::writer::SinkConfig;
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, literal, quote};
+use crate::receipt;
 
 /// Statements that every commit needs.
 pub(super) struct Fixed {
@@ -43,8 +45,8 @@ impl Fixed {
         let receipt = client
             .prepare(
                 r#"INSERT INTO hutong.hutong_receipt
-                   (lane, "from", "to", "grant", changes, written, deleted, quarantined)
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"#,
+                   (lane, "from", "to", "grant", changes, written, deleted, quarantined, sequence, proof)
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"#,
             )
             .await
             .map_err(failed)?;
@@ -72,8 +74,11 @@ impl Fixed {
         grant: &str,
         (from, to): (&Checkpoint, &Checkpoint),
         counts: Counts,
+        proof: Option<&Proof>,
     ) -> Result<(), tokio_postgres::Error> {
         let Counts { changes, written, deleted, quarantined } = counts;
+        let sequence = proof.map(|proof| proof.sequence.cast_signed());
+        let proof = proof.map(receipt::text);
         client
             .execute(
                 &self.receipt,
@@ -86,6 +91,8 @@ impl Fixed {
                     &written,
                     &deleted,
                     &quarantined,
+                    &sequence,
+                    &proof,
                 ],
             )
             .await?;

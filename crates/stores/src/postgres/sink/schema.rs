@@ -51,13 +51,17 @@ CREATE TABLE IF NOT EXISTS hutong.hutong_receipt (
     deleted bigint NOT NULL,
     quarantined bigint NOT NULL,
     at timestamptz NOT NULL DEFAULT clock_timestamp());
+ALTER TABLE hutong.hutong_receipt ADD COLUMN IF NOT EXISTS sequence bigint, ADD COLUMN IF NOT EXISTS proof text;
+CREATE INDEX IF NOT EXISTS hutong_receipt_sequence ON hutong.hutong_receipt (lane, sequence) WHERE sequence IS NOT NULL;
 COMMENT ON TABLE hutong.hutong_receipt IS 'one line a commit: what was received, under which grant';
 "#;
 
 /// Creates Hutong's own tables where they are missing. Idempotent; lanes that do it at once wait for each other.
 pub(super) async fn create(client: &mut Client) -> Result<()> {
     let failed = |e| error::of(e, || "create Hutong's tables in the store".into());
-    let there = "SELECT to_regclass('hutong.hutong_receipt') IS NOT NULL";
+    // The last column that the tables were given.
+    let there = "SELECT count(*) > 0 FROM pg_attribute WHERE attrelid = to_regclass('hutong.hutong_receipt')
+                    AND attname = 'proof' AND NOT attisdropped";
     // Asked first, since IF NOT EXISTS wants the privilege to create also where nothing is to be created.
     if client.query_one(there, &[]).await.map_err(failed)?.get(0) {
         return Ok(());

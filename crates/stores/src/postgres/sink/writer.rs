@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hutong_core::ledger::{Proof, receipt};
 use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Op, Refused, Result, Secret};
 use tracing::{debug, warn};
 
@@ -41,6 +42,9 @@ pub struct SinkConfig {
     /// What the lane will write: where it is known, a replica that starts anew keeps its rows until its table takes
     /// those that come instead.
     pub contract: Option<Arc<Contract>>,
+    /// The grant's number in the ledger: each commit leaves a receipt under it that can be proved. `None` without a
+    /// ledger: then a receipt only counts.
+    pub number: Option<u64>,
 }
 
 impl SinkConfig {
@@ -52,7 +56,15 @@ impl SinkConfig {
     /// Makes the configuration of a sink that shares the connections of its store.
     pub fn shared(pool: Pool, table: &str, grant: impl Into<String>) -> Result<Self> {
         let (table, grant) = (TableName::parse(table)?, grant.into());
-        Ok(Self { pool, table, grant, quarantine_limit: 1_000, partitions: None, contract: None })
+        Ok(Self {
+            pool,
+            table,
+            grant,
+            quarantine_limit: 1_000,
+            partitions: None,
+            contract: None,
+            number: None,
+        })
     }
 }
 
@@ -118,7 +130,12 @@ impl Sink {
         folded.parts.iter().map(|part| plan(&part.contract)).collect()
     }
 
-    async fn write(&mut self, open: &Open, to: &Checkpoint, batch: &Batch) -> Result<Done> {
+    async fn write(
+        &mut self,
+        open: &Open,
+        (to, proof): (&Checkpoint, Option<&Proof>),
+        batch: &Batch,
+    ) -> Result<Done> {
         let mut lease = self.lease().await?;
         let lasting = self.config.quarantine_limit.saturating_sub(self.refused);
         let mut context = Context {
@@ -128,6 +145,7 @@ impl Sink {
             epoch: open.epoch,
             from: &open.checkpoint,
             to,
+            proof,
             waiting: &open.waiting,
             limit: Limit { lasting, curable: self.config.quarantine_limit },
         };
@@ -210,7 +228,12 @@ impl hutong_core::Sink for Sink {
         let mut to = open.checkpoint.clone();
         // I2: what is committed already is refused before anything is written.
         to.advance(&batch.delta)?;
-        let written = Box::pin(self.write(&open, &to, batch)).await;
+        let number = self.config.number;
+        let proof = number.and_then(|number| Proof::of(&open.lane, number, &open.checkpoint, batch));
+        if let Some(proof) = &proof {
+            to.notes.insert(receipt::NOTE.into(), proof.head().to_string());
+        }
+        let written = Box::pin(self.write(&open, (&to, proof.as_ref()), batch)).await;
         if self.given_way >= PATIENCE && matches!(&written, Err(e) if e.kind == ErrorKind::Unavailable) {
             // No commit goes through that would try again what waits, and only that makes room.
             self.try_again(&open.lane).await;

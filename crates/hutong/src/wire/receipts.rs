@@ -1,0 +1,69 @@
+//! The receipts that lanes have left in a store: the one place that tells PostgreSQL and SQLite apart for who reads them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use hutong_core::ledger::Head;
+use hutong_core::{Error, ErrorKind, Result};
+use hutong_stores::{Kept, postgres, sqlite};
+
+use crate::config::plan::{StorePlan, StoreSystem};
+
+/// The receipts of one store, read over a connection of their own.
+pub enum Receipts {
+    /// Of PostgreSQL.
+    Postgres(Box<postgres::sink::Receipts>),
+    /// Of a SQLite file.
+    Sqlite(PathBuf),
+}
+
+impl Receipts {
+    /// Makes the reader; touches nothing.
+    pub fn of(store: &StorePlan) -> Result<Self> {
+        Ok(match &store.system {
+            StoreSystem::Postgres { url, .. } => {
+                Self::Postgres(Box::new(postgres::sink::Receipts::new(url.resolve()?)))
+            }
+            StoreSystem::Sqlite { path } => Self::Sqlite(path.clone()),
+        })
+    }
+
+    /// Returns the head of each lane's chain; nothing of a lane that has left no receipt under a ledger.
+    pub async fn heads(&mut self) -> Result<BTreeMap<String, Head>> {
+        match self {
+            Self::Postgres(receipts) => receipts.heads().await,
+            Self::Sqlite(path) => blocking(path, sqlite::receipts::heads).await,
+        }
+    }
+
+    /// Returns the receipts of a lane that have this number in its chain or a later one, in their order.
+    pub async fn since(&mut self, lane: &str, sequence: u64, limit: usize) -> Result<Vec<Kept>> {
+        match self {
+            Self::Postgres(receipts) => receipts.since(lane, sequence, limit).await,
+            Self::Sqlite(path) => {
+                let lane = lane.to_owned();
+                blocking(path, move |path| sqlite::receipts::since(path, &lane, sequence, limit)).await
+            }
+        }
+    }
+
+    /// Forgets the receipts of a lane up to this number in its chain; returns how many.
+    pub async fn forget(&mut self, lane: &str, sequence: u64) -> Result<u64> {
+        match self {
+            Self::Postgres(receipts) => receipts.forget(lane, sequence).await,
+            Self::Sqlite(path) => {
+                let lane = lane.to_owned();
+                blocking(path, move |path| sqlite::receipts::forget(path, &lane, sequence)).await
+            }
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce(&Path) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let path = path.to_owned();
+    let done = tokio::task::spawn_blocking(move || work(&path)).await;
+    done.unwrap_or_else(|e| Err(Error::caused(ErrorKind::Broken, "read the receipts of a SQLite file", e)))
+}
