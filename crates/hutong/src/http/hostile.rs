@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::health::Pulse;
 use super::registry::{self, BODY_LIMIT_BYTES};
 use super::status::{self, Watched};
+use crate::share::Roster;
 
 /// Serves routes on a port of this machine for as long as the runtime lives.
 fn serve(runtime: &Runtime, server: &mut JoinSet<()>, routes: Router) -> SocketAddr {
@@ -34,6 +35,7 @@ fn watched() -> Watched {
         metrics: Metrics::new().unwrap(),
         pulse: Pulse::default(),
         group_lag: None,
+        roster: Roster::alone(),
     }
 }
 
