@@ -14,6 +14,7 @@ use hutong_core::{
     Contract, Error, ErrorKind, Grant, Kind, LaneId, Op, Permit, PipelineId, Result, Secret, Step as _,
     Verdict,
 };
+use hutong_stores::NOBODYS;
 use hutong_stores::keep::{key_text, written_value};
 use serde_json::{Value as Json, json};
 
@@ -303,17 +304,19 @@ fn now(
         (Some(None), ..) => {
             return (Some(false), "its store knows no such lane any more: its rows are removed".into());
         }
+        (Some(Some(stand)), ..) if stand.mark == NOBODYS => {
+            return (None, "a person has asked for a reload: its rows go when its lane opens".into());
+        }
         (Some(Some(stand)), Some(own), Some(terms)) => {
             match under(own, terms).and_then(|plan| wire::mark(&plan)) {
                 Ok(mark) if mark == stand.mark => {
-                    let reached = stand.checkpoint.position(place).as_offset().unwrap_or(0);
-                    if reached > holding.last.offset {
-                        return (Some(true), "its store stands under this grant".into());
-                    }
-                    // A lane that begins anew holds nothing; one that was set back to a record holds what it held.
-                    return match reached {
-                        0 => (Some(false), "its replica is being filled anew".into()),
-                        _ => (None, format!("its lane reads again from offset {reached}")),
+                    // A lane that begins anew holds nothing; one that was set back holds what it held.
+                    return match stand.checkpoint.position(place).as_offset() {
+                        None => (Some(false), "its replica is being filled anew".into()),
+                        Some(reached) if reached > holding.last.offset => {
+                            (Some(true), "its store stands under this grant".into())
+                        }
+                        Some(reached) => (None, format!("its lane reads again from offset {reached}")),
                     };
                 }
                 Ok(_) => {
