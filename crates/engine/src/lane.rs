@@ -140,7 +140,7 @@ impl Lane {
             let ended = self.session(&token, &mut backoff, &mut quarantined).await;
             match self.turned_or(ended).await {
                 Ok(End::Turned) => {
-                    info!(lane = %self.id, "a person has acted on it: it opens again");
+                    info!(lane = %self.id, "a person has acted on it, or another process has taken it: it opens again");
                     self.entry.state(State::Opening, now_us());
                 }
                 Ok(end @ (End::Asked | End::Exhausted)) => {

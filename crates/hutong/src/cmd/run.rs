@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hutong_core::{Error, ErrorKind, Result};
+use hutong_core::{Error, ErrorKind, LaneId, Result};
 use hutong_engine::{Board, Metrics, Supervisor, supervisor::OnError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -77,7 +77,12 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     for (subscription, every) in compared.into_iter().filter(|(s, _)| named(s.pipeline().to_string())) {
         let pipeline = subscription.pipeline().to_string();
         verifying.verified().added(&pipeline);
-        let task = scheduled(Arc::clone(&shared), subscription, every, verifying.clone(), supervisor.token());
+        // Who runs its first lane compares for all: the others would read the same tables once more.
+        let first =
+            roster.places().iter().find(|p| p.lane == LaneId::new(subscription.pipeline(), 0)).cloned();
+        let holds = move || first.as_ref().is_none_or(|place| place.holding.holds(&place.pair));
+        let (shared, metrics) = (Arc::clone(&shared), verifying.clone());
+        let task = scheduled(shared, subscription, every, holds, metrics, supervisor.token());
         supervisor.spawn(format!("verify {pipeline}"), OnError::Continue, task);
     }
     supervisor.spawn("progress", OnError::Continue, progress::tell(board, supervisor.token()));

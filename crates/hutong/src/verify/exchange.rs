@@ -29,6 +29,9 @@ const LOOK: Duration = Duration::from_millis(300);
 /// How long an answer may take before the question is asked again.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// How long the topic keeps what was said, in microseconds: it names the keys of rows that differed.
+const KEPT_US: i64 = 86_400_000_000;
+
 /// How many sessions are remembered whose questions were answered.
 const SESSIONS: usize = 1_000;
 
@@ -52,6 +55,14 @@ impl Exchange {
     async fn say(&self, word: &Word) -> Result<u64> {
         let schema = self.registry.register(&format!("{}-value", self.topic), verification::SCHEMA).await?;
         self.append.append(&self.topic, word.encode(schema)).await
+    }
+
+    /// Forgets what was said long ago. Who may not has said so once, and goes on.
+    async fn forget(&self) {
+        let since_us = jiff::Timestamp::now().as_microsecond() - KEPT_US;
+        if let Err(error) = self.log.trim(&self.topic, 0, u64::MAX, since_us).await {
+            warn!(topic = self.topic, %error, "what was said in earlier comparisons stays in the topic");
+        }
     }
 
     async fn end(&self) -> Result<u64> {
@@ -103,6 +114,9 @@ impl Asked {
             ..word
         };
         let from = self.exchange.say(&word).await?;
+        if self.number == 1 {
+            self.exchange.forget().await;
+        }
         // The other half may wait as long as this one before it gives up.
         let until = Instant::now() + self.patience * 2;
         let answered = async {

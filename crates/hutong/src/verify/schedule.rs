@@ -23,11 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const AGAIN: Duration = Duration::from_secs(300);
 
 /// Compares one subscription each time that `every` has passed, until it is asked to stop. Mends nothing: whoever is
-/// told of a difference decides.
+/// told of a difference decides. `holds` says whether this process is the one of several that does it.
 pub async fn scheduled(
     plan: Arc<Plan>,
     subscription: SubscriptionPlan,
     every: Duration,
+    holds: impl Fn() -> bool + Send,
     metrics: Metrics,
     token: CancellationToken,
 ) -> Result<()> {
@@ -37,6 +38,10 @@ pub async fn scheduled(
         tokio::select! {
             () = token.cancelled() => return Ok(()),
             () = tokio::time::sleep(wait) => {}
+        }
+        if !holds() {
+            wait = every.min(AGAIN);
+            continue;
         }
         let compared = tokio::select! {
             () = token.cancelled() => return Ok(()),

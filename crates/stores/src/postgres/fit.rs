@@ -8,7 +8,7 @@ use super::pgoutput::Cell;
 use super::text;
 
 /// A row, or a key, of which a value cannot be carried exactly (I6).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Uncarried {
     /// Why, of the first such value, without the value.
     pub(crate) why: String,

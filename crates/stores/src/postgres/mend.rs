@@ -166,7 +166,8 @@ pub(crate) async fn fill(
             continue;
         }
         let key = change.after.as_ref().and_then(|row| fold::Key::of(contract, row));
-        match key.and_then(|key| found.remove(&key)) {
+        // Not taken out: two may ask for one row, and their messages stand in one batch.
+        match key.and_then(|key| found.get(&key).cloned()) {
             Some(Ok(row)) => change.after = Some(row),
             Some(Err(uncarried)) => {
                 change.after = Some(uncarried.rest);

@@ -5,6 +5,7 @@
 mod capture;
 mod changes;
 mod lost;
+mod mend;
 mod publication;
 mod pulse;
 mod reload;
