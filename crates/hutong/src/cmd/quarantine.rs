@@ -88,30 +88,20 @@ async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>, dry
         }
         let Some(bus) = &bus else { break };
         let act = steer::act(Verb::Replay, None, None);
-        if dry_run {
-            let order = wire::order(bus, subscription, item, act).await;
+        let done = if dry_run {
             let again = |at: &&Item| at.lane == item.lane && at.position >= item.position;
             let ids: Vec<i64> = waiting.iter().filter(again).map(|at| at.id).collect();
-            told(
-                item.id,
-                order.map(|_| {
-                    settled.extend(&ids);
-                    format!(
-                        "{} would go back to its record, which settles what it set aside from there on ({})",
-                        item.lane,
-                        ids.len()
-                    )
-                }),
-            );
-            continue;
-        }
-        let done = wire::rewind(bus, subscription, item, act).await;
+            wire::order(bus, subscription, item, act).await.map(|_| ids)
+        } else {
+            wire::rewind(bus, subscription, item, act).await
+        };
+        let goes = if dry_run { "would go" } else { "goes" };
         told(
             item.id,
             done.map(|ids| {
                 settled.extend(&ids);
                 format!(
-                    "{} goes back to its record, which settles what it set aside from there on ({})",
+                    "{} {goes} back to its record, which settles what it set aside from there on ({})",
                     item.lane,
                     ids.len()
                 )

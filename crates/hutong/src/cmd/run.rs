@@ -27,8 +27,6 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     let plan = super::check::load(config)?;
     only_known(&plan, &options.only)?;
     let (board, metrics) = (Board::new(), Metrics::new()?);
-    let compared = plan.subscriptions.iter().filter_map(|s| Some((s.clone(), s.verify?)));
-    let compared: Vec<_> = compared.collect();
     let mut supervisor = Supervisor::new();
     let wire = Arc::new(Wire::connect(&plan, board.clone(), metrics.clone())?);
     let named = |pipeline: String| options.only.is_empty() || options.only.contains(&pipeline);
@@ -74,7 +72,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     }
     roster.attend(&mut supervisor, &wire);
     let shared = Arc::new(plan.clone());
-    for (subscription, every) in compared.into_iter().filter(|(s, _)| named(s.pipeline().to_string())) {
+    for (subscription, every) in subscriptions.iter().filter_map(|s| Some((*s, s.verify?))) {
         let pipeline = subscription.pipeline().to_string();
         verifying.verified().added(&pipeline);
         // Who runs its first lane compares for all: the others would read the same tables once more.
@@ -82,7 +80,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
             roster.places().iter().find(|p| p.lane == LaneId::new(subscription.pipeline(), 0)).cloned();
         let holds = move || first.as_ref().is_none_or(|place| place.holding.holds(&place.pair));
         let (shared, metrics) = (Arc::clone(&shared), verifying.clone());
-        let task = scheduled(shared, subscription, every, holds, metrics, supervisor.token());
+        let task = scheduled(shared, subscription.clone(), every, holds, metrics, supervisor.token());
         supervisor.spawn(format!("verify {pipeline}"), OnError::Continue, task);
     }
     supervisor.spawn("progress", OnError::Continue, progress::tell(board, supervisor.token()));
@@ -92,7 +90,8 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     Ok(Exit::Done)
 }
 
-/// Publishes the receipts of the subscriptions that are carried here, whichever process runs their lanes: one task a department that owns their streams.
+/// Publishes the receipts of the subscriptions that are carried here, whichever process runs their lanes: one task a
+/// department that owns their streams.
 fn publish(supervisor: &mut Supervisor, plan: &Plan, wire: &Wire, subscriptions: &[&SubscriptionPlan]) {
     let (Some(ledger), Some(ledger_plan)) = (wire.ledger(), &plan.ledger) else { return };
     let owners: BTreeSet<&str> = subscriptions.iter().map(|s| s.stream.owner.as_str()).collect();
