@@ -21,6 +21,9 @@ ROUNDS ?= 5
 # How long `make fuzz` feeds each check.
 SECONDS ?= 60
 
+# The program and what measures it are built with one choice of features, so that no crate is built twice.
+MEASURED := --package hutong --package hutong-tests
+
 SERVERS := target/servers/.fetched
 VENV := target/venv/.installed
 
@@ -59,8 +62,8 @@ giant: setup-test servers ## a transaction of a million rows, a snapshot of five
 
 .PHONY: bench
 bench: setup-test servers ## measure beside the limits, over real servers; ARGS="--people 100000 snapshot" for less
-	cargo build --release --locked --package hutong
-	cargo bench --locked --package hutong-tests --bench bench -- $(ARGS)
+	cargo build --release --locked $(MEASURED) --bin hutong
+	cargo bench --locked $(MEASURED) --bench bench -- $(ARGS)
 
 .PHONY: lint
 lint: setup-test ## format, clippy and documentation, without a warning

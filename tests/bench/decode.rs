@@ -17,10 +17,14 @@ use crate::population::COLUMNS;
 const HEAD: usize = 5;
 /// Records that are decoded over and over, so that they stand in the cache for each of the three.
 const RECORDS: usize = 20_000;
-/// How often.
-const ROUNDS: usize = 20;
+/// How often in one turn.
+const ROUNDS: usize = 4;
+/// How often each has its turn. The best of them counts: one core says little while a neighbour takes it away, and
+/// turns that alternate are taken away alike.
+const TURNS: usize = 5;
 
 /// Records a second.
+#[derive(Default)]
 pub(crate) struct Rates {
     pub(crate) decode: f64,
     pub(crate) decode_permit: f64,
@@ -98,38 +102,40 @@ pub(crate) async fn measure(registry: &str, contract: &str, records: &[Record]) 
             headers: Vec::new(),
         })
         .collect();
-    let mut decoder = Decoder::new(Arc::clone(&registry), Arc::clone(&contract));
-    decoder.learn(&records).await.unwrap();
-    let mut permit = Permit::new(Arc::clone(&contract), &grant()).unwrap();
-    let decode = rate(&records, |record| match decoder.decode(record) {
-        Outcome::Change(change) => drop(black_box(change)),
-        other => panic!("{other:?}"),
-    });
-    let decode_permit = rate(&records, |record| match decoder.decode(record) {
-        Outcome::Change(change) => match permit.apply(*change) {
-            Verdict::Pass(change) => drop(black_box(change)),
-            other => panic!("{other:?}"),
-        },
-        other => panic!("{other:?}"),
-    });
-
     let id = u32::from_be_bytes(records[0].value.as_deref().unwrap()[1..HEAD].try_into().unwrap());
     let text = registry.by_id(id).await.unwrap().unwrap();
     let body = |record: &Incoming| record.value.clone().unwrap().slice(HEAD..);
     let schema = apache_avro::Schema::parse_str(&text).unwrap();
     let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
     let few = &records[..RECORDS / 10];
-    let apache_avro = rate(few, |record| {
-        let body = body(record);
-        black_box(reader.read_value(&mut &body[..]).unwrap());
-    });
-    let schema: serde_avro_fast::Schema = text.parse().unwrap();
-    let serde_avro_fast = rate(&records, |record| {
-        let body = body(record);
-        let envelope: Envelope<'_> = serde_avro_fast::from_datum_slice(&body, &schema).unwrap();
-        black_box(&envelope);
-    });
-    Rates { decode, decode_permit, apache_avro, serde_avro_fast }
+    let compiled: serde_avro_fast::Schema = text.parse().unwrap();
+    let mut decoder = Decoder::new(Arc::clone(&registry), Arc::clone(&contract));
+    decoder.learn(&records).await.unwrap();
+    let mut permit = Permit::new(Arc::clone(&contract), &grant()).unwrap();
+    let mut best = Rates::default();
+    for _ in 0..TURNS {
+        better(&mut best.decode, &records, |record| match decoder.decode(record) {
+            Outcome::Change(change) => drop(black_box(change)),
+            other => panic!("{other:?}"),
+        });
+        better(&mut best.decode_permit, &records, |record| match decoder.decode(record) {
+            Outcome::Change(change) => match permit.apply(*change) {
+                Verdict::Pass(change) => drop(black_box(change)),
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        });
+        better(&mut best.serde_avro_fast, &records, |record| {
+            let body = body(record);
+            let envelope: Envelope<'_> = serde_avro_fast::from_datum_slice(&body, &compiled).unwrap();
+            black_box(&envelope);
+        });
+        better(&mut best.apache_avro, few, |record| {
+            let body = body(record);
+            black_box(reader.read_value(&mut &body[..]).unwrap());
+        });
+    }
+    best
 }
 
 /// Every column in clear, of the people who are not cancelled or are: a filter that is computed and lets all through.
@@ -145,11 +151,12 @@ fn grant() -> Grant {
     }
 }
 
-fn rate(records: &[Incoming], mut each: impl FnMut(&Incoming)) -> f64 {
+/// Lets `each` take its turn, and keeps its rate if it is the best so far.
+fn better(best: &mut f64, records: &[Incoming], mut each: impl FnMut(&Incoming)) {
     records.iter().for_each(&mut each);
     let started = Instant::now();
     for _ in 0..ROUNDS {
         records.iter().for_each(&mut each);
     }
-    (records.len() * ROUNDS) as f64 / started.elapsed().as_secs_f64()
+    *best = best.max((records.len() * ROUNDS) as f64 / started.elapsed().as_secs_f64());
 }

@@ -27,7 +27,7 @@ const PIECES: [&str; 8] = ["snapshot", "insert", "decode", "sqlite", "fanout", "
 /// How many people the register has, unless `--people` says otherwise.
 const PEOPLE: usize = 500_000;
 /// How many there are at the most where fifty offices read them.
-const FANOUT_PEOPLE: usize = 50_000;
+const FANOUT_PEOPLE: usize = 20_000;
 
 struct Bench {
     people: usize,
