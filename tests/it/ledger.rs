@@ -99,7 +99,7 @@ impl Town {
             "nothing flows",
             "the configuration asks for something else than is granted: the grant flows",
             "a record of the ledger counts for nothing",
-            "the ledger stops all delivery",
+            "the ledger stops the delivery to a department",
             "halted",
         ]);
         installation.write("entry.avsc", CONTRACT);
@@ -167,19 +167,24 @@ impl Town {
         until(what, async || rows(&self.replica().await).then_some(())).await;
     }
 
-    /// Waits until every lane of the subscription says why it does not run.
+    /// Waits until every lane of the subscription says why nothing may flow.
     pub(crate) async fn held(&self, why: &str) {
-        until(&format!("every lane says: {why}"), async || {
+        self.stands("held", why).await;
+    }
+
+    /// Waits until every lane of the subscription is in a state and says why.
+    pub(crate) async fn stands(&self, state: &str, why: &str) {
+        until(&format!("every lane is {state} and says: {why}"), async || {
             let lanes = self.lanes()?;
             let says = |lane: &Json| {
-                lane["state"] == "halted" && lane["error"].as_str().is_some_and(|text| text.contains(why))
+                lane["state"] == state && lane["error"].as_str().is_some_and(|text| text.contains(why))
             };
             (lanes.len() == 2 && lanes.iter().all(says)).then_some(())
         })
         .await;
     }
 
-    fn lanes(&self) -> Option<Vec<Json>> {
+    pub(crate) fn lanes(&self) -> Option<Vec<Json>> {
         let lanes = self.installation.lanes()?;
         Some(lanes.into_iter().filter(|lane| lane["pipeline"] == "replicate.pension").collect())
     }
@@ -385,10 +390,10 @@ async fn i5_a_ledger_that_was_tampered_with_stops_delivery() {
     assert_eq!(db.execute(shorter, [town.topic()]).unwrap(), 1);
     drop(db);
     let run = town.installation.run();
-    town.held("the history was cut").await;
+    town.stands("halted", "the history was cut").await;
     town.change("INSERT INTO entry VALUES (12, '丙', '99012')");
     town.captured().await;
-    town.held("the history was cut").await;
+    town.stands("halted", "the history was cut").await;
     // Not the wider grant that the shorter history would tell of.
     assert!(town.replica().await.iter().all(|row| row.0 > 5 && row.0 < 12), "{:?}", town.replica().await);
     run.stop().await;
@@ -451,10 +456,10 @@ async fn i5_over_kafka_nothing_flows_without_approval_and_a_recall_empties_the_r
 
     // After its last day nothing more.
     town.says(&["subscription", "narrow", "pension", "--until", "2020-01-01"]);
-    town.held("the last day of its grant is over").await;
+    town.stands("halted", "the last day of its grant is over").await;
     let before = town.replica().await;
     town.captured().await;
-    town.held("the last day of its grant is over").await;
+    town.stands("halted", "the last day of its grant is over").await;
     assert_eq!(town.replica().await, before);
     town.says(&["subscription", "widen", "pension", "--until", "2099-12-31"]);
     town.reaches("what came meanwhile", |rows| rows.len() == 10 && *rows != before).await;

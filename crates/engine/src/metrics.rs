@@ -95,15 +95,15 @@ impl Metrics {
         let waiting = gauge("quarantine_waiting", "Items that wait in the quarantine now.", &["pipeline"])?;
         let state = gauge(
             "lane_state",
-            "How many of the pipeline's lanes are in the state: `opening`, `running`, `retrying`, `paused`, `halted`, \
-             `stopped`.",
+            "How many of the pipeline's lanes are in the state: `opening`, `running`, `retrying`, `paused` (or \
+             held: nothing may flow), `halted`, `stopped`.",
             &["pipeline", "state"],
         )?;
         let verdict = gauge(
             "lane_verdict",
             "How many of the pipeline's lanes have the verdict over the last twelve watermarks: `ok`, `slow` (moves, \
              and falls further behind), `stalled` (nothing passes), `stopped` (does not run), `rewound` (reads again), \
-             `paused` (a person has paused it).",
+             `paused` (a person has paused it, or nothing may flow).",
             &["pipeline", "verdict"],
         )?;
         let seconds = |name: &str, help: &str, labels: &[&str]| {
@@ -284,8 +284,10 @@ impl Metrics {
     fn show_pipeline(&self, pipeline: &str, lanes: &[&LaneStatus]) {
         let m = &self.0;
         let count = |of: &dyn Fn(&LaneStatus) -> bool| lanes.iter().filter(|lane| of(lane)).count() as i64;
-        for state in State::ALL {
-            let lanes = count(&|lane| lane.state == state);
+        for state in State::ALL.into_iter().filter(|state| *state != State::Held) {
+            // Either is as people would have it; which it is, status tells.
+            let held = |lane: &LaneStatus| state == State::Paused && lane.state == State::Held;
+            let lanes = count(&|lane| lane.state == state || held(lane));
             m.state.with_label_values(&[pipeline, state.name()]).set(lanes);
         }
         // Lanes that have not opened yet do not know what waits.

@@ -23,6 +23,8 @@ pub enum State {
     Retrying,
     /// A person has paused it.
     Paused,
+    /// Nothing may flow through it, by what the departments have said or have yet to say.
+    Held,
     /// It stopped by itself: a person must act.
     Halted,
     /// It was asked to stop, or its bounded source has ended.
@@ -31,8 +33,8 @@ pub enum State {
 
 impl State {
     /// All states, for metrics that show every series from the start.
-    pub const ALL: [Self; 6] =
-        [Self::Opening, Self::Running, Self::Retrying, Self::Paused, Self::Halted, Self::Stopped];
+    pub const ALL: [Self; 7] =
+        [Self::Opening, Self::Running, Self::Retrying, Self::Paused, Self::Held, Self::Halted, Self::Stopped];
 
     /// Returns the word for it.
     pub fn name(self) -> &'static str {
@@ -41,6 +43,7 @@ impl State {
             Self::Running => "running",
             Self::Retrying => "retrying",
             Self::Paused => "paused",
+            Self::Held => "held",
             Self::Halted => "halted",
             Self::Stopped => "stopped",
         }
@@ -290,6 +293,15 @@ impl Entry {
     pub fn halted(&self, error: &Error, now_us: i64) {
         self.failed(error, 0, now_us);
         self.state(State::Halted, now_us);
+    }
+
+    /// Notes that nothing may flow through the lane, why, and since when, where somebody has said when.
+    pub fn held(&self, why: &Error, since_us: Option<i64>, now_us: i64) {
+        self.failed(why, 0, now_us);
+        let mut inner = self.lock();
+        inner.state = State::Held;
+        // Said by another department's clock, which may be ahead.
+        inner.since_us = since_us.filter(|us| (1..now_us).contains(us)).unwrap_or(now_us);
     }
 
     /// Notes an error, and what follows from it.

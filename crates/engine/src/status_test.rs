@@ -93,6 +93,19 @@ fn a_store_that_is_away_shows_as_lag_and_as_a_verdict_and_eats_headroom() {
 }
 
 #[test]
+fn a_held_lane_says_since_when_and_a_clock_ahead_is_not_believed() {
+    let (board, now) = (Board::new(), 1_000 * SECOND);
+    let entry = entry(&board, now);
+    let why = Error::new(ErrorKind::Denied, "deliver to a", "it is suspended");
+    for (told, shown) in [(Some(5), 5), (Some(now + 1), now), (Some(0), now), (None, now)] {
+        entry.held(&why, told, now);
+        let status = entry.status(now);
+        assert_eq!((status.state, status.verdict, status.since_us), (State::Held, Verdict::Paused, shown));
+        assert!(status.error.is_some_and(|error| error.contains("it is suspended")));
+    }
+}
+
+#[test]
 fn the_lag_of_a_paused_lane_grows_and_eats_headroom_and_it_is_not_stalled() {
     let (board, start) = (Board::new(), 1_000 * SECOND);
     let pause = Pause { since_us: start, by: "李".into(), reason: "维护".into() };

@@ -25,7 +25,7 @@ pub enum Verdict {
     Stopped,
     /// It stands before a place that it had reached, and reads again.
     Rewound,
-    /// A person has paused it, so it is not judged.
+    /// A person has paused it, or nothing may flow, so it is not judged.
     Paused,
 }
 
@@ -79,7 +79,7 @@ impl Window {
 
     /// Takes a look in, unless the last one is younger than an interval.
     pub fn take(&mut self, sample: Sample) {
-        if sample.state == State::Paused {
+        if matches!(sample.state, State::Paused | State::Held) {
             // What was before says nothing of how it goes on afterwards.
             self.samples.clear();
             return;
@@ -107,6 +107,7 @@ impl Window {
                 return (Verdict::Stopped, "it was asked to stop, or its source has ended".into());
             }
             State::Paused => return (Verdict::Paused, "a person has paused it".into()),
+            State::Held => return (Verdict::Paused, "nothing may flow through it now".into()),
             State::Opening | State::Running | State::Retrying => {}
         }
         let span_us = self.interval_us * WINDOW as i64;
@@ -211,6 +212,7 @@ mod tests {
         (0..13).for_each(|n| window.take(sample(n, 5, 900.0)));
         let paused = |n| Sample { state: State::Paused, ..sample(n, 5, 900.0) };
         assert_eq!(window.judge(paused(13)).0, Verdict::Paused);
+        assert_eq!(window.judge(Sample { state: State::Held, ..paused(13) }).0, Verdict::Paused);
         window.take(paused(13));
         assert_eq!(window.judge(sample(14, 5, 900.0)).0, Verdict::Ok, "it is not stalled because it stood");
         (14..27).for_each(|n| window.take(sample(n, 5, 900.0)));

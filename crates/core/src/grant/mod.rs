@@ -104,31 +104,61 @@ pub fn end_us(until: civil::Date, zone: &TimeZone) -> Option<i64> {
 /// A citizen number masked 6+4 hides its birth date and nothing else: beside the full birth date in clear the number
 /// is known. A birth date is a column with 出生 in its title, or `birth` or `csrq` in its wire name.
 pub fn linkage(contract: &Contract, grant: &Grant) -> Vec<Problem> {
-    let granted = || contract.fields.iter().filter(|f| grant.columns.contains(&f.name));
-    let births: Vec<&Field> =
-        granted().filter(|f| is_birth(f) && !grant.masks.contains_key(&f.name)).collect();
-    let numbers = granted().filter(|f| grant.masks.get(&f.name) == Some(&Mask::Id));
-    numbers
-        .flat_map(|number| births.iter().map(move |birth| (number, birth)))
-        .filter(|(number, birth)| same_person(&number.name, &birth.name))
-        .map(|(number, birth)| {
-            let message = format!(
-                "`{}` is masked by `id`, and beside it `{}` gives the masked digits away",
-                number.name, birth.name
-            );
-            Problem::new(message).hint(format!(
-                "mask `{}` by `year`, or `{}` by `id_short` or `pseudonym`",
-                birth.name, number.name
-            ))
-        })
-        .collect()
+    let halves = Halves::of(Some(contract), &grant.columns, &grant.masks);
+    let told = |(number, birth): (&str, &str)| {
+        let message =
+            format!("`{number}` is masked by `id`, and beside it `{birth}` gives the masked digits away");
+        Problem::new(message)
+            .hint(format!("mask `{birth}` by `year`, or `{number}` by `id_short` or `pseudonym`"))
+    };
+    halves.completed_by(&halves).into_iter().map(told).collect()
+}
+
+/// What a grant shows of a citizen number: the halves that must not come together at one subscriber, whichever streams
+/// they come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Halves {
+    /// The columns with numbers that are masked 6+4.
+    pub numbers: Vec<String>,
+    /// The columns with full birth dates in clear.
+    pub births: Vec<String>,
+}
+
+impl Halves {
+    /// Finds them among granted columns. Without the contract they are known by their wire names and masks alone.
+    pub fn of(contract: Option<&Contract>, columns: &[String], masks: &BTreeMap<String, Mask>) -> Self {
+        let is_birth = |name: &str| match contract {
+            Some(contract) => contract.field(name).is_some_and(is_birth),
+            None => is_named_birth(name),
+        };
+        let there = |name: &&String| contract.is_none_or(|contract| contract.field(name).is_some());
+        let columns = || columns.iter().filter(there);
+        Self {
+            numbers: columns().filter(|name| masks.get(*name) == Some(&Mask::Id)).cloned().collect(),
+            births: columns().filter(|name| !masks.contains_key(*name) && is_birth(name)).cloned().collect(),
+        }
+    }
+
+    /// Returns each number of these with the birth date of those by which it is known.
+    pub fn completed_by<'a>(&'a self, other: &'a Self) -> Vec<(&'a str, &'a str)> {
+        let pairs =
+            self.numbers.iter().flat_map(|number| other.births.iter().map(move |birth| (number, birth)));
+        pairs
+            .filter(|(number, birth)| same_person(number, birth))
+            .map(|(number, birth)| (number.as_str(), birth.as_str()))
+            .collect()
+    }
+}
+
+fn is_named_birth(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("birth") || name.contains("csrq")
 }
 
 fn is_birth(field: &Field) -> bool {
-    let name = field.name.to_ascii_lowercase();
     let dated = matches!(field.ty, Type::Date | Type::Timestamp | Type::TimestampTz | Type::Text { .. });
     let number = field.checks.contains(&Check::CitizenNumber);
-    dated && !number && (field.title().contains("出生") || name.contains("birth") || name.contains("csrq"))
+    dated && !number && (field.title().contains("出生") || is_named_birth(&field.name))
 }
 
 /// Of a couple, one's birth date says nothing of the other's number. Whatever is not surely of two persons is of one.

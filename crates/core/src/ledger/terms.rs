@@ -8,10 +8,19 @@ use serde::{Deserialize, Serialize};
 use crate::contract::Contract;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Filter;
-use crate::grant::{self, Grant};
+use crate::grant::Halves;
 use crate::mask::Mask;
-use crate::problem::Problem;
-use crate::secret::Secret;
+
+/// A masked citizen number that the birth date of another grant completes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completed {
+    /// The column with the number.
+    pub number: String,
+    /// The column with the birth date.
+    pub birth: String,
+    /// Whether the number is of the terms that were asked, and the birth date of the others.
+    pub of_these: bool,
+}
 
 /// What is asked for, or granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,28 +72,32 @@ impl Terms {
         self.masks.iter().map(one).collect()
     }
 
-    /// Finds what these terms and others of the same stream give away together for one subscriber, though neither does
-    /// alone (DOMAIN, "Masks"): a citizen number masked in one, the full birth date in clear in the other.
-    pub fn together(&self, other: &Self, contract: &Contract) -> Result<Vec<Problem>> {
-        let clear = |terms: &Self| {
-            let clear = terms.columns.iter().filter(|column| !terms.masks.contains_key(*column));
-            clear.cloned().collect::<Vec<_>>()
-        };
+    /// Finds what these terms and others give away together at one subscriber, though neither does alone (DOMAIN,
+    /// "Masks"): a citizen number masked in one, the full birth date in clear in the other.
+    ///
+    /// Each with its contract, as far as it is known here. Of the `same` stream a number that the other shows in clear
+    /// is no secret to keep; a column of that name of another stream is another column.
+    pub fn together(
+        &self,
+        other: &Self,
+        contracts: [Option<&Contract>; 2],
+        same: bool,
+    ) -> Result<Vec<Completed>> {
+        let [own, theirs] = contracts;
         let mut found = Vec::new();
-        for (number, birth) in [(self, other), (other, self)] {
-            let clear = clear(birth);
-            let mut masks = number.masks()?;
-            masks.retain(|column, mask| *mask == Mask::Id && !clear.contains(column));
-            let both = Grant {
-                subscription: String::new(),
-                stream: contract.stream.clone(),
-                columns: clear.into_iter().chain(masks.keys().cloned()).collect(),
-                rows: None,
-                masks,
-                until: None,
-                key: Secret::new(""),
-            };
-            found.extend(grant::linkage(contract, &both));
+        for (number, birth, of_these) in
+            [((self, own), (other, theirs), true), ((other, theirs), (self, own), false)]
+        {
+            let mut numbers = Halves::of(number.1, &number.0.columns, &number.0.masks()?);
+            let births = Halves::of(birth.1, &birth.0.columns, &birth.0.masks()?);
+            let clear =
+                |column: &String| birth.0.columns.contains(column) && !birth.0.masks.contains_key(column);
+            numbers.numbers.retain(|column| !same || !clear(column));
+            found.extend(numbers.completed_by(&births).into_iter().map(|(number, birth)| Completed {
+                number: number.to_owned(),
+                birth: birth.to_owned(),
+                of_these,
+            }));
         }
         Ok(found)
     }

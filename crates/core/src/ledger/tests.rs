@@ -196,13 +196,22 @@ fn i5_what_two_grants_give_away_together_is_found_whichever_was_first() {
     };
     let number = of(&["id", "gmsfhm"], &[("gmsfhm", "id")]);
     let birth = of(&["id", "csrq"], &[]);
-    assert_eq!(number.together(&birth, &contract).unwrap().len(), 1);
-    assert_eq!(birth.together(&number, &contract).unwrap().len(), 1);
+    let same = |a: &Terms, b: &Terms| a.together(b, [Some(&contract); 2], true).unwrap();
+    let found = |of_these| Completed { number: "gmsfhm".into(), birth: "csrq".into(), of_these };
+    assert_eq!(same(&number, &birth), [found(true)]);
+    assert_eq!(same(&birth, &number), [found(false)]);
     let year = of(&["id", "csrq"], &[("csrq", "year")]);
-    assert!(number.together(&year, &contract).unwrap().is_empty());
-    // What one of them holds in clear is no secret to keep.
+    assert!(same(&number, &year).is_empty());
+    // What one of them holds in clear is no secret to keep; a column of another stream is another number.
     let both = of(&["id", "gmsfhm", "csrq"], &[]);
-    assert!(number.together(&both, &contract).unwrap().is_empty());
+    assert!(same(&number, &both).is_empty());
+    assert_eq!(number.together(&both, [Some(&contract); 2], false).unwrap(), [found(true)]);
+    // Of a stream that nobody here has the contract of, the names say it.
+    let deaths = of(&["cert_no", "birth"], &[]);
+    let found = |other: Terms| number.together(&other, [Some(&contract), None], false).unwrap();
+    assert_eq!(found(deaths), [Completed { number: "gmsfhm".into(), birth: "birth".into(), of_these: true }]);
+    assert!(found(of(&["cert_no", "birth"], &[("birth", "year")])).is_empty());
+    assert!(found(of(&["cert_no", "estdate"], &[])).is_empty());
 }
 
 #[test]

@@ -109,6 +109,15 @@ impl Mask {
         }
     }
 
+    /// States whether it leaves no more of a value to be seen than another mask.
+    pub fn is_no_weaker(self, than: Self) -> bool {
+        self == than
+            || matches!(
+                (self, than),
+                (Self::IdShort | Self::Pseudonym, Self::Id) | (Self::Pseudonym, Self::IdShort)
+            )
+    }
+
     /// Masks a value. Whatever is not of the expected form comes out as `*`.
     pub fn apply(self, value: &Value, key: &Key) -> Value {
         match (self, value) {
@@ -276,6 +285,8 @@ mod tests {
     #[test]
     fn names_what_was_meant() {
         assert_eq!(Mask::parse("id_short"), Ok(Mask::IdShort));
+        assert!(Mask::IdShort.is_no_weaker(Mask::Id) && !Mask::Id.is_no_weaker(Mask::IdShort));
+        assert!(Mask::ALL.iter().all(|mask| mask.is_no_weaker(*mask)));
         assert!(Mask::parse("phnoe").unwrap_err().contains("did you mean `phone`?"));
         assert!(Mask::parse("xyz").unwrap_err().contains("name, id, id_short"));
     }

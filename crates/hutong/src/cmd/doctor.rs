@@ -60,7 +60,10 @@ fn of_lanes(status: &Status) -> Vec<Diagnosis> {
             let what = format!("{} is paused, by {}, because: {}", lane.lane, pause.by, pause.reason);
             found.push(Diagnosis { ok: true, what, hint: Some(hint), code: None });
         }
-        if let Some(error) = &lane.error {
+        if let Some(error) = lane.error.as_ref().filter(|_| lane.state == State::Held) {
+            let what = format!("{} is held: {error}", lane.lane);
+            found.push(Diagnosis { ok: true, what, hint: lane.hint.clone(), code: None });
+        } else if let Some(error) = &lane.error {
             let what = format!("{} is {}: {error}", lane.lane, lane.state.name());
             found.push(bad(what, lane.hint.clone(), lane.kind.clone().filter(|_| is_halted(lane))));
         }

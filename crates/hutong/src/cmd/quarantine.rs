@@ -9,6 +9,7 @@ use super::{check, status, steer, table};
 use crate::config::Plan;
 use crate::config::plan::{CapturePlan, SubscriptionPlan};
 use crate::exit::Exit;
+use crate::ledger::permitted;
 use crate::wire::{self, items, items::Item};
 
 /// Whose quarantine is meant.
@@ -58,6 +59,11 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
 async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>, dry_run: bool) -> Result<Exit> {
     let waiting = waiting(subscription).await?;
     only_own(&ids, &waiting, &subscription.name)?;
+    let granted = permitted(plan, subscription).await?;
+    let mark = wire::mark(&granted)?;
+    let stands = wire::stands(&subscription.store).await?;
+    // I5: what was set aside under another grant is not let in under this one.
+    let other = |item: &Item| stands.get(&item.lane).is_none_or(|stand| stand.mark != mark);
     let named = |item: &&Item| ids.is_empty() || ids.contains(&item.id);
     let (changes, mut records): (Vec<&Item>, Vec<&Item>) =
         waiting.iter().filter(named).partition(|item| item.record.is_none());
@@ -73,10 +79,14 @@ async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>, dry
     // The changes first: when a lane goes back, what it has set aside from there on comes again.
     for item in changes {
         if dry_run {
-            told(item.id, Ok("would be applied again, where the store takes it now".into()));
+            let would = "would be applied again, where the store takes it now".into();
+            told(item.id, if other(item) { Err(under_another(item.id)) } else { Ok(would) });
             continue;
         }
-        let done = items::replay(&subscription.store, item.id).await;
+        let done = match other(item) {
+            true => Err(under_another(item.id)),
+            false => items::replay(&subscription.store, item.id).await,
+        };
         told(item.id, done.map(|()| "applied".to_owned()));
     }
     records.sort_by(|a, b| a.position.cmp(&b.position));
@@ -122,6 +132,12 @@ async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>, dry
         );
     }
     Ok(if refused > 0 { Exit::Refused } else { Exit::Done })
+}
+
+fn under_another(id: i64) -> Error {
+    let why = "it was set aside under another grant than the one that stands now";
+    Error::new(ErrorKind::Denied, format!("replay item {id}"), why)
+        .hint("`hutong run` opens its lane under the grant that stands, and settles it")
 }
 
 /// Finds a pipeline by its own name or by its kind and name: `gongan`, `capture.gongan`.

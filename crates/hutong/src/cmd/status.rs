@@ -28,7 +28,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Status) -> Result<Ex
 
 /// States whether a process answers where the configuration says, and runs a pipeline that has not halted.
 pub(super) async fn running(plan: &Plan, pipeline: &str) -> bool {
-    let ended = |state| matches!(state, State::Halted | State::Stopped);
+    let ended = |state| matches!(state, State::Held | State::Halted | State::Stopped);
     let lanes = ask(plan).await.map_or_else(|_| Vec::new(), |status| status.lanes);
     lanes.iter().any(|lane| lane.pipeline == pipeline && !ended(lane.state))
 }
@@ -102,7 +102,7 @@ fn print(status: &Status, zone: &TimeZone) {
     for (line, state) in table::lines(&rows).into_iter().zip(states) {
         match (colours, state) {
             (true, Some(State::Halted)) => println!("\x1b[31m{line}\x1b[0m"),
-            (true, Some(State::Retrying | State::Paused)) => println!("\x1b[33m{line}\x1b[0m"),
+            (true, Some(State::Retrying | State::Paused | State::Held)) => println!("\x1b[33m{line}\x1b[0m"),
             _ => println!("{line}"),
         }
     }
@@ -117,8 +117,9 @@ fn print(status: &Status, zone: &TimeZone) {
         }
     }
     unwell::paused(status, zone).iter().for_each(|said| println!("\n{said}"));
+    unwell::held(status, zone).iter().for_each(|said| println!("\n{said}"));
     unwell::paragraphs(status).iter().for_each(|said| println!("\n{said}"));
-    let unwell: Vec<&LaneStatus> = status.lanes.iter().filter(|lane| lane.error.is_some()).collect();
+    let unwell = status.lanes.iter().filter(|lane| lane.error.is_some() && lane.state != State::Held);
     for lane in unwell {
         println!("\n{} is {}: {}", lane.lane, lane.state.name(), lane.error.as_deref().unwrap_or_default());
         if let Some(hint) = &lane.hint {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hutong_bus::Decoder;
 use hutong_bus::log::Reader;
@@ -12,8 +12,9 @@ use hutong_stores::keep::change_json;
 use super::arguments::{Output, Tap};
 use super::{check, raw};
 use crate::config::Plan;
-use crate::config::plan::StreamPlan;
+use crate::config::plan::{StreamPlan, SubscriptionPlan};
 use crate::exit::Exit;
+use crate::ledger::{Ledger, in_time};
 use crate::wire;
 
 /// How long one partition is waited for before the next one is asked.
@@ -29,8 +30,10 @@ pub(super) async fn run(config: &Path, options: &Tap) -> Result<Exit> {
     if let Some(place) = &options.at {
         return raw::show(&plan, stream, place, options.output).await;
     }
-    let mut permits = permits(&plan, stream, options.department.as_deref())?;
+    let subscriptions = subscriptions(&plan, stream, options.department.as_deref())?;
     let bus = wire::Bus::look(&plan.bus)?;
+    let mut sight = Sight::new(&plan, subscriptions, &bus);
+    sight.look().await?;
     let extent = bus.log().extent(&stream.topic()).await?.ok_or_else(|| {
         Error::new(ErrorKind::Unavailable, format!("tap {}", stream.name), "its topic does not exist yet")
             .hint("the capture makes it when it starts: hutong run")
@@ -46,11 +49,13 @@ pub(super) async fn run(config: &Path, options: &Tap) -> Result<Exit> {
     let mut left = options.limit.unwrap_or(u64::MAX);
     while left > 0 {
         for reader in &mut readers {
-            for change in turn(reader, &mut decoder).await? {
+            let changes = turn(reader, &mut decoder).await?;
+            sight.look().await?;
+            for change in changes {
                 if left == 0 {
                     break;
                 }
-                if show(change, &mut permits, options.output) {
+                if sight.show(change, options.output) {
                     left -= 1;
                 }
             }
@@ -59,19 +64,98 @@ pub(super) async fn run(config: &Path, options: &Tap) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Returns the permits of a department's subscriptions; empty when the whole stream is looked at.
-fn permits(plan: &Plan, stream: &StreamPlan, department: Option<&str>) -> Result<Vec<Box<dyn Step>>> {
-    let Some(department) = department else { return Ok(Vec::new()) };
-    let subscriptions =
-        plan.subscriptions.iter().filter(|s| s.department == department && s.stream.name == stream.name);
-    let permits: Vec<Box<dyn Step>> =
-        subscriptions.map(|s| Ok(Box::new(wire::permit(s)?) as Box<dyn Step>)).collect::<Result<_>>()?;
-    if permits.is_empty() {
+/// Returns a department's subscriptions to a stream; `None` when the whole stream is looked at.
+fn subscriptions<'a>(
+    plan: &'a Plan,
+    stream: &StreamPlan,
+    department: Option<&str>,
+) -> Result<Option<Vec<&'a SubscriptionPlan>>> {
+    let Some(department) = department else { return Ok(None) };
+    let own = |s: &&SubscriptionPlan| s.department == department && s.stream.name == stream.name;
+    let subscriptions: Vec<_> = plan.subscriptions.iter().filter(own).collect();
+    if subscriptions.is_empty() {
         // I5: without a subscription there is nothing to show.
         let doing = format!("tap {} as {department}", stream.name);
         return Err(Error::new(ErrorKind::Denied, doing, "this department has no subscription to it"));
     }
-    Ok(permits)
+    Ok(Some(subscriptions))
+}
+
+/// What is let through to the department as which somebody looks; asked again while they look.
+struct Sight<'a> {
+    plan: &'a Plan,
+    /// `None`: the whole stream is looked at.
+    subscriptions: Option<Vec<&'a SubscriptionPlan>>,
+    ledger: Option<Ledger>,
+    /// Of each that flows: the mark of its grant, and the step that lets through just that.
+    permits: Vec<(String, Box<dyn Step>)>,
+    looked: Option<Instant>,
+}
+
+impl<'a> Sight<'a> {
+    fn new(plan: &'a Plan, subscriptions: Option<Vec<&'a SubscriptionPlan>>, bus: &wire::Bus) -> Self {
+        let ledger = plan.ledger.as_ref();
+        let ledger = ledger.map(|ledger| Ledger::new(ledger, plan, Arc::clone(bus.log())));
+        Self { plan, subscriptions, ledger, permits: Vec::new(), looked: None }
+    }
+
+    /// Asks what is granted, unless that was done within the last second. `Err(Denied)` when nothing is any more (I5).
+    async fn look(&mut self) -> Result<()> {
+        let Some(subscriptions) = &self.subscriptions else { return Ok(()) };
+        if self.looked.is_some_and(|looked| looked.elapsed() < Duration::from_secs(1)) {
+            return Ok(());
+        }
+        let (mut permits, mut denied) = (Vec::new(), None);
+        for subscription in subscriptions {
+            let granted = match &self.ledger {
+                Some(ledger) => ledger.granted(subscription).await,
+                None => Ok((*subscription).clone()),
+            };
+            match granted.and_then(|granted| in_time(self.plan, granted)) {
+                Ok(granted) => {
+                    let mark = wire::mark(&granted)?;
+                    let known = self.permits.iter().position(|(known, _)| *known == mark);
+                    let permit = match known {
+                        Some(at) => self.permits.swap_remove(at).1,
+                        None => Box::new(wire::permit(&granted)?),
+                    };
+                    permits.push((mark, permit));
+                }
+                Err(problem) if problem.kind == ErrorKind::Denied => denied = denied.or(Some(problem)),
+                Err(problem) => return Err(problem),
+            }
+        }
+        (self.permits, self.looked) = (permits, Some(Instant::now()));
+        match denied {
+            Some(problem) if self.permits.is_empty() => Err(problem),
+            _ => Ok(()),
+        }
+    }
+
+    /// Prints a change as it is, or as each permit lets it through; returns whether anything was printed.
+    fn show(&mut self, change: Change, output: Output) -> bool {
+        if self.subscriptions.is_none() {
+            print(&change, output);
+            return true;
+        }
+        let mut shown = false;
+        for (_, permit) in &mut self.permits {
+            match permit.apply(change.clone()) {
+                // I5: a delete of a row that was never there is executed and not told: it names somebody outside the
+                // grant.
+                Verdict::Pass(passed) if change.op == Op::Read && passed.op == Op::Delete => {}
+                Verdict::Pass(passed) => {
+                    print(&passed, output);
+                    shown = true;
+                }
+                Verdict::Drop { .. } => {}
+                Verdict::Reject(rejected) => {
+                    eprintln!("would be quarantined: {}: {}", rejected.rule, rejected.reason);
+                }
+            }
+        }
+        shown
+    }
 }
 
 async fn turn(reader: &mut Box<dyn Reader>, decoder: &mut Decoder) -> Result<Vec<Change>> {
@@ -88,35 +172,16 @@ async fn turn(reader: &mut Box<dyn Reader>, decoder: &mut Decoder) -> Result<Vec
     Ok(changes)
 }
 
-/// Prints a change as it is, or as each permit lets it through; returns whether anything was printed.
-fn show(change: Change, permits: &mut [Box<dyn Step>], output: Output) -> bool {
-    if permits.is_empty() {
-        print(&change, output);
-        return true;
-    }
-    let mut shown = false;
-    for permit in permits {
-        match permit.apply(change.clone()) {
-            // I5: a delete of a row that was never there is executed and not told: it names somebody outside the grant.
-            Verdict::Pass(passed) if change.op == Op::Read && passed.op == Op::Delete => {}
-            Verdict::Pass(passed) => {
-                print(&passed, output);
-                shown = true;
-            }
-            Verdict::Drop { .. } => {}
-            Verdict::Reject(rejected) => {
-                eprintln!("would be quarantined: {}: {}", rejected.rule, rejected.reason);
-            }
-        }
-    }
-    shown
-}
-
 fn print(change: &Change, output: Output) {
     if output == Output::Json {
         println!("{}", change_json(change));
         return;
     }
+    println!("{}", line(change));
+}
+
+/// Returns a change in one line: what happened, where it stands, and the row by its columns.
+pub(super) fn line(change: &Change) -> String {
     let row = change.after.as_ref().or(change.before.row());
     let mut text = format!("{} {:>8}", change.op.letter(), change.position.as_offset().unwrap_or(0));
     for (field, value) in change.contract.fields.iter().zip(row.into_iter().flatten()) {
@@ -125,7 +190,7 @@ fn print(change: &Change, output: Output) {
             value => text.push_str(&format!("  {}={}", field.name, plain(value))),
         }
     }
-    println!("{text}");
+    text
 }
 
 fn plain(value: &Value) -> String {

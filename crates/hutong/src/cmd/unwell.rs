@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::{table, told};
 use crate::http::status::Status;
+use crate::moment;
 
 /// Returns a paragraph for each thing that is not well and has no error of its own.
 pub(super) fn paragraphs(status: &Status) -> Vec<String> {
@@ -31,6 +32,24 @@ pub(super) fn paused(status: &Status, zone: &TimeZone) -> Vec<String> {
         }
     }
     said.into_iter().map(|(_, text)| text).collect()
+}
+
+/// Returns a paragraph for each pipeline through which nothing may flow: since when, and why.
+pub(super) fn held(status: &Status, zone: &TimeZone) -> Vec<String> {
+    let mut said: Vec<String> = Vec::new();
+    for lane in status.lanes.iter().filter(|lane| lane.state == State::Held) {
+        let why = lane.error.as_deref().unwrap_or_default();
+        let since = moment::text(lane.since_us, zone);
+        let mut text = format!("{} is held since {since}: {why}", lane.pipeline);
+        if let Some(hint) = &lane.hint {
+            text.push_str(&format!("\n  what to do: {hint}"));
+        }
+        // Its lanes are held together, but for one that is still at its recall.
+        if !said.contains(&text) {
+            said.push(text);
+        }
+    }
+    said
 }
 
 fn of_part(part: &PartStatus, now_us: i64) -> Option<String> {

@@ -102,8 +102,8 @@ fn of_part(part: &PartStatus) -> String {
 }
 
 fn of_lane(lane: &LaneStatus) -> String {
-    // Who is paused does what was asked of it.
-    let well = matches!(lane.state, LaneState::Running | LaneState::Paused);
+    // Who is paused or held does what was asked of it.
+    let well = matches!(lane.state, LaneState::Running | LaneState::Paused | LaneState::Held);
     format!("[{}]{} {}, {}\n", mark(well), lane.lane, lane.state.name(), lane.verdict.name())
 }
 

@@ -1,11 +1,12 @@
 //! The ledger of a running process: followed, compared with what was remembered, and asked before every commit.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hutong_bus::log::Log;
 use hutong_core::grant::default_masks;
-use hutong_core::ledger::{Book, Charter, Condition, Granted, Head, State, Terms};
+use hutong_core::ledger::{Answer, Book, Charter, Condition, Granted, Head, State, Terms};
 use hutong_core::mask::Mask;
 use hutong_core::{Class, Error, ErrorKind, Result};
 use tokio::sync::watch;
@@ -13,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::reading::Reading;
-use super::terms::{asked, linked};
+use super::terms::{Contracts, asked, contracts, linked};
+use crate::config::Plan;
 use crate::config::plan::{LedgerPlan, SubscriptionPlan};
 
 /// How often the ledger is looked at.
@@ -38,19 +40,36 @@ pub(super) enum Word {
         why: String,
         /// What a person may do.
         hint: String,
+        /// By what.
+        ground: Ground,
     },
     /// Nothing flows, and the rows of the replica are deleted.
     Recalled {
         /// The record that says so.
         since: u64,
+        /// When that was said, by the owner's clock.
+        since_us: i64,
         /// Why.
         why: String,
     },
 }
 
+/// By what nothing flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ground {
+    /// By the word of a department, or for want of it; since when, where the ledger tells.
+    Said(Option<i64>),
+    /// Something is wrong, and a person must act.
+    Wrong,
+}
+
 impl Word {
-    fn held(why: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Held { why: why.into(), hint: hint.into() }
+    fn wrong(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Held { why: why.into(), hint: hint.into(), ground: Ground::Wrong }
+    }
+
+    fn said(since_us: Option<i64>, why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Held { why: why.into(), hint: hint.into(), ground: Ground::Said(since_us) }
     }
 }
 
@@ -61,6 +80,7 @@ pub struct Ledger(Arc<Inner>);
 struct Inner {
     log: Arc<dyn Log>,
     bus: String,
+    contracts: Contracts,
     charter: Charter,
     patience: Duration,
     reading: tokio::sync::Mutex<Reading>,
@@ -75,9 +95,16 @@ struct Seen {
     verified: Option<Instant>,
     /// What stops everything until a person has acted.
     broken: Option<(String, String)>,
+    /// Department to what its own stores remember and this ledger contradicts: that stops what is delivered to it.
+    doubted: BTreeMap<String, (String, String)>,
 }
 
 impl Seen {
+    /// Returns what stops the delivery to a department, and what a person may do.
+    fn doubts(&self, department: &str) -> Option<&(String, String)> {
+        self.broken.as_ref().or_else(|| self.doubted.get(department))
+    }
+
     fn is_fresh(&self, patience: Duration) -> bool {
         self.verified.is_some_and(|verified| verified.elapsed() <= patience)
     }
@@ -85,12 +112,19 @@ impl Seen {
 
 impl Ledger {
     /// Makes the ledger of a process; nothing is read yet, and nothing flows before.
-    pub fn new(plan: &LedgerPlan, bus: &str, log: Arc<dyn Log>) -> Self {
+    pub fn new(plan: &LedgerPlan, whole: &Plan, log: Arc<dyn Log>) -> Self {
+        let bus = &whole.bus.name;
         let reading = Reading::new(bus, plan.charter.clone(), false);
-        let seen = Seen { book: Arc::new(reading.book.clone()), verified: None, broken: None };
+        let seen = Seen {
+            book: Arc::new(reading.book.clone()),
+            verified: None,
+            broken: None,
+            doubted: BTreeMap::new(),
+        };
         Self(Arc::new(Inner {
             log,
-            bus: bus.to_owned(),
+            bus: bus.clone(),
+            contracts: contracts(whole),
             charter: plan.charter.clone(),
             patience: plan.patience,
             reading: tokio::sync::Mutex::new(reading),
@@ -190,8 +224,10 @@ impl Ledger {
         self.seen().book.head()
     }
 
-    /// Compares a head that a lane has remembered in its store. A contradiction stops all delivery of the process.
-    pub(super) async fn remembered(&self, lane: &str, head: Head) -> Result<()> {
+    /// Compares a head that a lane has remembered in its store. A contradiction stops what is delivered to the
+    /// department, until the process is started again: what stands in its store, it may have written itself, and with
+    /// that it stops nobody else.
+    pub(super) async fn remembered(&self, department: &str, lane: &str, head: Head) -> Result<()> {
         if head.sequence > self.head().sequence {
             // Another process has read further.
             self.catch_up().await?;
@@ -199,7 +235,10 @@ impl Ledger {
         let book = Arc::clone(&self.seen().book);
         book.check(lane, head).map_err(|contradiction| {
             let problem = broken(contradiction.to_string());
-            self.breaks(&problem);
+            let hint = problem.hint.clone().unwrap_or_default();
+            error!(department, error = %problem, hint, "the ledger stops the delivery to a department");
+            let doubt = (problem.to_string(), hint);
+            self.seen().doubted.entry(department.to_owned()).or_insert(doubt);
             problem
         })
     }
@@ -207,14 +246,14 @@ impl Ledger {
     /// Returns what may flow to a subscription now (I5): nothing that is not verified.
     pub(super) fn word(&self, subscription: &SubscriptionPlan) -> Word {
         let seen = self.seen();
-        if let Some((why, hint)) = &seen.broken {
-            return Word::held(why, hint);
+        if let Some((why, hint)) = seen.doubts(&subscription.department) {
+            return Word::wrong(why, hint);
         }
         match seen.verified {
-            None => return Word::held("the ledger was not read yet", "look at the bus"),
+            None => return Word::wrong("the ledger was not read yet", "look at the bus"),
             Some(verified) if verified.elapsed() > self.0.patience => {
                 let why = format!("the ledger was not reached for {} s", self.0.patience.as_secs());
-                return Word::held(
+                return Word::wrong(
                     why,
                     "look at the bus; `patience` of [ledger] says for how long lanes go on",
                 );
@@ -223,13 +262,14 @@ impl Ledger {
         }
         let book = Arc::clone(&seen.book);
         drop(seen);
-        of_book(&book, subscription)
+        of_book(&book, &self.0.contracts, subscription)
     }
 
-    /// States whether the book is verified now: then what followed from it while its head was the same still does.
-    pub(super) fn is_verified(&self) -> bool {
+    /// States whether the book is verified now for a department: then what followed from it while its head was the
+    /// same still does.
+    pub(super) fn is_verified(&self, department: &str) -> bool {
         let seen = self.seen();
-        seen.broken.is_none() && seen.is_fresh(self.0.patience)
+        seen.doubts(department).is_none() && seen.is_fresh(self.0.patience)
     }
 
     /// Says whether a commit under the grant of this number may be made now.
@@ -238,7 +278,7 @@ impl Ledger {
         // A look that hangs ends by itself, and so must what waits for it.
         let fresh = self.seen().is_fresh(self.0.patience);
         match self.word(subscription) {
-            Word::Held { why, hint } if !fresh => {
+            Word::Held { why, hint, .. } if !fresh => {
                 Err(Error::new(ErrorKind::Unavailable, doing, why).hint(hint))
             }
             Word::Flows { number: now, .. } if now == number => Ok(()),
@@ -246,7 +286,7 @@ impl Ledger {
                 let why = format!("its grant was changed, and is number {now} now");
                 Err(Error::new(ErrorKind::Denied, doing, why).hint("it begins again under the new one"))
             }
-            Word::Held { why, hint } => Err(Error::new(ErrorKind::Denied, doing, why).hint(hint)),
+            Word::Held { why, hint, .. } => Err(Error::new(ErrorKind::Denied, doing, why).hint(hint)),
             Word::Recalled { why, .. } => Err(Error::new(ErrorKind::Denied, doing, why)),
         }
     }
@@ -269,42 +309,43 @@ fn tell(book: &Book, before: Head) {
     }
 }
 
-fn of_book(book: &Book, subscription: &SubscriptionPlan) -> Word {
+fn of_book(book: &Book, contracts: &Contracts, subscription: &SubscriptionPlan) -> Word {
     let (name, stream) = (&subscription.name, &subscription.stream);
     let verify = "`hutong ledger verify` finds the first bad entry";
     if let Some(contradiction) = book.contradiction(&stream.owner) {
-        return Word::held(contradiction.to_string(), verify);
+        return Word::wrong(contradiction.to_string(), verify);
     }
     let Some(granted) = book.granted(&subscription.department, name, &stream.owner, &stream.name) else {
         return unanswered(book, subscription);
     };
-    let Granted { state, number, terms, since, .. } = granted;
+    let Granted { state, number, terms, since, since_us, .. } = granted;
+    let said = |why: String, hint: String| Word::said(Some(*since_us), why, hint);
     match state {
         State::Active => {
             let own = (subscription.department.as_str(), name.as_str());
             if let Err(problem) = fits(book, granted, subscription) {
-                return Word::held(problem.why(), problem.hint.unwrap_or_default());
+                return Word::wrong(problem.why(), problem.hint.unwrap_or_default());
             }
             // Both wait, whichever was first: a number can be made younger by asking again.
-            match linked(book, own, stream, terms) {
+            match linked(book, contracts, own, (&stream.owner, &stream.name), terms) {
                 Ok(None) => Word::Flows { number: *number, terms: terms.clone() },
-                Ok(Some(why)) => Word::held(why, "mask one of them otherwise, and ask again"),
-                Err(problem) => Word::held(problem.to_string(), "use the newer Hutong that granted it"),
+                Ok(Some(why)) => Word::wrong(why, "mask one of them otherwise, and ask again"),
+                Err(problem) => Word::wrong(problem.to_string(), "use the newer Hutong that granted it"),
             }
         }
         State::Suspended(reason) => {
             let why = format!("`{}` has suspended its grant: {reason}", stream.owner);
-            Word::held(why, format!("`hutong subscription resume {name}` where `{}` acts", stream.owner))
+            said(why, format!("`hutong subscription resume {name}` where `{}` acts", stream.owner))
         }
         State::Revoked { recall, reason } => {
             let why = format!("`{}` has revoked its grant: {reason}", stream.owner);
             match recall {
-                true => Word::Recalled { since: *since, why },
-                false => Word::held(why, format!("`hutong subscription request {name}` asks again")),
+                true => Word::Recalled { since: *since, since_us: *since_us, why },
+                false => said(why, format!("`hutong subscription request {name}` asks again")),
             }
         }
         State::Expired | State::Replaced => {
-            Word::held("its grant is over", format!("`hutong subscription request {name}` asks again"))
+            said("its grant is over".into(), format!("`hutong subscription request {name}` asks again"))
         }
     }
 }
@@ -337,8 +378,10 @@ fn fits(book: &Book, granted: &Granted, subscription: &SubscriptionPlan) -> Resu
     }
     if !granted.by_owner {
         let own = default_masks(&stream.contract, &granted.terms.columns).unwrap_or_default();
-        let bare =
-            |(column, mask): &(&String, &Mask)| granted.terms.masks.get(*column) != Some(&mask.to_string());
+        let masks = granted.terms.masks()?;
+        let bare = |(column, mask): &(&String, &Mask)| {
+            masks.get(*column).is_none_or(|granted| !granted.is_no_weaker(**mask))
+        };
         if let Some((column, mask)) = own.iter().find(bare) {
             let why = format!(
                 "the contract masks column `{column}` by `{mask}`, and its owner has not lifted that"
@@ -365,18 +408,18 @@ fn unanswered(book: &Book, subscription: &SubscriptionPlan) -> Word {
             && asked.request.owner == *owner
             && asked.request.stream == subscription.stream.name
     });
-    match asked.map(|(_, asked)| &asked.answer) {
+    match asked.map(|(_, asked)| (asked.at_us, &asked.answer)) {
         None => {
             let why = "the ledger holds no request of it, so nothing is granted";
-            Word::held(why, format!("`hutong subscription request {name}`"))
+            Word::said(None, why, format!("`hutong subscription request {name}`"))
         }
-        Some(Some(hutong_core::ledger::Answer::Rejected { reason, .. })) => {
+        Some((_, Some(Answer::Rejected { at_us, reason }))) => {
             let why = format!("`{owner}` has refused it: {reason}");
-            Word::held(why, format!("`hutong subscription request {name}` asks again"))
+            Word::said(Some(*at_us), why, format!("`hutong subscription request {name}` asks again"))
         }
-        Some(_) => {
+        Some((at_us, _)) => {
             let why = format!("its request waits for the answer of `{owner}`");
-            Word::held(why, format!("`hutong subscription approve {name}` where `{owner}` acts"))
+            Word::said(Some(at_us), why, format!("`hutong subscription approve {name}` where `{owner}` acts"))
         }
     }
 }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hutong_core::grant::expired;
 use hutong_core::{Error, ErrorKind, Result};
 use hutong_engine::Lane;
+use hutong_engine::status::now_us;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::follow::{Ledger, Word};
+use super::follow::{Ground, Ledger, Word};
 use super::terms::under;
 use crate::config::Plan;
 use crate::config::plan::SubscriptionPlan;
@@ -37,13 +39,17 @@ pub async fn govern(
         let word = ledger.word(subscription);
         let lane = match &word {
             Word::Flows { number, terms } => lane(wire, subscription, place, *number, terms),
-            Word::Held { why, hint } => {
+            Word::Held { why, hint, ground } => {
                 warn!(lane = %place.lane, why, hint, "nothing flows");
-                wire.held(&place.lane, &denied(subscription, why).hint(hint));
+                let problem = denied(subscription, why).hint(hint);
+                match ground {
+                    Ground::Said(since_us) => wire.held(&place.lane, &problem, *since_us),
+                    Ground::Wrong => wire.halted(&place.lane, &problem),
+                }
                 None
             }
-            Word::Recalled { since, why } => {
-                recall(wire, subscription, place, *since, why, &token).await;
+            Word::Recalled { since, since_us, why } => {
+                recall(wire, subscription, place, (*since, *since_us), why, &token).await;
                 None
             }
         };
@@ -80,23 +86,44 @@ pub async fn govern(
     }
 }
 
+/// Returns a subscription as a row of it may be let through now, outside of a lane.
+///
+/// `Err(Denied)` when nothing flows, or when its last day is over (I5).
+pub async fn permitted(plan: &Plan, configured: &SubscriptionPlan) -> Result<SubscriptionPlan> {
+    match &plan.ledger {
+        None => in_time(plan, configured.clone()),
+        Some(_) => in_time(plan, granted(plan, &Bus::look(&plan.bus)?, configured).await?),
+    }
+}
+
+/// I5: a lane ends by its clock; so does whatever else lets a row through.
+pub(crate) fn in_time(plan: &Plan, granted: SubscriptionPlan) -> Result<SubscriptionPlan> {
+    match granted.until {
+        Some(until) if expired(until, &plan.bus.zone, now_us()) => {
+            let why = format!("the last day of its grant is over: {until}");
+            Err(denied(&granted, &why).hint("a new approval with a later `until`"))
+        }
+        _ => Ok(granted),
+    }
+}
+
 /// Returns a subscription as it is granted: by the ledger where the plan has one, else as it is configured.
 ///
 /// `Err(Denied)` when nothing flows.
 pub async fn granted(plan: &Plan, bus: &Bus, configured: &SubscriptionPlan) -> Result<SubscriptionPlan> {
     match &plan.ledger {
-        Some(ledger) => Ledger::new(ledger, &plan.bus.name, Arc::clone(bus.log())).granted(configured).await,
+        Some(ledger) => Ledger::new(ledger, plan, Arc::clone(bus.log())).granted(configured).await,
         None => Ok(configured.clone()),
     }
 }
 
 impl Ledger {
     /// Reads the ledger, and returns the subscription as it is granted now; `Err(Denied)` when nothing flows.
-    async fn granted(&self, subscription: &SubscriptionPlan) -> Result<SubscriptionPlan> {
+    pub(crate) async fn granted(&self, subscription: &SubscriptionPlan) -> Result<SubscriptionPlan> {
         self.catch_up().await?;
         match self.word(subscription) {
             Word::Flows { terms, .. } => under(subscription, &terms),
-            Word::Held { why, hint } => Err(denied(subscription, &why).hint(hint)),
+            Word::Held { why, hint, .. } => Err(denied(subscription, &why).hint(hint)),
             Word::Recalled { why, .. } => Err(denied(subscription, &why)),
         }
     }
@@ -130,7 +157,7 @@ fn lane(
         }
         Err(problem) => {
             warn!(lane = %place.lane, error = %problem, "nothing flows");
-            wire.held(&place.lane, &problem);
+            wire.halted(&place.lane, &problem);
             None
         }
     }
@@ -141,7 +168,7 @@ async fn recall(
     wire: &Wire,
     subscription: &SubscriptionPlan,
     place: &Place,
-    since: u64,
+    (since, since_us): (u64, i64),
     why: &str,
     token: &CancellationToken,
 ) {
@@ -151,15 +178,13 @@ async fn recall(
                 info!(lane = %place.lane, why, "recalled: its rows of the replica are deleted");
                 let done = denied(subscription, &format!("{why}; the rows of the replica are deleted"));
                 let name = &subscription.name;
-                wire.held(
-                    &place.lane,
-                    &done.hint(format!("`hutong subscription request {name}` asks again")),
-                );
+                let done = done.hint(format!("`hutong subscription request {name}` asks again"));
+                wire.held(&place.lane, &done, Some(since_us));
                 return;
             }
             Err(problem) => {
                 warn!(lane = %place.lane, error = %problem, "the recall is tried again");
-                wire.held(&place.lane, &denied(subscription, why).hint(problem.to_string()));
+                wire.halted(&place.lane, &denied(subscription, why).hint(problem.to_string()));
             }
         }
         tokio::select! {

@@ -14,8 +14,9 @@ mod tests;
 
 pub use custody::{generate, private_key};
 pub use follow::Ledger;
-pub use govern::{govern, granted};
+pub(crate) use govern::in_time;
+pub use govern::{govern, granted, permitted};
 pub(crate) use pinned::{Permitted, Remembering};
 pub use publish::{Ends, Publisher};
 pub use reading::Reading;
-pub use terms::{asked, linked, under};
+pub use terms::{Contracts, asked, contracts, linked, under};

@@ -19,6 +19,8 @@ pub(crate) struct Remembering {
     pub(crate) inner: Box<dyn Source>,
     pub(crate) ledger: Ledger,
     pub(crate) lane: LaneId,
+    /// Whose store remembers.
+    pub(crate) department: String,
     pub(crate) told: Option<Head>,
 }
 
@@ -33,7 +35,7 @@ impl Source for Remembering {
                     Error::new(ErrorKind::Broken, doing, "it is no head of a ledger")
                 };
                 let head = Head::parse(text).ok_or_else(broken)?;
-                self.ledger.remembered(&self.lane.to_string(), head).await?;
+                self.ledger.remembered(&self.department, &self.lane.to_string(), head).await?;
                 Some(head)
             }
         };
@@ -74,7 +76,7 @@ pub(crate) struct Permitted {
 impl Permitted {
     fn ask(&mut self) -> Result<()> {
         let head = self.ledger.head();
-        if self.under != Some(head) || !self.ledger.is_verified() {
+        if self.under != Some(head) || !self.ledger.is_verified(&self.subscription.department) {
             self.ledger.permits(&self.subscription, self.number)?;
             self.under = Some(head);
         }

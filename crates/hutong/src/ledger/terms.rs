@@ -1,11 +1,13 @@
 //! Between the configuration's words and the ledger's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hutong_core::ledger::{Book, Request, State, Terms};
 use hutong_core::mask::Mask;
-use hutong_core::{Error, ErrorKind, Result};
+use hutong_core::{Contract, Error, ErrorKind, Result};
 
+use crate::config::Plan;
 use crate::config::plan::{StreamPlan, SubscriptionPlan};
 
 /// Returns the request that a subscription of the configuration is.
@@ -27,27 +29,46 @@ pub fn asked(subscription: &SubscriptionPlan) -> Request {
     }
 }
 
-/// Says what these terms give away together with another grant of the same subscriber; `None` when nothing.
+/// Owner and stream to the contract, of the streams that a configuration knows.
+pub type Contracts = BTreeMap<(String, String), Arc<Contract>>;
+
+/// Returns the contracts of a configuration.
+pub fn contracts(plan: &Plan) -> Contracts {
+    let of = |stream: &Arc<StreamPlan>| {
+        ((stream.owner.clone(), stream.name.clone()), Arc::clone(&stream.contract))
+    };
+    plan.streams.values().map(of).collect()
+}
+
+/// Says what these terms give away together with another grant of the same subscriber, of whichever stream; `None` when
+/// nothing.
 ///
 /// What was revoked without a recall, or has expired, counts: the subscriber still holds it.
 pub fn linked(
     book: &Book,
-    subscription: (&str, &str),
-    stream: &StreamPlan,
+    contracts: &Contracts,
+    (department, subscription): (&str, &str),
+    stream: (&str, &str),
     terms: &Terms,
 ) -> Result<Option<String>> {
+    let contract = |(owner, stream): (&str, &str)| {
+        contracts.get(&(owner.to_owned(), stream.to_owned())).map(Arc::as_ref)
+    };
     for other in book.grants() {
-        let own = (other.department.as_str(), other.subscription.as_str()) == subscription;
-        let same = other.department == subscription.0
-            && (&other.owner, &other.stream) == (&stream.owner, &stream.name);
+        let theirs = (other.owner.as_str(), other.stream.as_str());
+        let own = other.subscription == subscription && theirs == stream;
         let counts = !matches!(other.state, State::Replaced | State::Revoked { recall: true, .. });
-        if own || !same || !counts {
+        if other.department != department || own || !counts {
             continue;
         }
-        if let Some(problem) = terms.together(&other.terms, &stream.contract)?.first() {
-            let why =
-                format!("together with `{}` of the same department, {}", other.subscription, problem.message);
-            return Ok(Some(why));
+        let found = terms.together(&other.terms, [contract(stream), contract(theirs)], theirs == stream)?;
+        if let Some(found) = found.first() {
+            let (number, birth) = if found.of_these { (stream, theirs) } else { (theirs, stream) };
+            return Ok(Some(format!(
+                "together with `{}` of the same department, `{}` of {}.{} is masked by `id`, and `{}` of {}.{} gives \
+                 the masked digits away",
+                other.subscription, found.number, number.0, number.1, found.birth, birth.0, birth.1
+            )));
         }
     }
     Ok(None)

@@ -86,7 +86,7 @@ impl Scene {
     pub(super) fn ledger(&self, patience: Duration) -> Ledger {
         let mut plan = self.plan.ledger.clone().unwrap();
         plan.patience = patience;
-        Ledger::new(&plan, &self.plan.bus.name, Arc::clone(&self.bus) as _)
+        Ledger::new(&plan, &self.plan, Arc::clone(&self.bus) as _)
     }
 
     fn flows(&self, ledger: &Ledger) -> Result<u64, String> {
@@ -185,14 +185,19 @@ async fn i5_a_remembered_head_is_looked_for_in_what_is_new_before_it_contradicts
     let scene = Scene::new().await;
     let ledger = scene.ledger(HOUR);
     // Another process has read further than this one, which has read nothing.
-    ledger.remembered("replicate.pension.0", scene.writer.book.head()).await.unwrap();
+    ledger.remembered("renshe", "replicate.pension.0", scene.writer.book.head()).await.unwrap();
     assert_eq!(scene.flows(&ledger), Ok(4));
     let other = Head { sequence: 2, digest: Digest::of(b"another history") };
-    let error = ledger.remembered("replicate.pension.0", other).await.unwrap_err();
+    // What another department's store says, it may have written there itself.
+    let error = ledger.remembered("minzheng", "replicate.births.0", other).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Broken);
-    // For every lane of the process, and until it is started again.
+    assert_eq!(scene.flows(&ledger), Ok(4));
+    ledger.permits(&scene.plan.subscriptions[0], 4).unwrap();
+    ledger.remembered("renshe", "replicate.pension.1", other).await.unwrap_err();
+    // For every lane into the department's stores, and until the process is started again.
     ledger.catch_up().await.unwrap();
     assert!(scene.flows(&ledger).unwrap_err().contains("rewritten"));
+    assert!(!ledger.is_verified("renshe"), "what was permitted under this head is not any more");
 }
 
 #[tokio::test]
@@ -220,4 +225,26 @@ async fn i5_two_grants_that_give_away_more_together_wait_until_one_of_them_is_re
     scene.says("gongan", Act::Revoked { grant, recall: true, reason: "x".into() }).await;
     ledger.catch_up().await.unwrap();
     ledger.permits(&births_plan, 6).unwrap();
+}
+
+#[tokio::test]
+async fn i5_two_grants_of_different_streams_that_give_away_more_together_wait_too() {
+    let mut scene = Scene::new().await;
+    // A stream of another owner's, of which this configuration has no contract.
+    let columns = ["cert_no", "birth"].map(str::to_owned).to_vec();
+    let offer =
+        Offer { stream: "deaths".into(), sharing: Condition::Unconditional, columns: columns.clone() };
+    scene.says("gongan", Act::Offered(offer)).await;
+    let mut deaths = asked(&scene.plan.subscriptions[0]);
+    (deaths.subscription, deaths.stream, deaths.terms.columns) = ("deaths".into(), "deaths".into(), columns);
+    deaths.terms.masks.clear();
+    let grant = scene.says("renshe", Act::Requested(deaths)).await;
+    let ledger = scene.ledger(HOUR);
+    ledger.catch_up().await.unwrap();
+    let why = scene.flows(&ledger).unwrap_err();
+    assert!(why.contains("together with `deaths`"), "{why}");
+    assert!(why.contains("`number` of gongan.entry") && why.contains("`birth` of gongan.deaths"), "{why}");
+    scene.says("gongan", Act::Revoked { grant, recall: true, reason: "x".into() }).await;
+    ledger.catch_up().await.unwrap();
+    assert_eq!(scene.flows(&ledger), Ok(4));
 }

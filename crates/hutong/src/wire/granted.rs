@@ -16,6 +16,7 @@ impl Wire {
             inner: lane.source,
             ledger: ledger.clone(),
             lane: lane.id.clone(),
+            department: granted.department.clone(),
             told: None,
         });
         let subscription = granted.clone();
@@ -34,8 +35,13 @@ impl Wire {
         self.board.add(lane.clone(), us(super::INTERVAL), now_us());
     }
 
-    /// Shows a lane through which nothing flows, and why.
-    pub fn held(&self, lane: &LaneId, problem: &Error) {
+    /// Shows a lane through which nothing may flow, why, and since when, where somebody has said when.
+    pub fn held(&self, lane: &LaneId, why: &Error, since_us: Option<i64>) {
+        self.board.add(lane.clone(), us(super::INTERVAL), now_us()).held(why, since_us, now_us());
+    }
+
+    /// Shows a lane through which nothing flows because something is wrong.
+    pub fn halted(&self, lane: &LaneId, problem: &Error) {
         self.board.add(lane.clone(), us(super::INTERVAL), now_us()).halted(problem, now_us());
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing below `hutong` knows both a store and a topic; nothing else here knows any of their insides.
 
+mod about;
 mod anew;
 mod back;
 mod bus;
@@ -34,10 +35,11 @@ use hutong_engine::status::{Promise, now_us};
 use hutong_engine::{Ahead, Board, Lane, Metrics, Settings, Supervisor};
 use tracing::error;
 
+pub use self::about::{About, about};
 pub use self::anew::{Standing, Topic, losses, reread, reset, standing};
 pub use self::back::{Base, back, bases};
 pub use self::bus::Bus;
-pub use self::count::{Counted, count};
+pub use self::count::{Counted, count, sample};
 pub use self::receipts::Receipts;
 pub use self::record::record_at;
 pub use self::rewind::{order, rewind};
@@ -78,7 +80,7 @@ impl Wire {
     pub fn connect(plan: &Plan, board: Board, metrics: Metrics) -> Result<Self> {
         let (bus, registry_address) = Bus::open(&plan.bus)?;
         let ledger = plan.ledger.as_ref();
-        let ledger = ledger.map(|ledger| Ledger::new(ledger, &plan.bus.name, Arc::clone(bus.log())));
+        let ledger = ledger.map(|ledger| Ledger::new(ledger, plan, Arc::clone(bus.log())));
         let intervals = plan.captures.iter().flat_map(|capture| {
             capture.tables.iter().map(|(_, stream)| (stream.name.clone(), capture.watermark_interval))
         });

@@ -13,6 +13,7 @@ pub mod connect;
 mod copied;
 mod draft;
 pub mod error;
+mod estimate;
 mod fit;
 #[cfg(test)]
 mod hostile_test;
@@ -42,6 +43,7 @@ mod vital;
 
 pub use anew::{anew, reread};
 pub use draft::draft;
+pub use estimate::estimate;
 pub use mend::mend;
 pub use probe::{check_address, compare, probe, version};
 pub use scan::Scan;

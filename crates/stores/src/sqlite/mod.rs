@@ -10,6 +10,7 @@ mod connect;
 mod cursor;
 mod draft;
 mod error;
+mod estimate;
 mod held;
 mod install;
 mod json;
@@ -38,6 +39,7 @@ mod values;
 
 pub use anew::{anew, reread};
 pub use draft::{compare, draft};
+pub use estimate::estimate;
 pub use held::held;
 pub use install::{Installed, install, remove};
 pub use lane::{LaneState, lanes, rows_of};

@@ -110,6 +110,8 @@ pub struct Granted {
     pub state: State,
     /// The record that made the state what it is.
     pub since: u64,
+    /// When that was said, by the signer's clock, microseconds since 1970 UTC.
+    pub since_us: i64,
     /// Whether the owner has said it; else it was granted at once, because the stream is unconditional.
     pub by_owner: bool,
 }

@@ -25,7 +25,7 @@ impl Book {
             Act::Withdrawn { stream } => match self.offers.get_mut(&(by.to_owned(), stream.clone())) {
                 Some(offered) if !offered.withdrawn => {
                     (offered.withdrawn, offered.since) = (true, sequence);
-                    self.over(by, stream, sequence);
+                    self.over(by, stream, entry.at_us, sequence);
                     Ok(())
                 }
                 _ => refuse(format!("`{by}` does not offer `{stream}`")),
@@ -53,12 +53,14 @@ impl Book {
             Act::Suspended { grant, reason } => {
                 said(reason)?;
                 match self.held(by, grant)?.state {
-                    State::Active => self.becomes(grant, State::Suspended(reason.clone()), sequence),
+                    State::Active => {
+                        self.becomes(grant, State::Suspended(reason.clone()), entry.at_us, sequence)
+                    }
                     _ => refuse("the grant is not active"),
                 }
             }
             Act::Resumed { grant } => match self.held(by, grant)?.state {
-                State::Suspended(_) => self.becomes(grant, State::Active, sequence),
+                State::Suspended(_) => self.becomes(grant, State::Active, entry.at_us, sequence),
                 _ => refuse("the grant is not suspended"),
             },
             Act::Narrowed { grant, terms } => {
@@ -85,13 +87,13 @@ impl Book {
                     State::Revoked { .. } | State::Expired if !recall => refuse("it is over already"),
                     _ => {
                         let state = State::Revoked { recall: *recall, reason: reason.clone() };
-                        self.becomes(grant, state, sequence)
+                        self.becomes(grant, state, entry.at_us, sequence)
                     }
                 }
             }
             Act::Expired { grant } => {
                 self.living(by, grant)?;
-                self.becomes(grant, State::Expired, sequence)
+                self.becomes(grant, State::Expired, entry.at_us, sequence)
             }
             Act::Rooted { day, receipts } => {
                 self.rooted_by(by, Root { day: *day, receipts: *receipts, since: sequence })
@@ -212,23 +214,25 @@ impl Book {
             terms,
             state: State::Active,
             since: sequence,
+            since_us: entry.at_us,
             by_owner: !matches!(entry.act, Act::Requested(_)),
         };
         if let Some(last) = self.current.insert(name, request)
             && let Some(last) = self.grants.get_mut(&last)
         {
-            (last.state, last.since) = (State::Replaced, sequence);
+            (last.state, last.since, last.since_us) = (State::Replaced, sequence, entry.at_us);
         }
         self.grants.insert(request, granted);
     }
 
     /// Ends the grants of a stream that its owner withdraws: a later offer of it is another one.
-    fn over(&mut self, owner: &str, stream: &str, sequence: u64) {
+    fn over(&mut self, owner: &str, stream: &str, at_us: i64, sequence: u64) {
         let of_it = |held: &&mut Granted| (held.owner.as_str(), held.stream.as_str()) == (owner, stream);
         for held in self.grants.values_mut().filter(of_it) {
             if matches!(held.state, State::Active | State::Suspended(_)) {
                 let reason = "the stream was withdrawn".to_owned();
-                (held.state, held.since) = (State::Revoked { recall: false, reason }, sequence);
+                held.state = State::Revoked { recall: false, reason };
+                (held.since, held.since_us) = (sequence, at_us);
             }
         }
     }
@@ -269,9 +273,9 @@ impl Book {
         }
     }
 
-    fn becomes(&mut self, grant: &Digest, state: State, sequence: u64) -> Ruled {
+    fn becomes(&mut self, grant: &Digest, state: State, at_us: i64, sequence: u64) -> Ruled {
         if let Some(granted) = self.grants.get_mut(grant) {
-            (granted.state, granted.since) = (state, sequence);
+            (granted.state, granted.since, granted.since_us) = (state, sequence, at_us);
         }
         Ok(())
     }

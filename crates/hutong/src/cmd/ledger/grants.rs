@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use hutong_core::ledger::{Act, Asked, Book, Digest, Granted, State, Terms};
+use hutong_core::ledger::{Act, Asked, Book, Digest, Granted, Request, State, Terms};
 use hutong_core::{Error, ErrorKind, Result};
 
+use super::preview::Look;
 use super::words::{Less, Permission, Which};
 use super::{list, preview};
 use crate::cmd::check;
 use crate::config::Plan;
 use crate::exit::Exit;
-use crate::ledger::{asked, linked};
+use crate::ledger::{asked, contracts, linked, private_key};
 
 pub(in crate::cmd) async fn run(config: &Path, action: Permission) -> Result<Exit> {
     let plan = check::load(config)?;
@@ -100,18 +101,20 @@ async fn sign(
         return Err(Error::new(ErrorKind::Broken, "find the request", "the ledger holds none"));
     };
     preview::print(plan, book, &asked.department, &asked.request, &terms);
-    if which.count {
-        preview::count(plan, &asked.department, &asked.request, &terms).await?;
-    }
-    // Where the contract is not known, the lanes ask again.
-    if let Some(stream) = plan.streams.get(&asked.request.stream).filter(|s| s.owner == asked.request.owner)
-        && matches!(act, Act::Approved { .. } | Act::Widened { .. })
-    {
-        let own = (asked.department.as_str(), asked.request.subscription.as_str());
-        if let Some(why) = linked(book, own, stream, &terms)? {
-            return Err(Error::new(ErrorKind::Denied, format!("grant {}", which.name), why)
-                .hint("grant less: --without COLUMN, --mask COLUMN=MASK"));
-        }
+    let grants = matches!(act, Act::Approved { .. } | Act::Narrowed { .. } | Act::Widened { .. });
+    let sample = grants && is_owner(plan, &asked.request);
+    let look = Look { count: which.count, sample };
+    preview::rows(plan, (&asked.department, &asked.request), &terms, look).await?;
+    if matches!(act, Act::Approved { .. } | Act::Widened { .. }) {
+        let hint = "grant less: --without COLUMN, --mask COLUMN=MASK; or recall the other";
+        alone(
+            plan,
+            book,
+            (&asked.department, &asked.request),
+            &terms,
+            &format!("grant {}", which.name),
+            hint,
+        )?;
     }
     if which.preview {
         return Ok(Exit::Done);
@@ -119,6 +122,23 @@ async fn sign(
     super::say(plan, &asked.request.owner, act).await?;
     println!("{done}");
     Ok(Exit::Done)
+}
+
+/// Refuses what gives more away together with another grant of the same subscriber, and says which. Where a contract is
+/// not known here, the lanes ask again.
+fn alone(
+    plan: &Plan,
+    book: &Book,
+    (department, request): (&str, &Request),
+    terms: &Terms,
+    doing: &str,
+    hint: &str,
+) -> Result<()> {
+    let (own, stream) = ((department, request.subscription.as_str()), (&*request.owner, &*request.stream));
+    match linked(book, &contracts(plan), own, stream, terms)? {
+        Some(why) => Err(Error::new(ErrorKind::Denied, doing, why).hint(hint)),
+        None => Ok(()),
+    }
 }
 
 async fn request(plan: &Plan, book: &Book, which: &Which) -> Result<Exit> {
@@ -129,9 +149,10 @@ async fn request(plan: &Plan, book: &Book, which: &Which) -> Result<Exit> {
     };
     let (department, request) = (&subscription.department, asked(subscription));
     preview::print(plan, book, department, &request, &request.terms);
-    if which.count {
-        preview::count(plan, department, &request, &request.terms).await?;
-    }
+    let look = Look { count: which.count, sample: false };
+    preview::rows(plan, (department, &request), &request.terms, look).await?;
+    let hint = "ask for less, or mask one of them otherwise: `mask = { COLUMN = \"id_short\" }`";
+    alone(plan, book, (department, &request), &request.terms, &format!("ask for {name}"), hint)?;
     if which.preview {
         return Ok(Exit::Done);
     }
@@ -152,9 +173,8 @@ async fn show(plan: &Plan, book: &Book, which: &Which) -> Result<Exit> {
         let terms = granted.map_or(&asked.request.terms, |granted| &granted.terms);
         println!("request {digest}, {}", super::moment(asked.at_us));
         preview::print(plan, book, &asked.department, &asked.request, terms);
-        if which.count {
-            preview::count(plan, &asked.department, &asked.request, terms).await?;
-        }
+        let look = Look { count: which.count, sample: is_owner(plan, &asked.request) };
+        preview::rows(plan, (&asked.department, &asked.request), terms, look).await?;
         match granted {
             Some(granted) => {
                 println!("  grant        number {}, {:?}", granted.number, granted.state);
@@ -167,6 +187,11 @@ async fn show(plan: &Plan, book: &Book, which: &Which) -> Result<Exit> {
         }
     }
     if any { Ok(Exit::Done) } else { Err(nothing(&which.name, "the ledger holds no request of that name")) }
+}
+
+/// States whether the owner of the stream acts here: it has the key.
+fn is_owner(plan: &Plan, request: &Request) -> bool {
+    plan.ledger.as_ref().is_some_and(|ledger| private_key(ledger, &request.owner).is_ok())
 }
 
 fn nothing(name: &str, why: &str) -> Error {

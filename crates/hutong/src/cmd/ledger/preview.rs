@@ -6,11 +6,14 @@ use std::sync::Arc;
 use hutong_core::ledger::{Book, Request, State, Terms};
 use hutong_core::{Error, ErrorKind, Result};
 
-use crate::cmd::table;
+use crate::cmd::{table, tap};
 use crate::config::Plan;
-use crate::config::plan::{StreamPlan, SubscriptionPlan};
+use crate::config::plan::StreamPlan;
 use crate::ledger::under;
 use crate::wire;
+
+/// How many rows are shown to their owner.
+const SAMPLE: usize = 3;
 
 /// Prints what these terms of a request let through.
 pub(super) fn print(plan: &Plan, book: &Book, department: &str, request: &Request, terms: &Terms) {
@@ -56,8 +59,23 @@ fn stream<'a>(plan: &'a Plan, request: &Request) -> Option<&'a Arc<StreamPlan>> 
     plan.streams.get(&request.stream).filter(|stream| stream.owner == request.owner)
 }
 
-/// Counts the rows that the topic holds and the terms let through, and prints it.
-pub(super) async fn count(plan: &Plan, department: &str, request: &Request, terms: &Terms) -> Result<()> {
+/// Who looks, and at how much of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Look {
+    /// Whether the rows are counted and not only estimated.
+    pub(super) count: bool,
+    /// Whether a sample of them is shown: to their owner only.
+    pub(super) sample: bool,
+}
+
+/// Prints about how many rows there are, or how many would arrive, and to their owner some as the subscriber would see
+/// them.
+pub(super) async fn rows(
+    plan: &Plan,
+    (department, request): (&str, &Request),
+    terms: &Terms,
+    look: Look,
+) -> Result<()> {
     let doing = format!("count the rows of {}", request.subscription);
     let own = plan.subscriptions.iter().find(|own| {
         own.name == request.subscription
@@ -66,12 +84,39 @@ pub(super) async fn count(plan: &Plan, department: &str, request: &Request, term
             && own.stream.owner == request.owner
     });
     let Some(own) = own else {
-        let why = "the configuration has no such subscription, so nothing says which topic it reads";
-        return Err(Error::new(ErrorKind::Config, doing, why));
+        if look.count {
+            let why = "the configuration has no such subscription, so nothing says which topic it reads";
+            return Err(Error::new(ErrorKind::Config, doing, why));
+        }
+        return Ok(());
     };
-    let granted: SubscriptionPlan = under(own, terms)?;
-    let counted = wire::count(plan, &granted).await?;
-    println!("  rows         {} of {} that the topic holds now", counted.permitted, counted.all);
+    if look.count {
+        let counted = wire::count(plan, &under(own, terms)?).await?;
+        println!("  rows         {} of {} that the topic holds now", counted.permitted, counted.all);
+    } else if let Some(about) = wire::about(plan, own).await {
+        let rows = table::thousands(about.rows);
+        println!(
+            "  rows         {rows} before any condition ({}); --count counts what would arrive",
+            about.by
+        );
+    }
+    if look.sample {
+        let sampled = match under(own, terms) {
+            Ok(granted) => wire::sample(plan, &granted, SAMPLE).await,
+            Err(problem) => Err(problem),
+        };
+        match sampled {
+            Ok(found) if found.is_empty() => {
+                println!("  sample       no row at the beginning of the topic passes");
+            }
+            Ok(found) => {
+                println!("  sample       as the subscriber would see it:");
+                found.iter().for_each(|row| println!("    {}", tap::line(row)));
+            }
+            // Whoever signs needs no sample for it.
+            Err(problem) => println!("  sample       none: {problem}"),
+        }
+    }
     Ok(())
 }
 

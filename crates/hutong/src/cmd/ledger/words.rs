@@ -84,7 +84,7 @@ pub(in crate::cmd) struct Which {
     /// Whose it is, where two departments have one of that name.
     #[arg(long)]
     pub(super) department: Option<String>,
-    /// Counts the rows that the topic holds and the grant lets through.
+    /// Counts the rows that the topic holds and the grant lets through, over an estimate of all.
     #[arg(long)]
     pub(super) count: bool,
     /// Shows what it would be, and writes nothing.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hutong_core::filter::Filter;
-use hutong_core::grant::{self, Grant, Permit};
+use hutong_core::grant::{self, Grant, Halves, Permit};
 use hutong_core::mask::Mask;
 use hutong_core::problem::nearest;
 use hutong_core::{Contract, Field, Secret};
@@ -238,58 +238,34 @@ fn key(check: &mut Check<'_>, entry: &Entry<file::Subscription>, contract: &Cont
     check.error(entry.at, format!("subscription `{name}` needs a `key`: {reason}"), Some(hint));
 }
 
-/// States whether a subscription by itself gives nothing away.
-fn alone(plan: &SubscriptionPlan) -> bool {
-    let grant = Grant {
-        subscription: plan.name.clone(),
-        stream: plan.stream.name.clone(),
-        columns: plan.columns.clone(),
-        rows: None,
-        masks: plan.masks.clone(),
-        until: None,
-        key: Secret::new(""),
-    };
-    grant::linkage(&plan.stream.contract, &grant).is_empty()
-}
-
-/// Tells what two subscriptions of one department give away together, though neither does alone.
+/// Tells what two subscriptions of one department give away together, though neither does alone; whichever streams
+/// they are of.
 pub(super) fn together(check: &mut Check<'_>, plans: &[SubscriptionPlan]) {
-    for number in plans {
-        for birth in plans {
-            let apart = number.name == birth.name || number.stream.name != birth.stream.name;
-            if apart || number.department != birth.department {
+    let halves =
+        |plan: &SubscriptionPlan| Halves::of(Some(&plan.stream.contract), &plan.columns, &plan.masks);
+    // What one gives away alone has been told.
+    let alone = |plan: &&SubscriptionPlan| halves(plan).completed_by(&halves(plan)).is_empty();
+    for number in plans.iter().filter(alone) {
+        for birth in plans.iter().filter(alone) {
+            if number.name == birth.name || number.department != birth.department {
                 continue;
             }
-            // What one of them gives away alone has been told.
-            if !alone(number) || !alone(birth) {
-                continue;
-            }
-            let clear: Vec<String> =
-                birth.columns.iter().filter(|column| !birth.masks.contains_key(*column)).cloned().collect();
-            let masks: BTreeMap<String, Mask> = number
-                .masks
-                .iter()
-                .filter(|(column, mask)| **mask == Mask::Id && !clear.contains(column))
-                .map(|(column, mask)| (column.clone(), *mask))
-                .collect();
-            let both = Grant {
-                subscription: birth.name.clone(),
-                stream: birth.stream.name.clone(),
-                columns: clear.into_iter().chain(masks.keys().cloned()).collect(),
-                rows: None,
-                masks,
-                until: None,
-                key: Secret::new(""),
-            };
+            let same = number.stream.name == birth.stream.name;
+            let clear = |column: &String| birth.columns.contains(column) && !birth.masks.contains_key(column);
+            let mut numbers = halves(number);
+            numbers.numbers.retain(|column| !same || !clear(column));
             let Some(entry) = check.document.subscriptions.get(&birth.name) else { continue };
             let Some(columns) = &entry.body.columns else { continue };
             let at = entry.at(columns.span().start);
-            for problem in grant::linkage(&birth.stream.contract, &both) {
+            for (masked, date) in numbers.completed_by(&halves(birth)) {
+                let of = if same { String::new() } else { format!(" of `{}`", number.stream.name) };
                 let message = format!(
-                    "together with subscription `{}` of the same department, {}",
-                    number.name, problem.message
+                    "together with subscription `{}` of the same department, `{masked}`{of} is masked by `id`, and \
+                     beside it `{date}` gives the masked digits away",
+                    number.name
                 );
-                check.error(at, message, problem.hint);
+                let hint = format!("mask `{date}` by `year`, or `{masked}` by `id_short` or `pseudonym`");
+                check.error(at, message, Some(hint));
             }
         }
     }
