@@ -192,8 +192,19 @@ impl Installation {
 
     /// Reads a stream from its start until `enough` says so, and returns its changes in the order of each key.
     pub(crate) async fn tap(&self, stream: &str, enough: impl Fn(&[Json]) -> bool) -> Vec<Json> {
+        self.tap_as(stream, &[], enough).await
+    }
+
+    /// Reads, from its start, what a stream is for those whom the arguments name.
+    pub(crate) async fn tap_as(
+        &self,
+        stream: &str,
+        whom: &[&str],
+        enough: impl Fn(&[Json]) -> bool,
+    ) -> Vec<Json> {
         let out = self.path("tap.json");
-        let mut command = cli::hutong(self.folder.path(), &["tap", stream, "--from-start", "-o", "json"]);
+        let tap = ["tap", stream, "--from-start", "-o", "json"];
+        let mut command = cli::hutong(self.folder.path(), &[&tap[..], whom].concat());
         command.stdout(File::create(&out).unwrap()).stderr(File::create(self.path("tap.log")).unwrap());
         let tap = Run { child: command.spawn().unwrap(), log: self.path("tap.log") };
         let mut read = BufReader::new(File::open(&out).unwrap());

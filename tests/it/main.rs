@@ -7,6 +7,7 @@ mod cli;
 mod command_line;
 mod connect;
 mod crash;
+mod delivery;
 mod demo;
 mod end_to_end;
 mod every_type;

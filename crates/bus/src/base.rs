@@ -10,7 +10,7 @@ use hutong_core::{Checkpoint, Error, ErrorKind, Result};
 use crate::log::Extent;
 use crate::quarantine::stem;
 use crate::succession;
-use crate::watermark::{base_note, incarnation_note};
+use crate::watermark::incarnation_note;
 
 /// Refuses a topic that has not what the checkpoint says of it; `capture` is named in what a person must do.
 ///
@@ -87,7 +87,11 @@ pub(crate) fn others<'a>(checkpoint: &'a Checkpoint, topic: &'a str) -> impl Ite
     partitions.map(|(known, _)| known).filter(move |known| *known != topic && stem(known) == stem(topic))
 }
 
-/// Returns the bases of a topic by partition, as they are noted.
+/// Returns the bases of a topic by partition, as they are noted: a capture's of all partitions, a delivery's of one.
 pub(crate) fn bases(checkpoint: &Checkpoint, topic: &str) -> impl Iterator<Item = (u32, u64)> {
-    (0..).map_while(move |p| Some((p, checkpoint.note(&base_note(topic, p))?.parse().ok()?)))
+    let noted = checkpoint.notes.iter();
+    noted.filter_map(move |(name, base)| {
+        let partition = name.strip_prefix("base.")?.strip_prefix(topic)?.strip_prefix('/')?;
+        Some((partition.parse().ok()?, base.parse().ok()?))
+    })
 }

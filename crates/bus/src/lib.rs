@@ -15,6 +15,7 @@ mod trimmed;
 mod watch;
 
 pub mod decoder;
+pub mod delivery;
 pub mod embedded;
 pub mod envelope;
 pub mod framing;
@@ -37,6 +38,7 @@ pub mod verification;
 pub mod watermark;
 
 pub use decoder::{Decoder, Outcome};
+pub use delivery::{Delivery, DeliveryConfig, DeliverySink, Generations};
 pub use registry::{Checked, HttpRegistry, RegistryConfig, SchemaRegistry};
 pub use shared::Shared;
 pub use suspension::Suspension;

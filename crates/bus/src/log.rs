@@ -98,6 +98,9 @@ pub trait Trim: Send + Sync {
     /// Forgets the records of a partition before `base` and before its first record that was written at `since_us`
     /// (microseconds since 1970 UTC) or later. Returns the first offset that is kept, which never moves back.
     async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64>;
+
+    /// Forgets a topic with all that it holds; `false` when there is none. After `Err` it may be called again.
+    async fn delete(&self, topic: &str) -> Result<bool>;
 }
 
 /// A bus: topics by name. Cheap to clone behind its `Arc`.

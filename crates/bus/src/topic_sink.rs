@@ -25,7 +25,7 @@ use crate::registry::SchemaRegistry;
 use crate::reread::retire;
 use crate::succession::Reader;
 use crate::suspension::Suspension;
-use crate::watermark::{self, Watermark, partition_key};
+use crate::watermark::{self, Watermark, base_note, partition_key};
 
 /// How long the sink waits, when it opens, for the records that an earlier owner left behind the watermark.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,6 +39,9 @@ pub struct TopicStream {
     pub topic: String,
     /// How many partitions the topic has.
     pub partitions: u32,
+    /// The one partition that every record goes into: a delivery keeps the partition of what it reads, so that a
+    /// truncate of one lane is never before the rows of another. `None`: a record's key chooses.
+    pub partition: Option<u32>,
     /// The compatibility level of its subjects; `FULL_TRANSITIVE` when `None`.
     pub compatibility: Option<String>,
     /// Who reads it, to be named when its contract breaks them.
@@ -65,9 +68,15 @@ struct Prepared {
     seen: Arc<Contract>,
     topic: Arc<str>,
     partitions: u32,
+    partition: Option<u32>,
 }
 
 impl Prepared {
+    /// Returns the partitions that are written.
+    fn own(&self) -> std::ops::Range<u32> {
+        self.partition.map_or(0..self.partitions, |p| p..p + 1)
+    }
+
     /// States whether a change's contract is the one that was prepared. Contracts are shared, so all but the
     /// first change of a contract cost a comparison of two pointers.
     fn knows(&mut self, contract: &Arc<Contract>) -> bool {
@@ -179,6 +188,16 @@ impl TopicSink {
         Ok(())
     }
 
+    /// Moves a delivery's base to a truncate: nobody needs what stands before it. Of a capture the source says when.
+    fn rebase(&self, truncate: &Change, checkpoint: &mut Checkpoint) {
+        let prepared = self.prepared.get(&truncate.contract.stream);
+        let Some((topic, p)) = prepared.and_then(|p| Some((&p.topic, p.partition?))) else { return };
+        // Where the records of this commit begin; their own offsets are not known yet.
+        if let Some(end) = self.ends.get(&partition_key(topic, p)) {
+            checkpoint.notes.insert(base_note(topic, p), end.to_string());
+        }
+    }
+
     /// Encodes a change, if it must be without its old image: then it is the image that cannot be written, or makes
     /// the record too large. I3: the new row fits, and a delete needs the key alone.
     fn encode(&mut self, change: &Change, now_us: i64, out: &mut Vec<Outgoing>) -> Result<()> {
@@ -215,10 +234,13 @@ impl TopicSink {
             headers: Vec::new(),
         };
         match key {
-            Some(key) => out.push(record(partition::of(&key, prepared.partitions), Some(key), value)),
+            Some(key) => {
+                let chosen = || partition::of(&key, prepared.partitions);
+                out.push(record(prepared.partition.unwrap_or_else(chosen), Some(key), value));
+            }
             // Each lane deletes its own rows.
             None if change.op == Op::Truncate => {
-                out.extend((0..prepared.partitions).map(|p| record(p, None, value.clone())));
+                out.extend(prepared.own().map(|p| record(p, None, value.clone())));
             }
             None => return Err(Error::new(ErrorKind::Refused, "encode a change", "it has no key")),
         }
@@ -372,6 +394,7 @@ impl Sink for TopicSink {
                     retire(&mut checkpoint, &mut self.ends, &prepared.topic);
                 }
             }
+            self.rebase(change, &mut checkpoint);
         }
         let (records, changes, refused) = self.records(batch, now_us()).await?;
         let places: Vec<(Arc<str>, u32)> =

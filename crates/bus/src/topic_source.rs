@@ -218,7 +218,8 @@ impl TopicSource {
     /// Starts to read the capture's checkpoints; `false` while there is no such topic.
     async fn watch(&mut self) -> Result<bool> {
         if let (None, Some(topic)) = (&self.watch, &self.config.checkpoint_topic) {
-            self.watch = Watch::open(self.log.as_ref(), topic).await?;
+            // A capture has one lane.
+            self.watch = Watch::open(self.log.as_ref(), topic, 0).await?;
         }
         Ok(self.watch.is_some())
     }

@@ -1,4 +1,4 @@
-//! Reads a capture's checkpoint topic: its last record first, then each new one.
+//! Reads a lane's checkpoints: the last record first, then each new one.
 
 use hutong_core::{Error, ErrorKind, PipelineId, Result};
 
@@ -8,7 +8,7 @@ use crate::watermark::Watermark;
 /// How far before the end the last record is looked for, before the whole topic is read.
 const TAIL: u64 = 64;
 
-/// A reader of checkpoints.
+/// A reader of one lane's checkpoints.
 pub(crate) struct Watch {
     topic: String,
     reader: Box<dyn Reader>,
@@ -21,13 +21,12 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Starts near the end of a capture's checkpoint topic; `None` while there is no such topic.
-    pub(crate) async fn open(log: &dyn Log, topic: &str) -> Result<Option<Self>> {
-        // A capture has one lane.
-        let Some((first, end)) = log.extent(topic).await?.and_then(|e| e.get(&0).copied()) else {
+    /// Starts near the end of a lane's partition of a checkpoint topic; `None` while there is none.
+    pub(crate) async fn open(log: &dyn Log, topic: &str, partition: u32) -> Result<Option<Self>> {
+        let Some((first, end)) = log.extent(topic).await?.and_then(|e| e.get(&partition).copied()) else {
             return Ok(None);
         };
-        let mut reader = log.reader(topic, 0, None).await?;
+        let mut reader = log.reader(topic, partition, None).await?;
         let sought = first.max(end.saturating_sub(TAIL));
         seek(reader.as_mut(), topic, sought).await?;
         Ok(Some(Self {
@@ -71,7 +70,7 @@ impl Watch {
     /// Reads once; returns the newest record of what came.
     async fn read(&mut self) -> Result<Option<Watermark>> {
         let Fetched { records, next, end } = self.reader.next(1_000, 4 << 20).await?;
-        // Of a capture that never rests the reader may not see the end for long: where it stood is far enough.
+        // Of a lane that never rests the reader may not see the end for long: where it stood is far enough.
         self.caught_up = next >= end.min(self.end);
         let Some(value) = records.into_iter().rev().find_map(|r| r.value) else { return Ok(None) };
         let watermark = Watermark::decode(&value).map_err(|e| {
@@ -87,7 +86,8 @@ impl Watch {
 ///
 /// Reads only; waits until the end of its checkpoint topic is reached.
 pub async fn latest(log: &dyn Log, bus: &str, pipeline: &PipelineId) -> Result<Option<Watermark>> {
-    match Watch::open(log, &checkpoint_topic(bus, pipeline)).await? {
+    // A capture has one lane.
+    match Watch::open(log, &checkpoint_topic(bus, pipeline), 0).await? {
         Some(mut watch) => watch.last().await,
         None => Ok(None),
     }

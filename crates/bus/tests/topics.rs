@@ -58,6 +58,7 @@ impl Office {
             contract: Arc::clone(&self.contract),
             topic: self.topic(),
             partitions: PARTITIONS,
+            partition: None,
             compatibility: self.compatibility.map(str::to_owned),
             readers: Vec::new(),
             anew: Default::default(),

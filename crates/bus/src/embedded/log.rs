@@ -146,6 +146,18 @@ impl Trim for Bus {
         let since = self.offset_since(topic, partition, since_us).await?;
         self.delete_before(topic, partition, base.min(since)).await
     }
+
+    async fn delete(&self, topic: &str) -> Result<bool> {
+        let Some(extent) = self.extent(topic).await? else { return Ok(false) };
+        for partition in extent.into_keys() {
+            self.delete_before(topic, partition, u64::MAX).await?;
+        }
+        let name = topic.to_owned();
+        self.writes()?
+            .run(move |db, _| topic::find(db, &name)?.map_or(Ok(()), |topic| topic::delete(db, topic)))
+            .await?;
+        Ok(true)
+    }
 }
 
 #[async_trait]

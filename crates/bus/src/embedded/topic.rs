@@ -274,6 +274,14 @@ pub(super) fn sweep(db: &Connection, topic: Topic, partition: u32, limit: usize)
     .doing(doing)
 }
 
+/// Removes a topic with what it holds.
+pub(super) fn delete(db: &Connection, topic: Topic) -> Result<()> {
+    for table in ["latest", "record", "extent"] {
+        db.execute(&format!("DELETE FROM {table} WHERE topic = ?"), [topic.id]).doing("delete a topic")?;
+    }
+    db.execute("DELETE FROM topic WHERE id = ?", [topic.id]).doing("delete a topic").map(drop)
+}
+
 /// Packs headers: for each the length of the name, the name, the length of the value, the value; lengths
 /// are 4 bytes, big-endian.
 fn pack(headers: &Headers) -> Option<Vec<u8>> {

@@ -78,6 +78,10 @@ impl Trim for Bus {
         self.delete_before(topic, partition, before).await?;
         Ok(before)
     }
+
+    async fn delete(&self, topic: &str) -> Result<bool> {
+        topics::delete(&self.client, topic).await
+    }
 }
 
 #[async_trait]

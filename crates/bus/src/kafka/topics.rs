@@ -178,6 +178,17 @@ pub(super) async fn delete_before(client: &Client, topic: &str, partition: u32, 
     refused.map_or(Ok(()), |error| Err(failed(doing(), error)))
 }
 
+/// Removes a topic; `false` when there is none.
+pub(super) async fn delete(client: &Client, topic: &str) -> Result<bool> {
+    let doing = || format!("delete topic {topic}");
+    let results = client.admin().delete_topics(&[topic], &options()).await.map_err(|e| failed(doing(), e))?;
+    match results.into_iter().find_map(std::result::Result::err) {
+        None => Ok(true),
+        Some((_, Code::UnknownTopicOrPartition | Code::UnknownTopic)) => Ok(false),
+        Some((_, code)) => Err(failed(doing(), rdkafka::error::KafkaError::AdminOp(code))),
+    }
+}
+
 /// Returns the offset of the first record that was written at a time or later; `None` when there is none.
 pub(super) fn since(client: &Client, topic: &str, partition: u32, since_us: i64) -> Result<Option<u64>> {
     let doing = || format!("look for a time in {topic}/{partition}");

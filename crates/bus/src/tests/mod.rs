@@ -3,6 +3,7 @@
 mod anew;
 mod aside;
 mod capture;
+mod deliver;
 mod hostile;
 mod office;
 mod replicate;

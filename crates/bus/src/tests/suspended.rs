@@ -25,6 +25,7 @@ fn sink(office: &Office, contract: &Arc<Contract>, topic: &str) -> TopicSink {
         contract: Arc::clone(contract),
         topic: topic.into(),
         partitions: PARTITIONS,
+        partition: None,
         compatibility: None,
         readers: vec![reader("renshe", "name"), reader("minzheng", "id")],
         anew: [("anew".to_owned(), topic.to_owned())].into(),

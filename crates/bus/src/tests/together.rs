@@ -69,6 +69,10 @@ impl Trim for Tapes {
     async fn trim(&self, _: &str, _: u32, base: u64, _: i64) -> Result<u64> {
         Ok(base)
     }
+
+    async fn delete(&self, _: &str) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 #[async_trait]

@@ -23,7 +23,8 @@ impl TopicSink {
         stream: &TopicStream,
         contract: Arc<Contract>,
     ) -> Result<Option<Error>> {
-        let (topic, partitions) = (&stream.topic, stream.partitions);
+        let TopicStream { topic, partitions, partition, .. } = stream;
+        let (partitions, partition) = (*partitions, *partition);
         let spec = TopicSpec { name: topic.clone(), partitions, compacted: false };
         let found = self.log.extent(topic).await?;
         let suspended = self.checkpoint.refused(&contract.stream).is_some();
@@ -81,7 +82,8 @@ impl TopicSink {
                 self.pending.insert(name, note);
             }
         }
-        for (p, (_, end)) in extent {
+        let own = |p: &u32| stream.partition.is_none_or(|own| own == *p);
+        for (p, (_, end)) in extent.into_iter().filter(|(p, _)| own(p)) {
             let name = base_note(topic, p);
             if self.checkpoint.note(&name).is_none() {
                 self.pending.insert(name, end.to_string());
@@ -93,8 +95,13 @@ impl TopicSink {
             self.pending.insert(name, format!("{:032x}", rand::random::<u128>()));
         }
         let encoder = Encoder::new(Arc::clone(&contract), ids[0], ids[1]);
-        let prepared =
-            Prepared { encoder, seen: Arc::clone(&contract), topic: topic.as_str().into(), partitions };
+        let prepared = Prepared {
+            encoder,
+            seen: Arc::clone(&contract),
+            topic: topic.as_str().into(),
+            partitions,
+            partition,
+        };
         self.prepared.insert(contract.stream.clone(), prepared);
         Ok(None)
     }
@@ -109,6 +116,8 @@ impl TopicSink {
         for stream in self.config.streams.clone() {
             let name = stream.contract.stream.clone();
             match self.make_room(&stream, Arc::clone(&stream.contract)).await? {
+                // A delivery has no other stream that could go on.
+                Some(refusal) if stream.partition.is_some() => return Err(refusal),
                 Some(refusal) => {
                     let (reason, hint) = (refusal.why(), refusal.hint.unwrap_or_default());
                     tracing::warn!(lane = self.lane, stream = name, reason, hint, "stream suspended");

@@ -76,6 +76,7 @@ pub(crate) fn sink<B: Bus>(
 ) -> TopicSink {
     let topic = topic(bus, contract);
     let stream = TopicStream {
+        partition: None,
         contract: Arc::clone(contract),
         topic,
         partitions,

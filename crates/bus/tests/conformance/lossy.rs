@@ -23,6 +23,10 @@ impl Trim for Lossy {
     async fn trim(&self, topic: &str, partition: u32, base: u64, since_us: i64) -> Result<u64> {
         self.log.trim(topic, partition, base, since_us).await
     }
+
+    async fn delete(&self, topic: &str) -> Result<bool> {
+        self.log.delete(topic).await
+    }
 }
 
 #[async_trait]

@@ -29,6 +29,9 @@ const FILTERED: Verdict = Verdict::Drop { reason: "filtered" };
 /// - An update within the filter whose wholly known old image projects to the same row is dropped as `outside_grant`.
 /// - When the filter cannot be decided the change is rejected as `unknown_value`, without the row and without its
 ///   key: nobody knows that it is granted. Its position names it to those who may read the topic.
+///
+/// Into a store, a delete of a row that may not be there is executed and nobody learns of it. Into a topic it would be
+/// read, and name a row outside of the grant: see [`Permit::told`].
 #[derive(Debug)]
 pub struct Permit {
     contract: Arc<Contract>,
@@ -36,6 +39,7 @@ pub struct Permit {
     projection: Projection,
     filter: Option<Filter>,
     bridges: Bridges,
+    told: bool,
 }
 
 impl Permit {
@@ -70,7 +74,18 @@ impl Permit {
             && columns.iter().enumerate().all(|(i, (at, mask))| i == *at && mask.is_none());
         let projection = Projection { columns, hidden, key: Key::new(&grant.key), whole };
         let projected = project(&contract, &projection).shared();
-        Ok(Self { contract, projected, projection, filter, bridges: Bridges::default() })
+        Ok(Self { contract, projected, projection, filter, bridges: Bridges::default(), told: false })
+    }
+
+    /// Makes it a step whose output the subscriber reads himself: it lets no delete of a row through that he may never
+    /// have been told of (I5).
+    ///
+    /// A snapshot's row outside of the filter is dropped as `filtered`, for a new base stands behind a truncate. A
+    /// change that needs the old image to know whether the row was granted, and has none, is rejected as
+    /// `unknown_value`, without the row and without its key.
+    pub fn told(mut self) -> Self {
+        self.told = true;
+        self
     }
 
     /// Returns the contract of what comes out: the granted columns in the grant's order, behind [`HIDDEN_KEY`] when
@@ -139,7 +154,16 @@ impl Permit {
         if truth.is_outside() {
             let gone = old.is_some_and(Truth::is_outside)
                 || change.op == Op::Insert && change.before == Before::None;
-            return if gone { FILTERED } else { self.delete(change, &after) };
+            if gone || self.told && change.op == Op::Read {
+                return FILTERED;
+            }
+            return match old {
+                _ if !self.told => self.delete(change, &after),
+                Some(Truth::True) => self.delete(change, &after),
+                // An update keeps its key: by that alone the row was outside before as well.
+                _ if change.op == Op::Update && self.by_key() => FILTERED,
+                _ => self.untold(change),
+            };
         }
         let projected = self.projection.row(after);
         change.before = match (change.before, old) {
@@ -162,6 +186,24 @@ impl Permit {
         change.contract = self.projection();
         change.after = Some(projected);
         if whole { Verdict::Pass(change) } else { self.reject(change, "the key is unknown".into(), true) }
+    }
+
+    /// States whether it cannot tell without the old row whether a row that is outside of the filter was granted.
+    pub fn needs_old_row(&self) -> bool {
+        !self.by_key()
+    }
+
+    /// States whether the filter looks at nothing but the key.
+    fn by_key(&self) -> bool {
+        let mut columns = self.filter.iter().flat_map(Filter::columns);
+        columns.all(|at| self.contract.key.contains(at))
+    }
+
+    /// Sets a change aside of which nobody can tell whether the subscriber holds its row.
+    fn untold(&self, change: Change) -> Verdict {
+        let reason = "the old row is not whole, so nobody can tell whether it was granted: its source must log whole \
+                      old rows (in PostgreSQL, REPLICA IDENTITY FULL)";
+        self.reject(change, reason.into(), false)
     }
 
     /// Turns a change into the delete of a row's key.
@@ -238,7 +280,10 @@ impl Step for Permit {
                     }
                     other => other,
                 },
-                Before::Key(row) | Before::Full(row) => self.delete(change, &row),
+                Before::Key(row) | Before::Full(row) => match self.truth(&row) {
+                    Truth::Unknown if self.told => self.untold(change),
+                    _ => self.delete(change, &row),
+                },
             },
             (Op::Read | Op::Insert | Op::Update, Some(after)) => self.upsert(change, after),
             (Op::Read | Op::Insert | Op::Update, None) => {

@@ -135,6 +135,49 @@ fn a_filter_on_the_key_is_decided_without_the_old_image() {
 }
 
 #[test]
+fn i5_what_is_told_names_no_row_that_may_never_have_been_granted() {
+    let (inside, outside) = (|| Value::text("正常"), || Value::text("注销"));
+    let contract = contract();
+    let full = |state: Value| Before::Full(person("旧名", state));
+    let rows = [
+        (Op::Read, Before::None, Some(inside()), "r none 新名"),
+        (Op::Read, Before::None, Some(outside()), "filtered"),
+        (Op::Insert, Before::None, Some(outside()), "filtered"),
+        (Op::Update, Before::None, Some(inside()), "u none 新名"),
+        (Op::Update, full(inside()), Some(outside()), "d key -"),
+        (Op::Update, full(outside()), Some(outside()), "filtered"),
+        (Op::Update, full(outside()), Some(inside()), "c none 新名"),
+        (Op::Update, Before::None, Some(outside()), "reject unknown_value false"),
+        (Op::Update, Before::Key(known_key()), Some(outside()), "reject unknown_value false"),
+        (Op::Delete, full(inside()), None, "d full -"),
+        (Op::Delete, full(outside()), None, "filtered"),
+        (Op::Delete, Before::Key(known_key()), None, "reject unknown_value false"),
+        (Op::Truncate, Before::None, None, "t none -"),
+    ];
+    let permit = |rows| Permit::new(Arc::clone(&contract), &grant(&["id", "xm"], rows, &[])).unwrap().told();
+    let mut filtered = permit(Some("state = '正常'"));
+    assert!(filtered.needs_old_row());
+    for (op, before, state, expected) in rows {
+        let says = format!("{op:?} {before:?} {state:?}");
+        let change = change(&contract, op, before, state.map(|state| person("新名", state)));
+        assert_eq!(outcome(&filtered.apply(change)), expected, "{says}");
+    }
+    // What the key alone decides, and what is granted whole, needs no old row.
+    for (rows, updated, deleted) in [
+        (None, "u none 新名", "d key -"),
+        (Some("id LIKE '99%'"), "u none 新名", "d key -"),
+        (Some("id LIKE '98%'"), "filtered", "filtered"),
+    ] {
+        let mut permit = permit(rows);
+        assert!(!permit.needs_old_row());
+        let update = change(&contract, Op::Update, Before::None, Some(person("新名", outside())));
+        let delete = change(&contract, Op::Delete, Before::Key(known_key()), None);
+        assert_eq!(outcome(&permit.apply(update)), updated, "{rows:?}");
+        assert_eq!(outcome(&permit.apply(delete)), deleted, "{rows:?}");
+    }
+}
+
+#[test]
 fn i5_projects_and_masks_the_old_row_and_the_new() {
     let contract = contract();
     let masks = [("phone", Mask::Phone), ("csrq", Mask::Year)];

@@ -180,6 +180,9 @@ pub(super) struct Tap {
     /// Shows what this department's subscription would get, permitted and masked.
     #[arg(long = "as", value_name = "DEPARTMENT")]
     pub(super) department: Option<String>,
+    /// Shows what stands in the delivery topic of this subscription.
+    #[arg(long, value_name = "SUBSCRIPTION", conflicts_with_all = ["department", "at"])]
+    pub(super) delivered: Option<String>,
     /// Shows the bytes of one record, as a quarantine names it that keeps none of them.
     #[arg(long, value_name = "PARTITION/OFFSET", requires = "raw", conflicts_with_all = ["department", "from_start", "limit"])]
     pub(super) at: Option<String>,
@@ -388,8 +391,7 @@ pub(super) enum Source {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Reads tables again, after a truncate in their topics; the capture's other tables go on where they stand. A
-    /// stream whose generation has grown begins in its new topic.
+    /// Reads tables again behind a truncate; the others go on. A stream whose generation has grown begins its new topic.
     Reload {
         /// The capture.
         capture: String,
@@ -455,7 +457,7 @@ pub(super) enum Subscription {
         #[command(flatten)]
         how: Steer,
     },
-    /// Removes the rows of a replica and reads everything again from the base, when its lanes open next.
+    /// Removes the rows of a replica, or begins a delivery's next topic, and reads everything again from the base.
     Reload {
         /// The subscription.
         name: String,

@@ -55,8 +55,8 @@ fn of_lanes(status: &Status) -> Vec<Diagnosis> {
         unwell::paragraphs(status).into_iter().map(|what| bad(what, None, None)).collect();
     for lane in &status.lanes {
         if let Some(pause) = lane.pause.as_ref().filter(|_| lane.state == State::Paused) {
-            let hint =
-                format!("`hutong subscription history {}`", lane.pipeline.trim_start_matches("replicate."));
+            let name = lane.pipeline.split_once('.').map_or(lane.pipeline.as_str(), |(_, name)| name);
+            let hint = format!("`hutong subscription history {name}`");
             let what = format!("{} is paused, by {}, because: {}", lane.lane, pause.by, pause.reason);
             found.push(Diagnosis { ok: true, what, hint: Some(hint), code: None });
         }
@@ -73,7 +73,9 @@ fn of_lanes(status: &Status) -> Vec<Diagnosis> {
             found.push(bad(what, Some(hint), None));
         }
         if lane.quarantined > 0 {
-            let name = lane.pipeline.strip_prefix("replicate.").unwrap_or(&lane.pipeline);
+            let own =
+                ["replicate.", "deliver."].into_iter().find_map(|kind| lane.pipeline.strip_prefix(kind));
+            let name = own.unwrap_or(&lane.pipeline);
             let what = format!("{} has set {} changes aside since it started", lane.lane, lane.quarantined);
             let hint = format!("`hutong quarantine list {name}`");
             found.push(bad(what, Some(hint), Some("HutongQuarantineGrew".into())));

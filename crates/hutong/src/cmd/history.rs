@@ -22,7 +22,7 @@ struct Done {
 
 pub(super) async fn print(plan: &Plan, subscription: &SubscriptionPlan, output: Output) -> Result<Exit> {
     let pipeline = subscription.pipeline();
-    let stands = wire::steer::stands(&subscription.store).await?;
+    let stands = wire::steer::stands(plan, subscription).await?;
     let own = stands.into_iter().filter(|stand| pipeline.partition(&stand.lane).is_some());
     let own: Vec<_> = own.collect();
     let done = together(own.iter().map(|stand| (stand.lane.as_str(), stand.checkpoint.acts())));

@@ -7,7 +7,7 @@ use hutong_core::{Error, ErrorKind, Result, Verb};
 use super::arguments::{Output, Quarantine};
 use super::{check, status, steer, table};
 use crate::config::Plan;
-use crate::config::plan::{CapturePlan, SubscriptionPlan};
+use crate::config::plan::{CapturePlan, StorePlan, SubscriptionPlan};
 use crate::exit::Exit;
 use crate::ledger::permitted;
 use crate::wire::{self, items, items::Item};
@@ -34,18 +34,16 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
             super::print_json(one(&items, &id, &pipeline)?)?;
             Ok(Exit::Done)
         }
-        Quarantine::Replay { pipeline, ids, dry_run } => {
-            replay(&plan, subscription(&plan, &pipeline)?, ids, dry_run).await
-        }
+        Quarantine::Replay { pipeline, ids, dry_run } => replay(&plan, &pipeline, ids, dry_run).await,
         Quarantine::Discard { pipeline, ids, dry_run } => {
-            let subscription = subscription(&plan, &pipeline)?;
-            only_own(&ids, &waiting(subscription).await?, &pipeline)?;
+            let (subscription, store) = replica(&plan, &pipeline)?;
+            only_own(&ids, &waiting(subscription, store).await?, &pipeline)?;
             for id in ids {
                 if dry_run {
                     println!("{id}: would be discarded, and kept on record");
                     continue;
                 }
-                if !items::discard(&subscription.store, id).await? {
+                if !items::discard(store, id).await? {
                     return Err(no_item(id, &pipeline));
                 }
                 println!("{id}: discarded, and kept on record");
@@ -56,12 +54,13 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
 }
 
 /// Applies what waits again: a change as it was kept; of a record that could not be read, the lane goes back to it.
-async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>, dry_run: bool) -> Result<Exit> {
-    let waiting = waiting(subscription).await?;
+async fn replay(plan: &Plan, pipeline: &str, ids: Vec<i64>, dry_run: bool) -> Result<Exit> {
+    let (subscription, store) = replica(plan, pipeline)?;
+    let waiting = waiting(subscription, store).await?;
     only_own(&ids, &waiting, &subscription.name)?;
     let granted = permitted(plan, subscription).await?;
     let mark = wire::mark(&granted)?;
-    let stands = wire::stands(&subscription.store).await?;
+    let stands = wire::stands(store).await?;
     // I5: what was set aside under another grant is not let in under this one.
     let other = |item: &Item| stands.get(&item.lane).is_none_or(|stand| stand.mark != mark);
     let named = |item: &&Item| ids.is_empty() || ids.contains(&item.id);
@@ -85,7 +84,7 @@ async fn replay(plan: &Plan, subscription: &SubscriptionPlan, ids: Vec<i64>, dry
         }
         let done = match other(item) {
             true => Err(under_another(item.id)),
-            false => items::replay(&subscription.store, item.id).await,
+            false => items::replay(store, item.id).await,
         };
         told(item.id, done.map(|()| "applied".to_owned()));
     }
@@ -159,27 +158,41 @@ fn find<'a>(plan: &'a Plan, name: &str) -> Result<Pipeline<'a>> {
         .hint(format!("there are: {}", known.join(", "))))
 }
 
-fn subscription<'a>(plan: &'a Plan, name: &str) -> Result<&'a SubscriptionPlan> {
-    match find(plan, name)? {
-        Pipeline::Subscription(subscription) => Ok(subscription),
-        Pipeline::Capture(_) => {
-            let why = "a capture's quarantine is a topic: it keeps what was refused, and nothing is applied from it";
-            Err(Error::new(ErrorKind::Config, format!("change the quarantine of {name}"), why).hint(
-                "correct the row in the department's own store: the correction is captured like any change",
-            ))
-        }
-    }
+/// Finds a subscription whose items wait in its store.
+fn replica<'a>(plan: &'a Plan, name: &str) -> Result<(&'a SubscriptionPlan, &'a StorePlan)> {
+    let (whose, hint) = match find(plan, name)? {
+        Pipeline::Subscription(subscription) => match subscription.into.store() {
+            Some(store) => return Ok((subscription, store)),
+            None => (
+                "delivery",
+                format!("mend its cause, then `hutong subscription reload {}`", subscription.name),
+            ),
+        },
+        Pipeline::Capture(_) => (
+            "capture",
+            "correct the row in the department's own store: the correction is captured like any change"
+                .into(),
+        ),
+    };
+    let why = format!(
+        "a {whose}'s quarantine is a topic: it keeps what was refused, and nothing is applied from it"
+    );
+    Err(Error::new(ErrorKind::Config, format!("change the quarantine of {name}"), why).hint(hint))
 }
 
 async fn items_of(plan: &Plan, pipeline: Pipeline<'_>) -> Result<Vec<Item>> {
+    let bus = || wire::Bus::look(&plan.bus);
     match pipeline {
-        Pipeline::Subscription(subscription) => items::of_subscription(subscription).await,
-        Pipeline::Capture(capture) => items::of_capture(&wire::Bus::look(&plan.bus)?, capture).await,
+        Pipeline::Subscription(subscription) => match subscription.into.store() {
+            Some(store) => items::of_replica(subscription, store).await,
+            None => items::of_delivery(&bus()?, &plan.bus.name, subscription).await,
+        },
+        Pipeline::Capture(capture) => items::of_capture(&bus()?, capture).await,
     }
 }
 
-async fn waiting(subscription: &SubscriptionPlan) -> Result<Vec<Item>> {
-    let items = items::of_subscription(subscription).await?;
+async fn waiting(subscription: &SubscriptionPlan, store: &StorePlan) -> Result<Vec<Item>> {
+    let items = items::of_replica(subscription, store).await?;
     Ok(items.into_iter().filter(|item| item.state == "waiting").collect())
 }
 

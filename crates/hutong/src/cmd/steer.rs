@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 
 use hutong_bus::watermark::partition_key;
-use hutong_core::{Act, Checkpoint, Error, ErrorKind, Order, Result, Verb};
+use hutong_core::{Act, Checkpoint, Error, ErrorKind, LaneId, Order, Result, Verb};
 use hutong_engine::State;
 use hutong_engine::status::now_us;
 use hutong_stores::Steered;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::arguments::{Output, Steer};
 use super::{status, told};
 use crate::config::Plan;
-use crate::config::plan::SubscriptionPlan;
+use crate::config::plan::{SubscriptionPlan, Target};
 use crate::exit::Exit;
 use crate::wire::items::Item;
 use crate::wire::steer::Stand;
@@ -29,8 +29,9 @@ pub(super) struct Answer {
     pub(super) lanes: Vec<Lane>,
     /// About how many records are read again: markers of transactions count, too.
     pub(super) records: Option<u64>,
-    /// The replica, and how many rows are removed from it.
+    /// The replica, and how many rows are removed from it; of a delivery its topic.
     pub(super) table: String,
+    pub(super) topic: bool,
     pub(super) rows: Option<u64>,
     /// The other pipelines that write into that table: nothing happens to their rows.
     pub(super) beside: Vec<String>,
@@ -79,7 +80,8 @@ pub(super) async fn pause(
     how: &Steer,
 ) -> Result<Exit> {
     let order = Order { act: act(Verb::Pause, how.by.as_deref(), Some(reason)), back: BTreeMap::new() };
-    let stands = stands(subscription).await?;
+    subscription.replica("pause")?;
+    let stands = stands(plan, subscription).await?;
     if stands.own.is_empty() {
         let name = &subscription.name;
         let why = "it has written nothing yet, so no lane of it is there that could remember it";
@@ -97,7 +99,8 @@ pub(super) async fn resume(
     how: &Steer,
 ) -> Result<Exit> {
     let order = Order { act: act(Verb::Resume, how.by.as_deref(), reason), back: BTreeMap::new() };
-    carry_out(plan, subscription, stands(subscription).await?, order, how).await
+    subscription.replica("resume the lanes of")?;
+    carry_out(plan, subscription, stands(plan, subscription).await?, order, how).await
 }
 
 /// Sets the lanes of a subscription back to a time.
@@ -110,14 +113,15 @@ pub(super) async fn rewind(
 ) -> Result<Exit> {
     let mut order = Order { act: act(Verb::Rewind, how.by.as_deref(), reason), back: BTreeMap::new() };
     order.act.to_us = Some(to_us);
-    let stands = stands(subscription).await?;
+    subscription.replica("rewind")?;
+    let stands = stands(plan, subscription).await?;
     let moving: Vec<Stand> = stands.own.iter().filter(|stand| !stand.anew).cloned().collect();
     let bus = wire::Bus::look(&plan.bus)?;
     order.back = wire::back(plan, &bus, subscription, &moving, (to_us, now_us())).await?;
     carry_out(plan, subscription, stands, order, how).await
 }
 
-/// Lets the replica of a subscription be filled anew.
+/// Lets the replica of a subscription be filled anew, or the next generation of its delivery topic.
 pub(super) async fn reload(
     plan: &Plan,
     subscription: &SubscriptionPlan,
@@ -125,12 +129,12 @@ pub(super) async fn reload(
     how: &Steer,
 ) -> Result<Exit> {
     let order = Order { act: act(Verb::Reload, how.by.as_deref(), reason), back: BTreeMap::new() };
-    carry_out(plan, subscription, stands(subscription).await?, order, how).await
+    carry_out(plan, subscription, stands(plan, subscription).await?, order, how).await
 }
 
 /// States whether any lane of a subscription is paused.
-pub(super) async fn is_paused(subscription: &SubscriptionPlan) -> Result<bool> {
-    Ok(stands(subscription).await?.own.iter().any(|stand| stand.checkpoint.pause().is_some()))
+pub(super) async fn is_paused(plan: &Plan, subscription: &SubscriptionPlan) -> Result<bool> {
+    Ok(stands(plan, subscription).await?.own.iter().any(|stand| stand.checkpoint.pause().is_some()))
 }
 
 /// The lanes of a subscription, and the other pipelines that write into its table.
@@ -139,9 +143,9 @@ struct Stands {
     beside: Vec<String>,
 }
 
-async fn stands(subscription: &SubscriptionPlan) -> Result<Stands> {
+async fn stands(plan: &Plan, subscription: &SubscriptionPlan) -> Result<Stands> {
     let pipeline = subscription.pipeline();
-    let all = wire::steer::stands(&subscription.store).await?;
+    let all = wire::steer::stands(plan, subscription).await?;
     let (own, others): (Vec<Stand>, Vec<Stand>) =
         all.into_iter().partition(|stand| pipeline.partition(&stand.lane).is_some());
     let shares = |stand: &&Stand| own.iter().any(|mine| mine.table == stand.table);
@@ -161,7 +165,10 @@ async fn carry_out(
     let steered = if how.dry_run {
         would_be(subscription, &stands.own, &order).await?
     } else {
-        wire::steer::steer(subscription, &order).await?
+        match subscription.into {
+            Target::Table { .. } => wire::steer::steer(subscription, &order).await?,
+            Target::Topic => begun_anew(plan, subscription, &order).await?,
+        }
     };
     let mut lanes: Vec<Lane> = steered.iter().map(|steered| lane(subscription, steered)).collect();
     if order.act.verb == Verb::Reload && how.dry_run {
@@ -179,7 +186,8 @@ async fn carry_out(
         dry_run: how.dry_run,
         records: sum(&|lane| lane.records),
         rows: sum(&|lane| lane.rows),
-        table: subscription.table.clone(),
+        table: target(subscription),
+        topic: subscription.into == Target::Topic,
         beside: stands.beside,
         runs_at: (!running.is_empty()).then(|| plan.http.address.to_string()),
         halted: halted.into_iter().map(|lane| lane.lane.clone()).collect(),
@@ -193,11 +201,29 @@ async fn carry_out(
     Ok(Exit::Done)
 }
 
+/// Returns what a person calls the replica: its table, or what its topics' names begin with.
+fn target(subscription: &SubscriptionPlan) -> String {
+    match &subscription.into {
+        Target::Table { table, .. } => table.clone(),
+        Target::Topic => subscription.delivery_stem(),
+    }
+}
+
+/// Ends the present generation of a delivery.
+async fn begun_anew(plan: &Plan, subscription: &SubscriptionPlan, order: &Order) -> Result<Vec<Steered>> {
+    let stood = wire::begin_anew(plan, subscription, order).await?;
+    let steered = |(lane, before): (LaneId, Checkpoint)| {
+        let after = order.apply(&lane.to_string(), &before);
+        Steered { lane: lane.to_string(), before, after, settled: Vec::new() }
+    };
+    Ok(stood.into_iter().map(steered).collect())
+}
+
 /// Says what an order would do; touches nothing.
 async fn would_be(subscription: &SubscriptionPlan, stands: &[Stand], order: &Order) -> Result<Vec<Steered>> {
     let waiting: Vec<Item> = match order.back.is_empty() {
         true => Vec::new(),
-        false => items::of_subscription(subscription).await?,
+        false => items::of_replica(subscription, subscription.replica("rewind")?.0).await?,
     };
     let settles = |lane: &str| {
         let to = order.back.get(lane).map(|(_, to)| to.to_string());
@@ -227,12 +253,15 @@ fn lane(subscription: &SubscriptionPlan, steered: &Steered) -> Lane {
 
 /// Counts what a reload would remove and read.
 async fn counted(plan: &Plan, subscription: &SubscriptionPlan, lanes: &mut [Lane]) -> Result<()> {
-    let rows = wire::steer::rows(subscription).await?;
+    let rows = match subscription.into {
+        Target::Table { .. } => Some(wire::steer::rows(subscription).await?),
+        Target::Topic => None,
+    };
     let bases = wire::bases(plan, &wire::Bus::look(&plan.bus)?, subscription).await?;
     for lane in lanes {
         let partition = subscription.pipeline().partition(&lane.lane).unwrap_or_default();
         let base = bases.get(&partition);
-        lane.rows = Some(rows.get(&lane.lane).copied().unwrap_or_default());
+        lane.rows = rows.as_ref().map(|rows| rows.get(&lane.lane).copied().unwrap_or_default());
         lane.to = base.map(|base| base.first);
         lane.records = base.map(|base| base.end - base.first);
     }

@@ -1,4 +1,5 @@
-//! `hutong subscription`: looks after a subscription's replica and its lanes; what may flow to it, the ledger says.
+//! `hutong subscription`: looks after a subscription's replica, or its delivery topic, and its lanes; what may flow to it,
+//! the ledger says.
 
 use std::path::Path;
 
@@ -52,7 +53,7 @@ async fn resume(config: &Path, mut which: Which, what: Resumption) -> Result<Exi
     } else {
         // Whoever acts for the owner need not reach the subscriber's store.
         let paused = match find(&plan, &name) {
-            Ok(subscription) => steer::is_paused(subscription).await,
+            Ok(subscription) => steer::is_paused(&plan, subscription).await,
             Err(error) => Err(error),
         };
         match (paused, ledger::is_suspended(&plan, &which).await) {

@@ -1,4 +1,4 @@
-//! `hutong tap`: what flows in a stream, or what one department would get of it.
+//! `hutong tap`: what flows in a stream, what one department would get of it, or what stands in its delivery topic.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use hutong_bus::Decoder;
 use hutong_bus::log::Reader;
-use hutong_core::{Change, Error, ErrorKind, Op, Result, Step, Value, Verdict};
+use hutong_core::{Change, Contract, Error, ErrorKind, Op, Result, Step, Value, Verdict};
 use hutong_stores::keep::change_json;
 
 use super::arguments::{Output, Tap};
 use super::{check, raw};
 use crate::config::Plan;
-use crate::config::plan::{StreamPlan, SubscriptionPlan};
+use crate::config::plan::{StreamPlan, SubscriptionPlan, Target};
 use crate::exit::Exit;
-use crate::ledger::{Ledger, in_time};
+use crate::ledger::{Ledger, granted, in_time};
 use crate::wire;
 
 /// How long one partition is waited for before the next one is asked.
@@ -34,18 +34,18 @@ pub(super) async fn run(config: &Path, options: &Tap) -> Result<Exit> {
     let bus = wire::Bus::look(&plan.bus)?;
     let mut sight = Sight::new(&plan, subscriptions, &bus);
     sight.look().await?;
-    let extent = bus.log().extent(&stream.topic()).await?.ok_or_else(|| {
-        Error::new(ErrorKind::Unavailable, format!("tap {}", stream.name), "its topic does not exist yet")
-            .hint("the capture makes it when it starts: hutong run")
-    })?;
+    let (topic, contract) = match &options.delivered {
+        Some(name) => delivered(&plan, &bus, stream, name).await?,
+        None => (stream.topic(), Arc::clone(&stream.contract)),
+    };
+    let extent = bus.log().extent(&topic).await?.ok_or_else(|| missing(stream))?;
     let mut readers = Vec::new();
     for (partition, (first, end)) in extent {
-        let mut reader = bus.log().reader(&stream.topic(), partition, None).await?;
+        let mut reader = bus.log().reader(&topic, partition, None).await?;
         reader.seek(if options.from_start { first } else { end }).await?;
         readers.push(reader);
     }
-    let mut decoder =
-        Decoder::new(Arc::clone(bus.registry()), Arc::clone(&stream.contract)).of(&stream.topic());
+    let mut decoder = Decoder::new(Arc::clone(bus.registry()), contract).of(&topic);
     let mut left = options.limit.unwrap_or(u64::MAX);
     while left > 0 {
         for reader in &mut readers {
@@ -62,6 +62,34 @@ pub(super) async fn run(config: &Path, options: &Tap) -> Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+fn missing(stream: &StreamPlan) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("tap {}", stream.name), "its topic does not exist yet")
+        .hint("the lanes that write it make it when they start: hutong run")
+}
+
+/// Returns the newest delivery topic of a subscription, and what its rows are like.
+async fn delivered(
+    plan: &Plan,
+    bus: &wire::Bus,
+    stream: &StreamPlan,
+    name: &str,
+) -> Result<(String, Arc<Contract>)> {
+    let mut deliveries =
+        plan.subscriptions.iter().filter(|s| s.stream.name == stream.name && s.into == Target::Topic);
+    let subscription = deliveries.clone().find(|s| s.name == name).ok_or_else(|| {
+        let known: Vec<&str> = deliveries.by_ref().map(|s| s.name.as_str()).collect();
+        let why = "no subscription of this name delivers the stream to a topic";
+        Error::new(ErrorKind::Config, format!("tap {} as delivered to {name}", stream.name), why).hint(
+            format!("those that do: {}", if known.is_empty() { "none".into() } else { known.join(", ") }),
+        )
+    })?;
+    let topics = wire::generations(bus, &plan.bus.name, subscription);
+    let newest = topics.newest().await?.ok_or_else(|| missing(stream))?;
+    // What stands there is shown, too, when nothing more flows.
+    let written = granted(plan, bus, subscription).await.unwrap_or_else(|_| subscription.clone());
+    Ok((topics.topic(newest), wire::permit(&written)?.projection()))
 }
 
 /// Returns a department's subscriptions to a stream; `None` when the whole stream is looked at.

@@ -132,10 +132,19 @@ fn what_follows(answer: &Answer, plan: &Plan) -> Vec<String> {
             ),
         ],
         Verb::Reload => {
-            let mut lines = vec![format!(
-                "each removes its rows of {table}, and what it has quarantined, and reads everything again"
-            )];
-            if answer.dry_run {
+            let mut lines = vec![if answer.topic {
+                format!(
+                    "they write the next generation of {table} and delete the present one: its readers read on in the \
+                     new one, from its first record"
+                )
+            } else {
+                format!(
+                    "each removes its rows of {table}, and what it has quarantined, and reads everything again"
+                )
+            }];
+            if answer.dry_run && answer.topic {
+                lines.push(format!("about {} records are read", about(answer.records)));
+            } else if answer.dry_run {
                 lines.push(format!(
                     "{} rows are removed, about {} records are read; until then {table} shows a replica that is filling",
                     about(answer.rows),

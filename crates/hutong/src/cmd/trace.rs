@@ -24,7 +24,7 @@ use super::{check, ledger, print_json};
 use crate::config::Plan;
 use crate::config::plan::{StreamPlan, SubscriptionPlan};
 use crate::exit::Exit;
-use crate::ledger::under;
+use crate::ledger::{INTO_TOPIC, under};
 use crate::wire::{self, Bus, Receipts, Stand, Versions};
 
 /// How many receipts that are not published yet are read of one lane.
@@ -177,7 +177,8 @@ async fn one(
     let own = plan.subscriptions.iter().find(|own| {
         own.name == who.subscription && own.department == who.department && own.stream.name == stream.name
     });
-    let lane = LaneId::new(PipelineId::new(Kind::Replicate, who.subscription), partition).to_string();
+    let kind = if is_delivered(book, who) { Kind::Deliver } else { Kind::Replicate };
+    let lane = LaneId::new(PipelineId::new(kind, who.subscription), partition).to_string();
     let place = partition_key(&stream.topic(), partition);
     let mut ends = Vec::new();
     let receipts = published.receipts.iter().filter(|r| r.lane == lane && r.department == who.department);
@@ -189,6 +190,11 @@ async fn one(
     }
     let mut stand = None;
     match own {
+        _ if kind == Kind::Deliver => ends.push(format!(
+            "it is delivered into a topic, whose lanes leave no receipts: `hutong tap {} --delivered {} --from-start` shows \
+             what stands there",
+            stream.name, who.subscription
+        )),
         None => ends.push(
             "its store is not of this configuration: what its receipts do not tell is not known".into(),
         ),
@@ -256,14 +262,15 @@ async fn store(
     lane: &str,
     last: u64,
 ) -> Result<(Option<Stand>, Vec<hutong_stores::Kept>)> {
-    let mut receipts = Receipts::of(&own.store)?;
+    let (store, _) = own.replica("trace")?;
+    let mut receipts = Receipts::of(store)?;
     let head = receipts.heads().await?.get(lane).copied();
     // Asked before the place: what is committed meanwhile is not missing.
     let rest = match head {
         Some(head) if head.sequence > last => receipts.since(lane, last + 1, UNPUBLISHED).await?,
         _ => Vec::new(),
     };
-    Ok((wire::stands(&own.store).await?.remove(lane), rest))
+    Ok((wire::stands(store).await?.remove(lane), rest))
 }
 
 /// Returns the step of a grant as it was. Masks alter what is seen of a row and not whether it is held, so that no
@@ -282,6 +289,15 @@ fn permit(stream: &StreamPlan, numbered: &Numbered) -> Option<Permit> {
     Permit::new(std::sync::Arc::clone(&stream.contract), &grant).ok()
 }
 
+/// States whether a subscription was last granted into a delivery topic.
+fn is_delivered(book: &Book, who: &Who<'_>) -> bool {
+    let last =
+        book.numbers().keys().rev().filter_map(|number| book.numbered(*number)).find(|asked| {
+            asked.department == who.department && asked.request.subscription == who.subscription
+        });
+    last.is_some_and(|asked| asked.request.into == INTO_TOPIC)
+}
+
 /// Returns the number of the grant that stands.
 fn current(book: &Book, stream: &StreamPlan, who: &Who<'_>) -> Option<u64> {
     Some(book.granted(who.department, who.subscription, &stream.owner, &stream.name)?.number)
@@ -295,6 +311,9 @@ fn now(
     known: &Held,
     (stand, place): (Option<&Option<Stand>>, &str),
 ) -> (Option<bool>, String) {
+    if is_delivered(book, who) {
+        return (None, "it is delivered into a topic: no receipt tells what was delivered".into());
+    }
     let Some(holding) = known.holdings.last().filter(|holding| holding.ended.is_none()) else {
         return (Some(false), "as its receipts tell".into());
     };

@@ -22,7 +22,7 @@ pub(super) fn paused(status: &Status, zone: &TimeZone) -> Vec<String> {
         let Some(pause) = &lane.pause else { continue };
         // Its lanes are paused together.
         if said.last().is_none_or(|(pipeline, _)| *pipeline != lane.pipeline) {
-            let name = lane.pipeline.strip_prefix("replicate.").unwrap_or(&lane.pipeline);
+            let name = lane.pipeline.split_once('.').map_or(lane.pipeline.as_str(), |(_, name)| name);
             let text = format!(
                 "{} is paused {}\n  what to do: when that is over, `hutong subscription resume {name}`",
                 lane.pipeline,

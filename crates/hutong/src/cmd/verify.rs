@@ -27,6 +27,7 @@ const SHOWN: usize = 50;
 pub(super) async fn run(config: &Path, options: &Verify) -> Result<Exit> {
     let plan = check::load(config)?;
     let configured = subscription::find(&plan, &options.subscription)?;
+    configured.replica("verify")?;
     let bus = Bus::look(&plan.bus)?;
     let subscription = granted(&plan, &bus, configured).await?;
     let patience = Duration::from_secs(options.patience);

@@ -69,7 +69,7 @@ pub(super) fn example(key: &str) -> Option<String> {
         "columns" | "clear" => "[\"COLUMN\", \"COLUMN\"]",
         "rows" => "\"A CONDITION IN SQL\"",
         "mask" => "{ COLUMN = \"MASK\" }",
-        "into" => "{ store = \"STORE\", table = \"SCHEMA.TABLE\" }",
+        "into" => "{ store = \"STORE\", table = \"SCHEMA.TABLE\" } or { topic = true }",
         "path" => "\"FILE.db\"",
         "url" | "password" | "key" => "{ env = \"NAME\" } or { file = \"PATH\" }",
         "user" | "id" => "\"NAME\"",

@@ -164,12 +164,13 @@ pub(super) struct Subscription {
     pub(super) into: Option<Spanned<Into>>,
 }
 
-/// `into = { store = "…", table = "…" }`
+/// `into = { store = "…", table = "…" }` or `into = { topic = true }`
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Into {
     pub(super) store: Option<Text>,
     pub(super) table: Option<Text>,
+    pub(super) topic: Option<Spanned<bool>>,
 }
 
 /// `[http]`

@@ -13,7 +13,7 @@ use hutong_core::contract::Sharing;
 use hutong_core::grant::Grant;
 use hutong_core::ledger::{Calendar, Charter};
 use hutong_core::mask::Mask;
-use hutong_core::{Contract, Kind, PipelineId, Result, Secret};
+use hutong_core::{Contract, Error, ErrorKind, Kind, PipelineId, Result, Secret};
 use jiff::civil;
 use jiff::tz::TimeZone;
 
@@ -262,7 +262,31 @@ impl CapturePlan {
     }
 }
 
-/// A pipeline from a topic into a subscriber's store.
+/// Where a subscription writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A table of a store.
+    Table {
+        /// The store.
+        store: Arc<StorePlan>,
+        /// The table, as written.
+        table: String,
+    },
+    /// A delivery topic, which the department reads with clients of its own.
+    Topic,
+}
+
+impl Target {
+    /// Returns the store, where there is one.
+    pub fn store(&self) -> Option<&Arc<StorePlan>> {
+        match self {
+            Self::Table { store, .. } => Some(store),
+            Self::Topic => None,
+        }
+    }
+}
+
+/// A pipeline from a topic into a subscriber's store, or into a topic of its own.
 #[derive(Debug, Clone)]
 pub struct SubscriptionPlan {
     /// Its name.
@@ -290,15 +314,38 @@ pub struct SubscriptionPlan {
     /// How often a running process compares the replica with its source; `None`: only by command.
     pub verify: Option<Duration>,
     /// Where it writes.
-    pub store: Arc<StorePlan>,
-    /// The table, as written.
-    pub table: String,
+    pub into: Target,
 }
 
 impl SubscriptionPlan {
     /// Returns the pipeline's name.
     pub fn pipeline(&self) -> PipelineId {
-        PipelineId::new(Kind::Replicate, &self.name)
+        let kind = match self.into {
+            Target::Table { .. } => Kind::Replicate,
+            Target::Topic => Kind::Deliver,
+        };
+        PipelineId::new(kind, &self.name)
+    }
+
+    /// Returns its store and table; `Err(Config)` when it delivers into a topic, for which `doing` has no meaning.
+    pub fn replica(&self, doing: &str) -> Result<(&Arc<StorePlan>, &str)> {
+        match &self.into {
+            Target::Table { store, table } => Ok((store, table)),
+            Target::Topic => {
+                let name = &self.name;
+                let why = "it delivers into a topic, which its department reads itself: there is no replica";
+                Err(Error::new(ErrorKind::Config, format!("{doing} {name}"), why).hint(format!(
+                    "`hutong tap {} --delivered {name}` shows what stands in the topic; `hutong subscription reload \
+                     {name}` begins its next generation at the base",
+                    self.stream.name
+                )))
+            }
+        }
+    }
+
+    /// Returns what the names of its delivery topics share: `<owner>.<stream>.to.<subscription>`.
+    pub fn delivery_stem(&self) -> String {
+        format!("{}.{}.to.{}", self.stream.owner, self.stream.name, self.name)
     }
 
     /// Reads the subscription's key and returns what the department may hold. I5: what is not in it does not leave.

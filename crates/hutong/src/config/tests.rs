@@ -147,7 +147,10 @@ into = { store = "office", table = "counts" }
     assert_eq!(plan.http.kafka_lag_exporter.as_deref(), Some("city"));
     assert_eq!(plan.streams["population_base"].partitions, 2);
     let counts = &plan.subscriptions[0];
-    assert_eq!(counts.store.system, plan::StoreSystem::Sqlite { path: folder.path().join("office.db") });
+    assert_eq!(
+        counts.into.store().unwrap().system,
+        plan::StoreSystem::Sqlite { path: folder.path().join("office.db") }
+    );
     assert_eq!(counts.freshness.as_secs(), 300);
     let masks: Vec<_> = counts.masks.iter().map(|(column, mask)| (column.as_str(), mask.name())).collect();
     assert_eq!(masks, [("csrq", "year"), ("lxdh", "phone")]);

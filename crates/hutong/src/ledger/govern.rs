@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::follow::{Ground, Ledger, Word};
 use super::terms::under;
 use crate::config::Plan;
-use crate::config::plan::SubscriptionPlan;
+use crate::config::plan::{SubscriptionPlan, Target};
 use crate::share::Place;
 use crate::wire::{Bus, Wire};
 
@@ -163,7 +163,8 @@ fn lane(
     }
 }
 
-/// Deletes the rows of the lane. I7: whoever is killed half way does it again, and what is deleted stays deleted.
+/// Deletes the rows of the lane, or the delivery topic. I7: whoever is killed half way does it again, and what is deleted
+/// stays deleted.
 async fn recall(
     wire: &Wire,
     subscription: &SubscriptionPlan,
@@ -175,8 +176,12 @@ async fn recall(
     loop {
         match wire.recall(subscription, &place.lane, since).await {
             Ok(()) => {
-                info!(lane = %place.lane, why, "recalled: its rows of the replica are deleted");
-                let done = denied(subscription, &format!("{why}; the rows of the replica are deleted"));
+                let what = match subscription.into {
+                    Target::Table { .. } => "the rows of the replica are deleted",
+                    Target::Topic => "its delivery topic is deleted",
+                };
+                info!(lane = %place.lane, why, "recalled: {what}");
+                let done = denied(subscription, &format!("{why}; {what}"));
                 let name = &subscription.name;
                 let done = done.hint(format!("`hutong subscription request {name}` asks again"));
                 wire.held(&place.lane, &done, Some(since_us));

@@ -19,4 +19,4 @@ pub use govern::{govern, granted, permitted};
 pub(crate) use pinned::{Permitted, Remembering};
 pub use publish::{Ends, Publisher};
 pub use reading::Reading;
-pub use terms::{Contracts, asked, contracts, linked, under};
+pub use terms::{Contracts, INTO_TOPIC, asked, contracts, linked, under};

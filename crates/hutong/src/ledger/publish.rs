@@ -115,11 +115,13 @@ impl Publisher {
                 stream: subscription.stream.name.clone(),
                 pipeline: subscription.pipeline(),
             };
-            match stores.get_mut(subscription.store.name.as_str()) {
+            // The lanes of a delivery leave none.
+            let Some(store) = subscription.into.store() else { continue };
+            match stores.get_mut(store.name.as_str()) {
                 Some((_, recipients)) => recipients.push(recipient),
                 None => {
-                    let receipts = Receipts::of(&subscription.store)?;
-                    stores.insert(&subscription.store.name, (receipts, vec![recipient]));
+                    let receipts = Receipts::of(store)?;
+                    stores.insert(&store.name, (receipts, vec![recipient]));
                 }
             }
         }

@@ -13,7 +13,7 @@ use hutong_stores::sqlite::{Sink, SinkConfig, Store, receipts};
 
 use super::super::tests::{HOUR, Scene, key};
 use super::*;
-use crate::config::plan::{StorePlan, StoreSystem};
+use crate::config::plan::{StorePlan, StoreSystem, Target};
 
 /// A lane that writes, and who publishes what it has left.
 struct Office {
@@ -78,7 +78,7 @@ impl Office {
     }
 
     fn store(&self) -> PathBuf {
-        match &self.scene.plan.subscriptions[0].store.system {
+        match &self.scene.plan.subscriptions[0].into.store().unwrap().system {
             StoreSystem::Sqlite { path } => path.clone(),
             StoreSystem::Postgres { .. } => panic!("the replica is a file"),
         }
@@ -217,7 +217,9 @@ async fn a_store_that_was_set_back_publishes_its_other_history_too() {
     // A person puts the copy in the place of the store.
     let system = StoreSystem::Sqlite { path: copy };
     let plan = StorePlan { name: "b".into(), system };
-    office.scene.plan.subscriptions[0].store = Arc::new(plan);
+    let subscription = &mut office.scene.plan.subscriptions[0];
+    let table = subscription.replica("move").unwrap().1.to_owned();
+    subscription.into = Target::Table { store: Arc::new(plan), table };
     office.opens().await;
     assert_eq!(office.at, 1, "the store stands where it stood");
     // The same would be the same receipt.

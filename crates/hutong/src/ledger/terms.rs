@@ -8,7 +8,10 @@ use hutong_core::mask::Mask;
 use hutong_core::{Contract, Error, ErrorKind, Result};
 
 use crate::config::Plan;
-use crate::config::plan::{StreamPlan, SubscriptionPlan};
+use crate::config::plan::{StreamPlan, SubscriptionPlan, Target};
+
+/// What a request says of where a delivery goes: one word, as no store and its table are.
+pub const INTO_TOPIC: &str = "topic";
 
 /// Returns the request that a subscription of the configuration is.
 pub fn asked(subscription: &SubscriptionPlan) -> Request {
@@ -25,7 +28,10 @@ pub fn asked(subscription: &SubscriptionPlan) -> Request {
             masks: masks.collect(),
             until: subscription.until,
         },
-        into: format!("{} {}", subscription.store.name, subscription.table),
+        into: match &subscription.into {
+            Target::Table { store, table } => format!("{} {table}", store.name),
+            Target::Topic => INTO_TOPIC.into(),
+        },
     }
 }
 

@@ -118,8 +118,10 @@ async fn i5_a_commit_is_permitted_only_under_the_grant_that_stands() {
     ledger.catch_up().await.unwrap();
     let subscription = scene.plan.subscriptions[0].clone();
     ledger.permits(&subscription, 4).unwrap();
-    let elsewhere =
-        config::plan::SubscriptionPlan { table: "elsewhere".into(), ..scene.plan.subscriptions[0].clone() };
+    let elsewhere = config::plan::SubscriptionPlan {
+        into: config::plan::Target::Topic,
+        ..scene.plan.subscriptions[0].clone()
+    };
     let error = ledger.permits(&elsewhere, 4).unwrap_err().to_string();
     assert!(error.contains("it is granted into"), "{error}");
     let granted = scene.writer.book.granted("renshe", "pension", "gongan", "entry").unwrap().clone();

@@ -12,7 +12,7 @@ use hutong_stores::{postgres, sqlite};
 use tokio::time::{Instant, sleep};
 
 use super::window::{self, Moved};
-use crate::config::plan::{StoreSystem, SubscriptionPlan};
+use crate::config::plan::{StorePlan, StoreSystem, SubscriptionPlan};
 use crate::wire::{self, Bus};
 
 /// How often the lanes are asked whether they have passed.
@@ -22,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(300);
 pub struct Replica<'a> {
     bus: &'a Bus,
     subscription: &'a SubscriptionPlan,
+    store: &'a StorePlan,
+    table: &'a str,
     permit: Permit,
     projected: Arc<Contract>,
     mark: String,
@@ -37,12 +39,13 @@ pub struct Held {
 }
 
 impl<'a> Replica<'a> {
-    /// Makes it; touches nothing.
+    /// Makes it; touches nothing. `Err(Config)` when the subscription has no replica.
     pub fn new(bus: &'a Bus, subscription: &'a SubscriptionPlan, patience: Duration) -> Result<Self> {
+        let (store, table) = subscription.replica("verify")?;
         let permit = wire::permit(subscription)?;
         let projected = permit.projection();
         let mark = wire::mark(subscription)?;
-        Ok(Self { bus, subscription, permit, projected, mark, patience })
+        Ok(Self { bus, subscription, store, table, permit, projected, mark, patience })
     }
 
     /// Returns the contract of the replica's rows.
@@ -52,9 +55,9 @@ impl<'a> Replica<'a> {
 
     /// Returns the fields that the replica keeps in a form of its own, with why: they cannot be compared.
     pub async fn uncertain(&self) -> Result<Vec<(usize, String)>> {
-        match &self.subscription.store.system {
+        match &self.store.system {
             StoreSystem::Postgres { url, .. } => {
-                postgres::sink::uncertain(&url.resolve()?, &self.subscription.table, &self.projected).await
+                postgres::sink::uncertain(&url.resolve()?, self.table, &self.projected).await
             }
             // What a SQLite file cannot hold as it is, is refused when it is written.
             StoreSystem::Sqlite { .. } => Ok(Vec::new()),
@@ -107,8 +110,8 @@ impl<'a> Replica<'a> {
                 found.is_some_and(|held| stands(held, &topic, *partition) >= *end)
             })
         };
-        let table = self.subscription.table.clone();
-        match &self.subscription.store.system {
+        let table = self.table.to_owned();
+        match &self.store.system {
             StoreSystem::Postgres { url, .. } => {
                 postgres::sink::held(&url.resolve()?, &table, &contract, &pipeline, ready, each).await
             }

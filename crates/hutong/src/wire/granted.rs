@@ -4,7 +4,7 @@ use hutong_core::{Error, LaneId, Result};
 use hutong_engine::{Lane, status::now_us};
 
 use super::{Wire, us};
-use crate::config::plan::SubscriptionPlan;
+use crate::config::plan::{SubscriptionPlan, Target};
 use crate::ledger::{Permitted, Remembering};
 
 impl Wire {
@@ -50,11 +50,15 @@ impl Wire {
         self.board.remove(lane);
     }
 
-    /// Deletes the rows of a subscription's lane from the replica, and what it has quarantined, and forgets where it stood.
+    /// Deletes the rows of a subscription's lane from the replica, and what it has quarantined, and forgets where it stood;
+    /// of a delivery its topics: what is no longer granted is not kept for any reader.
     ///
     /// Shuts out whoever runs the lane. A lane that is opened under a mark that no grant has starts anew, which is all
     /// that a recall is; a second time nothing is left to delete.
     pub async fn recall(&self, subscription: &SubscriptionPlan, lane: &LaneId, since: u64) -> Result<()> {
+        if subscription.into == Target::Topic {
+            return super::generations(&self.bus, &self.bus_name, subscription).recall(lane, since).await;
+        }
         let mut sink = self.sink(subscription, lane, format!("recalled {since}"), None)?;
         sink.open(lane).await?;
         sink.close().await

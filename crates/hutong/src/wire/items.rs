@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hutong_bus::log::Incoming;
 use hutong_bus::{Decoder, quarantine};
-use hutong_core::{Error, ErrorKind, Result};
+use hutong_core::{Contract, Error, ErrorKind, Result};
 use hutong_stores::keep::{change_json, record_json};
 use hutong_stores::{postgres, sqlite};
 use serde::Serialize;
@@ -46,11 +46,18 @@ impl Item {
     }
 }
 
-/// Returns what waits for a subscription.
-pub async fn of_subscription(subscription: &SubscriptionPlan) -> Result<Vec<Item>> {
+/// Returns what waits for a subscription's replica.
+pub async fn of_replica(subscription: &SubscriptionPlan, store: &StorePlan) -> Result<Vec<Item>> {
     let mine = format!("{}.", subscription.pipeline());
-    let items = all(&subscription.store).await?;
+    let items = all(store).await?;
     Ok(items.into_iter().filter(|item| item.lane.starts_with(&mine)).collect())
+}
+
+/// Returns what a delivery has set aside: the records of its quarantine topic, which hold what is granted and no more.
+pub async fn of_delivery(bus: &Bus, bus_name: &str, subscription: &SubscriptionPlan) -> Result<Vec<Item>> {
+    let contract = super::permit(subscription)?.projection();
+    let topic = super::generations(bus, bus_name, subscription).quarantine_topic();
+    of_topic(bus, &topic, &subscription.stream.name, &contract).await
 }
 
 async fn all(store: &StorePlan) -> Result<Vec<Item>> {
@@ -115,23 +122,27 @@ pub async fn replay(store: &StorePlan, id: i64) -> Result<()> {
 pub async fn of_capture(bus: &Bus, capture: &CapturePlan) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for (_, stream) in &capture.tables {
-        let topic = stream.quarantine_topic();
-        let mut decoder = Decoder::new(Arc::clone(bus.registry()), Arc::clone(&stream.contract));
-        let Some(extent) = bus.log().extent(&topic).await? else { continue };
-        for (partition, (first, end)) in extent {
-            if first == end {
-                continue;
+        items.extend(of_topic(bus, &stream.quarantine_topic(), &stream.name, &stream.contract).await?);
+    }
+    Ok(items)
+}
+
+async fn of_topic(bus: &Bus, topic: &str, stream: &str, contract: &Arc<Contract>) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    let mut decoder = Decoder::new(Arc::clone(bus.registry()), Arc::clone(contract));
+    for (partition, (first, end)) in bus.log().extent(topic).await?.unwrap_or_default() {
+        if first == end {
+            continue;
+        }
+        let mut reader = bus.log().reader(topic, partition, None).await?;
+        reader.seek(first).await?;
+        loop {
+            let fetched = reader.next(1_000, 8 << 20).await?;
+            for record in fetched.records {
+                items.push(item(&record, stream, &mut decoder).await?);
             }
-            let mut reader = bus.log().reader(&topic, partition, None).await?;
-            reader.seek(first).await?;
-            loop {
-                let fetched = reader.next(1_000, 8 << 20).await?;
-                for record in fetched.records {
-                    items.push(item(&record, &stream.name, &mut decoder).await?);
-                }
-                if fetched.next >= fetched.end {
-                    break;
-                }
+            if fetched.next >= fetched.end {
+                break;
             }
         }
     }

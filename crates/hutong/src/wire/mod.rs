@@ -7,6 +7,7 @@ mod anew;
 mod back;
 mod bus;
 mod count;
+mod deliver;
 mod granted;
 pub mod items;
 pub mod probe;
@@ -27,10 +28,10 @@ use std::time::Duration;
 
 use hutong_bus::log::{Log, checkpoint_topic};
 use hutong_bus::succession::Reader;
-use hutong_bus::{Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceConfig, TopicStream};
+use hutong_bus::{Delivery, Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceConfig, TopicStream};
 use hutong_core::grant::{Permit, end_us};
 use hutong_core::quality::Quality;
-use hutong_core::{Contract, Error, ErrorKind, Kind, LaneId, PipelineId, Result, Step};
+use hutong_core::{Contract, Error, ErrorKind, Kind, LaneId, PipelineId, Result, Sink, Step};
 use hutong_engine::status::{Promise, now_us};
 use hutong_engine::{Ahead, Board, Lane, Metrics, Settings, Supervisor};
 use tracing::error;
@@ -40,6 +41,7 @@ pub use self::anew::{Standing, Topic, losses, reread, reset, standing};
 pub use self::back::{Base, back, bases};
 pub use self::bus::Bus;
 pub use self::count::{Counted, count, sample};
+pub use self::deliver::{begin_anew, generations};
 pub use self::receipts::Receipts;
 pub use self::record::record_at;
 pub use self::rewind::{order, rewind};
@@ -47,7 +49,7 @@ pub use self::stands::{Stand, stands};
 pub use self::store::{Department, compare, draft, install, remove};
 pub use self::versions::{Versions, versions};
 use crate::config::Plan;
-use crate::config::plan::{CapturePlan, StorePlan, SubscriptionPlan};
+use crate::config::plan::{CapturePlan, StorePlan, SubscriptionPlan, Target};
 use crate::http;
 use crate::ledger::Ledger;
 
@@ -60,6 +62,8 @@ pub struct Wire {
     bus_name: String,
     /// Made when the first of its lanes is: whoever runs one half holds no secret of the other.
     stores: Mutex<HashMap<String, Arc<Department>>>,
+    /// Subscription to what its lanes share that deliver into a topic.
+    deliveries: Mutex<HashMap<String, Arc<Delivery>>>,
     quarantine_limit: u64,
     board: Board,
     metrics: Metrics,
@@ -88,6 +92,7 @@ impl Wire {
             bus,
             bus_name: plan.bus.name.clone(),
             stores: Mutex::default(),
+            deliveries: Mutex::default(),
             quarantine_limit: plan.limits.quarantine,
             board,
             metrics,
@@ -122,6 +127,7 @@ impl Wire {
                 contract: Arc::clone(&stream.contract),
                 topic: stream.topic(),
                 partitions: stream.partitions,
+                partition: None,
                 compatibility: Some(stream.compatibility.name().to_owned()),
                 readers: self.readers.get(&stream.name).cloned().unwrap_or_default(),
                 anew: anew::again(capture, |name| name == table.as_str(), "the contract fits again")?,
@@ -153,7 +159,7 @@ impl Wire {
         self.ledger.as_ref()
     }
 
-    /// Makes the lanes of a subscription: one a partition of its stream.
+    /// Makes the lanes of a subscription, into its store or its topic: one a partition of its stream.
     ///
     /// `Err(Denied)` under a ledger, which says what flows and when: see [`Wire::replicate_under`].
     pub fn replicate(&self, subscription: &SubscriptionPlan) -> Result<Vec<Lane>> {
@@ -197,7 +203,11 @@ impl Wire {
         self.bus.shared().expect(&config.topic, partition);
         let log: Arc<dyn Log> = Arc::clone(self.bus.shared()) as _;
         let source = TopicSource::new(log, Arc::clone(self.bus.registry()), config);
-        let sink = self.sink(subscription, &id, mark(subscription)?, Some((permit.projection(), number)))?;
+        let (mark, projection) = (mark(subscription)?, permit.projection());
+        let sink: Box<dyn Sink> = match subscription.into {
+            Target::Table { .. } => self.sink(subscription, &id, mark, Some((projection, number)))?,
+            Target::Topic => Box::new(self.delivery(subscription, mark, projection).sink()),
+        };
         let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
         self.metrics.latency().stream_added(&stream.contract.stream);
         let entry = self.board.add(id.clone(), us(interval), now_us());
@@ -225,11 +235,12 @@ impl Wire {
         id: &LaneId,
         grant: String,
         granted: Option<(Arc<Contract>, Option<u64>)>,
-    ) -> Result<Box<dyn hutong_core::Sink>> {
+    ) -> Result<Box<dyn Sink>> {
         let (contract, number) = granted.map_or((None, None), |(contract, number)| (Some(contract), number));
-        self.store(&subscription.store)?.sink(store::Replica {
+        let (store, table) = subscription.replica("write")?;
+        self.store(store)?.sink(store::Replica {
             lane: id.clone(),
-            table: subscription.table.clone(),
+            table: table.to_owned(),
             grant,
             partitions: subscription.stream.partitions,
             contract,
@@ -273,8 +284,12 @@ pub fn mark(subscription: &SubscriptionPlan) -> Result<String> {
 /// Returns the step that lets through just what a subscription is granted (I5).
 pub fn permit(subscription: &SubscriptionPlan) -> Result<Permit> {
     let contract = Arc::clone(&subscription.stream.contract);
-    Permit::new(contract, &subscription.grant()?).map_err(|problems| {
+    let permit = Permit::new(contract, &subscription.grant()?).map_err(|problems| {
         let why = problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; ");
         Error::new(ErrorKind::Config, format!("compile the grant of {}", subscription.name), why)
+    })?;
+    Ok(match subscription.into {
+        Target::Table { .. } => permit,
+        Target::Topic => permit.told(),
     })
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hutong_bus::kafka;
+use hutong_core::grant::Permit;
 use hutong_core::{Error, Result};
 use hutong_stores::{Finding, postgres, sqlite};
 
 use super::bus::security;
 use crate::config::Plan;
-use crate::config::plan::{BusSystem, CapturePlan, StorePlan, StoreSystem, SubscriptionPlan};
+use crate::config::plan::{BusSystem, CapturePlan, StorePlan, StoreSystem, SubscriptionPlan, Target};
 
 /// How long one probe may take before it counts as no answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -28,7 +29,8 @@ pub async fn all(plan: &Plan) -> Vec<Finding> {
         findings.extend(within(&format!("capture {}", capture.name), source(capture)).await);
     }
     for subscription in &plan.subscriptions {
-        findings.extend(within(&format!("subscription {}", subscription.name), target(subscription)).await);
+        let target = target(plan, subscription);
+        findings.extend(within(&format!("subscription {}", subscription.name), target).await);
     }
     findings
 }
@@ -112,19 +114,59 @@ async fn source(capture: &CapturePlan) -> Result<Vec<Finding>> {
 }
 
 /// Looks where a subscription writes, with the eyes of its sink: what is granted is what the table must take.
-async fn target(subscription: &SubscriptionPlan) -> Result<Vec<Finding>> {
-    let granted = super::permit(subscription)?.projection();
-    let mut findings = match &subscription.store.system {
-        StoreSystem::Postgres { url, .. } => {
-            postgres::sink::probe(&url.resolve()?, &subscription.table, &granted).await
-        }
-        StoreSystem::Sqlite { path } => sqlite::probe_target(path, &subscription.table, &granted),
+async fn target(plan: &Plan, subscription: &SubscriptionPlan) -> Result<Vec<Finding>> {
+    let permit = super::permit(subscription)?;
+    let granted = permit.projection();
+    let mut findings = match &subscription.into {
+        Target::Table { store, table } => match &store.system {
+            StoreSystem::Postgres { url, .. } => {
+                postgres::sink::probe(&url.resolve()?, table, &granted).await
+            }
+            StoreSystem::Sqlite { path } => sqlite::probe_target(path, table, &granted),
+        },
+        Target::Topic => old_rows(plan, subscription, &permit).await?,
     };
     let prefix = |finding: &mut Finding| {
         finding.what = format!("subscription {}: {}", subscription.name, finding.what);
     };
     findings.iter_mut().for_each(prefix);
     Ok(findings)
+}
+
+/// Looks whether the source of a delivery tells whole old rows, where the delivery needs them (DESIGN section 7).
+async fn old_rows(plan: &Plan, subscription: &SubscriptionPlan, permit: &Permit) -> Result<Vec<Finding>> {
+    let stream = &subscription.stream.name;
+    let fed = plan
+        .captures
+        .iter()
+        .find_map(|capture| Some((capture, &capture.tables.iter().find(|(_, fed)| fed.name == *stream)?.0)));
+    let Some((capture, table)) = fed else {
+        let what =
+            "the stream is captured elsewhere: whether its table logs whole old rows is not seen from here";
+        return Ok(if permit.needs_old_row() { vec![good(what.into())] } else { Vec::new() });
+    };
+    let whole = match &capture.store.system {
+        StoreSystem::Postgres { url, .. } => postgres::logs_whole_rows(&url.resolve()?, table).await?,
+        // Its triggers do.
+        StoreSystem::Sqlite { .. } => true,
+    };
+    Ok(match (whole, permit.needs_old_row()) {
+        (true, _) => vec![good("its table logs whole old rows".into())],
+        (false, true) => vec![Finding::bad(
+            format!(
+                "its row filter needs whole old rows, and {table} does not log them: a row that leaves the filter \
+                 could not be told from one that was never in it, and would be set aside"
+            ),
+            format!("ALTER TABLE {table} REPLICA IDENTITY FULL"),
+        )],
+        (false, false) => vec![Finding {
+            ok: true,
+            what: format!(
+                "{table} does not log whole old rows: a change of columns outside the grant is delivered"
+            ),
+            hint: Some(format!("ALTER TABLE {table} REPLICA IDENTITY FULL, and it is not")),
+        }],
+    })
 }
 
 async fn within(what: &str, answer: impl Future<Output = Result<Vec<Finding>>>) -> Vec<Finding> {

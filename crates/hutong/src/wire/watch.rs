@@ -59,7 +59,7 @@ pub fn start(
     let used: BTreeSet<&str> = captures
         .iter()
         .map(|c| c.store.name.as_str())
-        .chain(subscriptions.iter().map(|s| s.store.name.as_str()))
+        .chain(subscriptions.iter().filter_map(|s| Some(s.into.store()?.name.as_str())))
         .collect();
     for store in used.iter().filter_map(|name| plan.stores.get(*name)) {
         parts.store_added(&store.name, now_us());

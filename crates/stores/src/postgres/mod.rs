@@ -45,7 +45,7 @@ pub use anew::{anew, reread};
 pub use draft::draft;
 pub use estimate::estimate;
 pub use mend::mend;
-pub use probe::{check_address, compare, probe, version};
+pub use probe::{check_address, compare, logs_whole_rows, probe, version};
 pub use scan::Scan;
 pub use slot::remove;
 pub use source::{Limit, Source, SourceConfig, Table};

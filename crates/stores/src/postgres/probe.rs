@@ -94,6 +94,14 @@ pub async fn compare(url: &Secret, table: &str, contract: &Contract) -> Result<V
     }
 }
 
+/// States whether a table, and each partition of it, logs the whole old row of a change (REPLICA IDENTITY FULL).
+pub async fn logs_whole_rows(url: &Secret, table: &str) -> Result<bool> {
+    let name = TableName::parse(table)?;
+    let session = connect::open(url, "check").await?;
+    let live = catalog::live(&session, &mut Types::default(), &name).await?;
+    Ok(live.is_some_and(|live| live.identities.iter().all(|one| *one == catalog::Identity::Full)))
+}
+
 fn missing(name: &TableName) -> Finding {
     Finding::bad(
         format!("the table {} does not exist", name.plain()),

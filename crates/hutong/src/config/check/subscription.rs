@@ -16,7 +16,7 @@ use super::store::{self, Stores};
 use super::stream::Streams;
 use crate::config::document::Entry;
 use crate::config::file;
-use crate::config::plan::{StorePlan, StreamPlan, SubscriptionPlan};
+use crate::config::plan::{StreamPlan, SubscriptionPlan, Target};
 
 /// Reads every `[subscription.X]`.
 pub(super) fn subscriptions(
@@ -69,7 +69,12 @@ fn subscription(
     let freshness = freshness(check, entry);
     let verify = verify(check, entry);
     check.required(&part, "columns", body.columns.as_ref());
-    let (store, table) = into(check, entry, &what, stores);
+    let into = into(check, entry, &what, stores);
+    if let (Some(written), Some(Target::Topic)) = (&entry.body.verify, &into) {
+        let message = format!("`verify` of {what} compares a replica, and it delivers into a topic");
+        let hint = "leave it out: the department reads the topic itself".to_owned();
+        check.error(entry.at(written.span().start), message, Some(hint));
+    }
     let stream = stream?;
     may_be_had(check, entry, stream);
     let grant = grant::grant(check, entry, stream)?;
@@ -86,8 +91,7 @@ fn subscription(
         key,
         freshness,
         verify,
-        store: store?,
-        table: table?,
+        into: into?,
     })
 }
 
@@ -127,10 +131,21 @@ fn into(
     entry: &Entry<file::Subscription>,
     what: &str,
     stores: &Stores,
-) -> (Option<Arc<StorePlan>>, Option<String>) {
+) -> Option<Target> {
     let whole = Part::whole(entry, what);
-    let Some(into) = check.required(&whole, "into", entry.body.into.as_ref()) else { return (None, None) };
+    let into = check.required(&whole, "into", entry.body.into.as_ref())?;
     let body = into.get_ref();
+    if let Some(topic) = &body.topic {
+        let (at, both) = (entry.at(topic.span().start), body.store.is_some() || body.table.is_some());
+        let message = match (topic.get_ref(), both) {
+            (true, false) => return Some(Target::Topic),
+            (true, true) => format!("`into` of {what} names a topic and a table"),
+            (false, _) => format!("`into` of {what} says that it is no topic, and not what it is"),
+        };
+        let hint = "either { topic = true } or { store = \"STORE\", table = \"SCHEMA.TABLE\" }".to_owned();
+        check.error(at, message, Some(hint));
+        return None;
+    }
     let what = format!("`into` of {what}");
     let part = Part { entry, at: entry.at(into.span().start), what: &what, path: &["into"] };
     let store = check.text(&part, "store", body.store.as_ref());
@@ -152,7 +167,8 @@ fn into(
             );
         }
     }
-    (store.and_then(|name| stores.get(name)).cloned(), table.map(str::to_owned))
+    let store = store.and_then(|name| stores.get(name)).cloned();
+    Some(Target::Table { store: store?, table: table?.to_owned() })
 }
 
 /// Returns the last day.
