@@ -241,6 +241,8 @@ impl TopicSource {
                 }
             }
         }
+        // 0: the cluster does not tell.
+        batch.trail.written_us = fetched.records.iter().map(|r| r.written_us).filter(|us| *us > 0).min();
         self.next = fetched.next;
         Some(self.step(batch))
     }

@@ -33,6 +33,7 @@ pub mod quality;
 pub mod secret;
 pub mod snapshot;
 pub mod steer;
+pub mod trail;
 pub mod value;
 pub mod verify;
 
@@ -51,4 +52,5 @@ pub use problem::{Problem, nearest};
 pub use quality::Quality;
 pub use secret::Secret;
 pub use steer::{Act, Hold, Order, Pause, Verb};
+pub use trail::Trail;
 pub use value::{Decimal, Row, Value};

@@ -10,6 +10,7 @@ use crate::contract::Contract;
 use crate::error::Result;
 use crate::lane::LaneId;
 use crate::steer::Hold;
+use crate::trail::Trail;
 
 /// What one commit writes.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +25,8 @@ pub struct Batch {
     pub delta: Delta,
     /// How far behind its origin the source is after this batch.
     pub behind: Behind,
+    /// How it came here: told to who watches, and nothing is decided by it.
+    pub trail: Trail,
 }
 
 /// How many changes of a batch the store refused, and the sink has set aside.
@@ -59,6 +62,7 @@ impl Batch {
             *self.dropped.entry(rule).or_default() += count;
         }
         self.behind = next.behind;
+        self.trail.append(next.trail);
         Ok(())
     }
 }

@@ -338,6 +338,7 @@ impl Lane {
             self.metrics.dropped(&self.id, rule, *count);
         }
         self.metrics.committed(&self.id, committed, quarantined, took);
+        self.metrics.told(&self.id, batch);
         if let Some(first) = batch.rejected.first() {
             warn!(lane = %self.id, count = quarantined, rule = first.rule, reason = %first.reason, "quarantined");
         }

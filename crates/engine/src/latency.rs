@@ -5,8 +5,8 @@ use std::time::Duration;
 use hutong_core::{Batch, Kind, LaneId, Op};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry};
 
-/// The stages: a closed set. What is left of `whole` without the other two is the bus's part.
-pub const STAGES: [&str; 3] = ["capture", "apply", "whole"];
+/// The stages: a closed set.
+pub const STAGES: [&str; 4] = ["capture", "bus", "apply", "whole"];
 
 /// The histograms of all streams. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -14,11 +14,11 @@ pub struct Latency(HistogramVec);
 
 impl Latency {
     pub(crate) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let help = "Time on the way. `capture`: from the source's commit to the topic; `apply`: from the topic \
-                    to the subscriber's store; `whole`: from the source's commit to the store. One observation a \
-                    source transaction and commit, without snapshots and \
-                    what is older than the replica (`apply`: one a commit).";
-        let buckets = vec![0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0];
+        let help = "Time on the way. `capture`: from the source's commit to the topic; `bus`: in the topic, until a \
+                    lane has read it; `apply`: from there to the subscriber's store; `whole`: from the source's \
+                    commit to the store. One observation a source transaction and commit, without snapshots and \
+                    what is older than the replica (`bus` and `apply`: one a commit).";
+        let buckets = vec![0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0];
         let opts = HistogramOpts::new("latency_seconds", help).buckets(buckets);
         let family = HistogramVec::new(opts, &["stream", "stage"])?;
         registry.register(Box::new(family.clone()))?;
@@ -48,7 +48,17 @@ impl Latency {
             // Receipts are no changes.
             Kind::Receipt => return,
             Kind::Replicate | Kind::Deliver => {
-                self.of(&first.contract.stream, "apply").observe(held.as_secs_f64());
+                let stream = &first.contract.stream;
+                self.of(stream, "apply").observe(held.as_secs_f64());
+                let lay_us = |written_us: i64| {
+                    let read_us = now_us - i64::try_from(held.as_micros()).unwrap_or(i64::MAX);
+                    // Who wrote it has a clock of its own, and a cluster counts milliseconds.
+                    read_us.saturating_sub(written_us).max(0)
+                };
+                let young = |us: &i64| begun_us.is_none_or(|begun_us| *us >= begun_us);
+                if let Some(us) = batch.trail.written_us.filter(young).map(lay_us) {
+                    self.of(stream, "bus").observe(us as f64 / 1e6);
+                }
                 "whole"
             }
         };
@@ -121,18 +131,26 @@ mod tests {
             (Op::Delete, 101),
         ];
         let changes = changes.map(|(op, us)| change(&contract, op, us * second)).to_vec();
-        let batch = Batch { changes, ..Batch::default() };
+        let mut batch = Batch { changes, ..Batch::default() };
+        batch.trail.written_us = Some(96 * second);
         let latency = Latency::new(&Registry::new()).unwrap();
         let lane = |kind| LaneId::new(PipelineId::new(kind, "a"), 0);
         let held = Duration::from_secs(1);
 
         latency.committed(&lane(Kind::Replicate), &batch, held, Some(90 * second), 100 * second);
         latency.committed(&lane(Kind::Capture), &batch, held, None, 100 * second);
+        // Older than the replica, and by a clock that is ahead.
+        batch.changes.truncate(1);
+        for written in [80, 101] {
+            batch.trail.written_us = Some(written * second);
+            latency.committed(&lane(Kind::Replicate), &batch, held, Some(90 * second), 100 * second);
+        }
 
         let told = |stage| {
             let of = latency.of("people", stage);
             (of.get_sample_count(), of.get_sample_sum())
         };
-        assert_eq!([told("apply"), told("whole"), told("capture")], [(1, 1.0), (3, 7.0), (4, 27.0)]);
+        assert_eq!([told("apply"), told("whole"), told("capture")], [(3, 3.0), (3, 7.0), (4, 27.0)]);
+        assert_eq!(told("bus"), (2, 3.0), "read a second before the commit, 3 s after it was written");
     }
 }

@@ -4,12 +4,16 @@
 
 pub mod ahead;
 pub mod backoff;
+pub mod certificates;
 mod glance;
 pub mod lag;
 pub mod lane;
 pub mod latency;
+pub mod ledgered;
 pub mod metrics;
 pub mod parts;
+mod runtime;
+mod stand;
 pub mod status;
 pub mod supervisor;
 pub mod verdict;

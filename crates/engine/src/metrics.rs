@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result, ResultExt};
+use hutong_core::{Batch, Error, ErrorKind, Kind, LaneId, Op, PipelineId, Result, ResultExt};
 use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::certificates::Certificates;
 use crate::latency::Latency;
+use crate::ledgered::Ledgered;
 use crate::parts::Parts;
+use crate::runtime::Runtime;
+use crate::stand::Stand;
 use crate::status::{LaneStatus, State};
 use crate::verdict::Verdict;
 use crate::verified::Verified;
@@ -19,9 +23,26 @@ use crate::verified::Verified;
 /// The kinds of errors after which a lane opens again: a closed set, as above.
 const RETRIED: [ErrorKind; 2] = [ErrorKind::Unavailable, ErrorKind::Unknown];
 
-/// The rules that may drop a change: a closed set, so that every series is there from the start.
-pub const DROP_RULES: [&str; 7] =
-    ["filtered", "outside_contract", "outside_grant", "suspended", "reloaded", "tombstone", "message"];
+/// Returns the rules by which a pipeline may drop a change: closed sets, so that every series is there from the start.
+fn drop_rules(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Capture => &["outside_contract", "suspended", "reloaded"],
+        Kind::Replicate | Kind::Deliver => &["filtered", "outside_grant", "tombstone", "message"],
+        Kind::Receipt => &[],
+    }
+}
+
+/// The rule by which the permit step sets a change aside that it cannot decide about.
+const UNDECIDED: &str = "unknown_value";
+
+/// What may happen to a captured row: a closed set.
+const OPERATIONS: [(Op, &str); 5] = [
+    (Op::Read, "read"),
+    (Op::Insert, "insert"),
+    (Op::Update, "update"),
+    (Op::Delete, "delete"),
+    (Op::Truncate, "truncate"),
+];
 
 /// The metrics of one process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,7 +54,8 @@ struct Families {
     committed: IntCounterVec,
     dropped: IntCounterVec,
     quarantined: IntCounterVec,
-    commits: IntCounterVec,
+    captured: IntCounterVec,
+    policy_errors: IntCounterVec,
     retries: IntCounterVec,
     commit_seconds: HistogramVec,
     lag_seconds: GaugeVec,
@@ -50,6 +72,10 @@ struct Families {
     latency: Latency,
     parts: Parts,
     verified: Verified,
+    ledgered: Ledgered,
+    certificates: Certificates,
+    stand: Stand,
+    runtime: Runtime,
     /// Held while the gauges of lanes are told anew.
     told: Mutex<()>,
 }
@@ -82,8 +108,19 @@ impl Metrics {
         )?;
         let quarantined =
             counter("changes_quarantined_total", "Changes set aside with a reason.", &["pipeline"])?;
-        let commits =
-            counter("commits_total", "Transactions committed to the pipeline's sink.", &["pipeline"])?;
+        let captured = counter(
+            "changes_captured_total",
+            "Changes that a capture has brought to the stream, by what happened to the row: `read` (by a snapshot), `insert`, \
+             `update`, `delete`, `truncate`.",
+            &["stream", "operation"],
+        )?;
+        let policy_errors = counter(
+            "policy_errors_total",
+            "Changes about which the subscription's grant could not decide, and grants that could not be applied at \
+             all. What it has decided is told by `hutong_changes_committed_total` and, as `filtered` and \
+             `outside_grant`, by `hutong_changes_dropped_total`.",
+            &["pipeline"],
+        )?;
         let retries = counter(
             "retries_total",
             "Times that a lane had to open again, by what went wrong: `unavailable`, `unknown_outcome`.",
@@ -123,8 +160,8 @@ impl Metrics {
         )?;
         let retention = seconds(
             "retention_seconds",
-            "How long the topic that the subscription reads keeps what is older than its base: `[bus] history`.",
-            &["pipeline"],
+            "How long the topics keep what is older than their base: `[bus] history`.",
+            &[],
         )?;
         let last_applied = seconds(
             "last_applied_timestamp_seconds",
@@ -137,7 +174,9 @@ impl Metrics {
             &["pipeline"],
         )?;
         let (latency, parts) = (Latency::new(&registry)?, Parts::new(&registry)?);
-        let verified = Verified::new(&registry)?;
+        let (verified, ledgered) = (Verified::new(&registry)?, Ledgered::new(&registry)?);
+        let (certificates, stand) = (Certificates::new(&registry)?, Stand::new(&registry)?);
+        let runtime = Runtime::new(&registry)?;
         let lag_seconds = seconds(
             "lag_seconds",
             "Seconds behind the origin: 0 when the newest watermark is young and passed, else the age of the first \
@@ -145,9 +184,13 @@ impl Metrics {
             &["pipeline", "partition"],
         )?;
         // Few: there are as many as pipelines, and how long changes take is told by stream.
-        let buckets = vec![0.01, 0.1, 1.0, 10.0];
+        let buckets = vec![0.1, 1.0];
         let commit_seconds = HistogramVec::new(
-            HistogramOpts::new("commit_seconds", "Time that one commit of the sink took.").buckets(buckets),
+            HistogramOpts::new(
+                "commit_seconds",
+                "Time that one commit of the sink took; `_count` is how many there were.",
+            )
+            .buckets(buckets),
             &["pipeline"],
         )?;
         registry.register(Box::new(commit_seconds.clone()))?;
@@ -156,7 +199,8 @@ impl Metrics {
             committed,
             dropped,
             quarantined,
-            commits,
+            captured,
+            policy_errors,
             retries,
             commit_seconds,
             lag_seconds,
@@ -173,6 +217,10 @@ impl Metrics {
             latency,
             parts,
             verified,
+            ledgered,
+            certificates,
+            stand,
+            runtime,
             told: Mutex::default(),
         };
         Ok(Self(Arc::new(families)))
@@ -183,18 +231,38 @@ impl Metrics {
         &self.0.verified
     }
 
+    /// Returns how the process stands to the ledger.
+    pub fn ledgered(&self) -> &Ledgered {
+        &self.0.ledgered
+    }
+
+    /// Returns when the certificates end that the configuration names.
+    pub fn certificates(&self) -> &Certificates {
+        &self.0.certificates
+    }
+
+    /// Makes the series of a captured stream visible, at zero.
+    pub fn stream_captured(&self, stream: &str) {
+        for (_, operation) in OPERATIONS {
+            self.0.captured.with_label_values(&[stream, operation]);
+        }
+    }
+
     /// Makes every series of a lane visible, at zero.
     pub fn lane_added(&self, lane: &LaneId) {
         let pipeline = lane.pipeline.to_string();
         let m = &self.0;
-        for family in [&m.committed, &m.quarantined, &m.commits] {
+        for family in [&m.committed, &m.quarantined] {
             family.with_label_values(&[&pipeline]);
         }
         for kind in RETRIED {
             m.retries.with_label_values(&[pipeline.as_str(), kind.name()]);
         }
-        for rule in DROP_RULES {
+        for rule in drop_rules(lane.pipeline.kind) {
             m.dropped.with_label_values(&[pipeline.as_str(), rule]);
+        }
+        if matches!(lane.pipeline.kind, Kind::Replicate | Kind::Deliver) {
+            m.policy_errors.with_label_values(&[&pipeline]);
         }
         m.commit_seconds.with_label_values(&[&pipeline]);
     }
@@ -209,8 +277,32 @@ impl Metrics {
         let pipeline = lane.pipeline.to_string();
         self.0.committed.with_label_values(&[&pipeline]).inc_by(changes);
         self.0.quarantined.with_label_values(&[&pipeline]).inc_by(quarantined);
-        self.0.commits.with_label_values(&[&pipeline]).inc();
         self.0.commit_seconds.with_label_values(&[&pipeline]).observe(took.as_secs_f64());
+    }
+
+    /// Counts by stream what a commit of a capture has brought into topics, and what a grant could not decide about.
+    pub fn told(&self, lane: &LaneId, batch: &Batch) {
+        if lane.pipeline.kind != Kind::Capture {
+            let undecided = batch.rejected.iter().filter(|rejected| rejected.rule == UNDECIDED).count();
+            if undecided > 0 {
+                let pipeline = lane.pipeline.to_string();
+                self.0.policy_errors.with_label_values(&[&pipeline]).inc_by(undecided as u64);
+            }
+            return;
+        }
+        let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for change in &batch.changes {
+            let operation = OPERATIONS.iter().find(|(op, _)| *op == change.op).map_or("", |(_, word)| word);
+            *counts.entry((change.contract.stream.as_str(), operation)).or_default() += 1;
+        }
+        for ((stream, operation), count) in counts {
+            self.0.captured.with_label_values(&[stream, operation]).inc_by(count);
+        }
+    }
+
+    /// Counts a grant that could not be applied at all.
+    pub fn policy_failed(&self, lane: &LaneId) {
+        self.0.policy_errors.with_label_values(&[&lane.pipeline.to_string()]).inc();
     }
 
     /// Counts changes that a named rule dropped (I3).
@@ -238,12 +330,16 @@ impl Metrics {
         let _told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
         self.forget();
         self.show(lanes);
-        self.0.registry.gather()
+        let machine = self.0.runtime.families();
+        let mut families = self.0.registry.gather();
+        families.extend(machine);
+        families
     }
 
     /// Forgets the gauges of all lanes: one that another process runs now is not to be seen here as it was.
     fn forget(&self) {
         let m = &self.0;
+        m.stand.forget();
         [&m.lag_changes, &m.lag_bytes, &m.waiting, &m.state, &m.verdict].into_iter().for_each(|g| g.reset());
         let seconds = [&m.lag_seconds, &m.freshness_target, &m.headroom, &m.retention, &m.last_applied];
         seconds.into_iter().for_each(|g| g.reset());
@@ -275,6 +371,11 @@ impl Metrics {
                 }
             }
         }
+        self.0.stand.show(lanes);
+        let none: [&str; 0] = [];
+        if let Some(history) = lanes.iter().find_map(|lane| lane.history_seconds) {
+            self.0.retention.with_label_values(&none).set(history);
+        }
         for (pipeline, lanes) in by_pipeline(lanes) {
             self.show_pipeline(pipeline, &lanes);
         }
@@ -305,9 +406,6 @@ impl Metrics {
         if let Some(headroom) = lanes.iter().filter_map(|lane| lane.headroom_seconds).reduce(f64::min) {
             m.headroom.with_label_values(&[pipeline]).set(headroom);
         }
-        if let Some(history) = lanes.iter().find_map(|lane| lane.history_seconds) {
-            m.retention.with_label_values(&[pipeline]).set(history);
-        }
         let applied_us = lanes.iter().filter_map(|lane| lane.applied_us).max().unwrap_or(0);
         m.last_applied.with_label_values(&[pipeline]).set(applied_us as f64 / 1e6);
     }
@@ -322,53 +420,5 @@ fn by_pipeline(lanes: &[LaneStatus]) -> BTreeMap<&str, Vec<&LaneStatus>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use hutong_core::Kind;
-
-    use super::*;
-    use crate::status::{Board, Promise, now_us};
-
-    #[test]
-    fn a_lane_that_another_process_runs_is_not_told_any_more() {
-        let (board, metrics) = (Board::new(), Metrics::new().unwrap());
-        let ids = [0, 1].map(|partition| LaneId::new(PipelineId::new(Kind::Replicate, "a"), partition));
-        ids.iter().for_each(|id| drop(board.add(id.clone(), 5_000_000, now_us())));
-        let told = || metrics.scrape(&board.status(now_us())).unwrap();
-        assert!(told().contains(r#"hutong_lane_state{pipeline="replicate.a",state="opening"} 2"#));
-        board.remove(&ids[0]);
-        let text = told();
-        assert!(text.contains(r#"hutong_lane_state{pipeline="replicate.a",state="opening"} 1"#), "{text}");
-        assert!(!text.contains(r#"hutong_lag_seconds{partition="0""#), "{text}");
-        board.remove(&ids[1]);
-        let text = told();
-        assert!(!text.contains("hutong_lane_state{") && !text.contains("hutong_lag_seconds{"), "{text}");
-    }
-
-    #[test]
-    fn a_hundred_subscriptions_stay_under_five_thousand_series() {
-        let (board, metrics) = (Board::new(), Metrics::new().unwrap());
-        let pipeline = |kind, n| PipelineId::new(kind, format!("n{n}"));
-        let captures = (0..5).map(|n| (pipeline(Kind::Capture, n), 1));
-        for (pipeline, lanes) in captures.chain((0..100).map(|n| (pipeline(Kind::Replicate, n), 4))) {
-            for partition in 0..lanes {
-                let id = LaneId::new(pipeline.clone(), partition);
-                metrics.lane_added(&id);
-                let day = Some(Duration::from_secs(86_400));
-                board.add(id, 5_000_000, now_us()).promise(Promise { freshness: day, history: day });
-            }
-        }
-        (0..10).for_each(|n| metrics.latency().stream_added(&format!("stream{n}")));
-        (0..20).for_each(|n| metrics.parts().store_added(&format!("store{n}"), 0));
-        let mut lanes = board.status(now_us());
-        lanes.iter_mut().for_each(|lane| (lane.lag_changes, lane.waiting) = (Some(0), Some(0)));
-        let began = Instant::now();
-        let text = metrics.scrape(&lanes).unwrap();
-        let series = text.lines().filter(|line| !line.starts_with('#')).count();
-        assert!((4_000..5_000).contains(&series), "{series} series, in {:?}", began.elapsed());
-        let values = text.lines().filter(|line| !line.starts_with('#'));
-        let numbers = values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
-        assert!(numbers.into_iter().all(|n| n >= 0.0), "neither NaN nor negative");
-    }
-}
+#[path = "metrics_test.rs"]
+mod tests;

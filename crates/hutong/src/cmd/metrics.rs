@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId, Result};
+use hutong_core::snapshot::Progress;
+use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId, Position, Result};
 use hutong_engine::parts::Retained;
 use hutong_engine::status::{Promise, now_us};
 use hutong_engine::{Board, Metrics};
@@ -110,6 +111,9 @@ fn families() -> Result<Vec<Family>> {
         board.add(id, 0, now_us()).promise(Promise { freshness: hour, history: hour });
     }
     metrics.latency().stream_added("name");
+    metrics.stream_captured("name");
+    metrics.certificates().ends("bus", "own", Some(0));
+    metrics.ledgered().added();
     let parts = metrics.parts();
     parts.bus_added(0);
     parts.bus_free(0);
@@ -121,6 +125,8 @@ fn families() -> Result<Vec<Family>> {
     // What only some sources can tell.
     for lane in &mut lanes {
         (lane.lag_changes, lane.lag_bytes, lane.waiting) = (Some(0), Some(0), Some(0));
+        lane.positions.insert("topic/0".into(), Position::offset(0));
+        lane.snapshots.push(Progress { table: "name".into(), rows: 0, estimate: None, done: false });
     }
     let described = metrics.families(&lanes).into_iter().map(|family| {
         let labels = family.get_metric().first().map_or_else(Vec::new, |metric| {
@@ -153,7 +159,10 @@ mod tests {
     fn named(text: &str) -> Vec<String> {
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let found = text.split(|c| !is_name(c)).filter(|word| word.starts_with("hutong_"));
-        found.map(|word| word.trim_end_matches("_bucket").to_owned()).collect()
+        let parts = ["_bucket", "_sum", "_count"];
+        found
+            .map(|word| parts.iter().find_map(|part| word.strip_suffix(part)).unwrap_or(word).to_owned())
+            .collect()
     }
 
     #[test]

@@ -42,9 +42,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     // Served once every lane is on the board: who looks early must not see a part and take it for all.
     let pulse = http::health::Pulse::default();
     supervisor.spawn("pulse", OnError::Continue, pulse.clone().beat(supervisor.token()));
-    wire::watch::start(&mut supervisor, &plan, &wire, board.clone(), metrics.parts(), |p| {
-        named(p.to_owned())
-    });
+    wire::watch::start(&mut supervisor, &plan, &wire, board.clone(), &metrics, |p| named(p.to_owned()));
     let verifying = metrics.clone();
     let watched = http::status::Watched {
         board: board.clone(),

@@ -1,7 +1,7 @@
 //! The ledger of a running process: followed, compared with what was remembered, and asked before every commit.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hutong_bus::log::Log;
@@ -9,6 +9,8 @@ use hutong_core::grant::default_masks;
 use hutong_core::ledger::{Answer, Book, Charter, Condition, Granted, Head, State, Terms};
 use hutong_core::mask::Mask;
 use hutong_core::{Class, Error, ErrorKind, Result};
+use hutong_engine::ledgered::Ledgered;
+use hutong_engine::status::now_us;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -86,6 +88,8 @@ struct Inner {
     reading: tokio::sync::Mutex<Reading>,
     seen: Mutex<Seen>,
     looked: watch::Sender<()>,
+    /// Whom it is told, in a process that runs lanes.
+    told: OnceLock<Ledgered>,
 }
 
 /// What the lanes go by.
@@ -130,7 +134,15 @@ impl Ledger {
             reading: tokio::sync::Mutex::new(reading),
             seen: Mutex::new(seen),
             looked: watch::Sender::new(()),
+            told: OnceLock::new(),
         }))
+    }
+
+    /// Tells from now on how the process stands to the ledger.
+    pub fn tell(&self, metrics: Ledgered) {
+        metrics.added();
+        // Told once, by who makes it.
+        let _ = self.0.told.set(metrics);
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -148,6 +160,12 @@ impl Ledger {
             Ok(()) => {
                 let mut seen = self.seen();
                 seen.verified = Some(Instant::now());
+                if let Some(told) = self.0.told.get() {
+                    let book = &reading.book;
+                    told.read(book.head().sequence, book.skipped_counts().values().sum(), now_us());
+                    // A contradiction stops only what that department owns, and is as bad a sign.
+                    told.broken(seen.broken.is_some() || !book.contradictions().is_empty());
+                }
                 if reading.book.head() != before {
                     tell(&reading.book, before);
                     seen.book = Arc::new(reading.book.clone());
@@ -165,7 +183,11 @@ impl Ledger {
     fn breaks(&self, problem: &Error) {
         let hint = problem.hint.clone().unwrap_or_default();
         error!(error = %problem, hint, "the ledger stops all delivery");
-        self.seen().broken.get_or_insert((problem.to_string(), hint));
+        let mut seen = self.seen();
+        seen.broken.get_or_insert((problem.to_string(), hint));
+        if let Some(told) = self.0.told.get() {
+            told.broken(true);
+        }
     }
 
     /// Reads all of it again and compares it with what was read. `Err` that is no outage stops all delivery.

@@ -6,6 +6,7 @@ mod about;
 mod anew;
 mod back;
 mod bus;
+mod certificates;
 mod count;
 mod deliver;
 mod granted;
@@ -84,7 +85,11 @@ impl Wire {
     pub fn connect(plan: &Plan, board: Board, metrics: Metrics) -> Result<Self> {
         let (bus, registry_address) = Bus::open(&plan.bus)?;
         let ledger = plan.ledger.as_ref();
-        let ledger = ledger.map(|ledger| Ledger::new(ledger, plan, Arc::clone(bus.log())));
+        let ledger = ledger.map(|ledger| {
+            let ledger = Ledger::new(ledger, plan, Arc::clone(bus.log()));
+            ledger.tell(metrics.ledgered().clone());
+            ledger
+        });
         let intervals = plan.captures.iter().flat_map(|capture| {
             capture.tables.iter().map(|(_, stream)| (stream.name.clone(), capture.watermark_interval))
         });
@@ -137,10 +142,10 @@ impl Wire {
         let config = TopicSinkConfig { streams, bus, history: self.history };
         let sink = TopicSink::new(Arc::clone(self.bus.log()), Arc::clone(self.bus.registry()), config);
         let source = self.store(&capture.store)?.source(capture)?;
-        capture
-            .tables
-            .iter()
-            .for_each(|(_, stream)| self.metrics.latency().stream_added(&stream.contract.stream));
+        capture.tables.iter().for_each(|(_, stream)| {
+            self.metrics.latency().stream_added(&stream.contract.stream);
+            self.metrics.stream_captured(&stream.contract.stream);
+        });
         Ok(Lane {
             source,
             steps: vec![Box::new(sink.suspension()), Box::new(Quality::new())],
@@ -185,7 +190,7 @@ impl Wire {
         number: Option<u64>,
     ) -> Result<Lane> {
         let id = LaneId::new(subscription.pipeline(), partition);
-        let permit = permit(subscription)?;
+        let permit = permit(subscription).inspect_err(|_| self.metrics.policy_failed(&id))?;
         let stream = &subscription.stream;
         let interval = self.intervals.get(&stream.name).copied().unwrap_or(INTERVAL);
         let config = TopicSourceConfig {

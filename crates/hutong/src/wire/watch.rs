@@ -11,12 +11,12 @@ use hutong_bus::log::Log;
 use hutong_core::{Error, ErrorKind, Result};
 use hutong_engine::parts::Retained;
 use hutong_engine::supervisor::OnError;
-use hutong_engine::{Board, Parts, Supervisor, status::now_us};
+use hutong_engine::{Board, Metrics, Parts, Supervisor, status::now_us};
 use hutong_stores::{postgres, sqlite};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Wire;
+use super::{Wire, certificates};
 use crate::config::Plan;
 use crate::config::plan::{BusSystem, StorePlan, StoreSystem};
 
@@ -36,9 +36,10 @@ pub fn start(
     plan: &Plan,
     wire: &Wire,
     board: Board,
-    parts: &Parts,
+    metrics: &Metrics,
     named: impl Fn(&str) -> bool,
 ) {
+    let parts = metrics.parts();
     let captures: Vec<_> = plan.captures.iter().filter(|c| named(&c.pipeline().to_string())).collect();
     let subscriptions: Vec<_> =
         plan.subscriptions.iter().filter(|s| named(&s.pipeline().to_string())).collect();
@@ -61,6 +62,11 @@ pub fn start(
         .map(|c| c.store.name.as_str())
         .chain(subscriptions.iter().filter_map(|s| Some(s.into.store()?.name.as_str())))
         .collect();
+    let files = certificates::named(plan, &used);
+    if !files.is_empty() {
+        let certificates = certificates::watch(files, metrics.certificates().clone(), token.clone());
+        supervisor.spawn("watch the certificates", OnError::Continue, certificates);
+    }
     for store in used.iter().filter_map(|name| plan.stores.get(*name)) {
         parts.store_added(&store.name, now_us());
         let captured = captures.iter().filter(|c| c.store.name == store.name);

@@ -1,5 +1,6 @@
 //! Reads a store's address: what tokio-postgres understands, and the TLS parameters of libpq that it does not.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hutong_core::{Error, ErrorKind, Result, Secret};
@@ -62,6 +63,13 @@ pub(crate) fn parse(url: &Secret) -> Result<Address> {
         config.keepalives_retries(4);
     }
     Ok(Address { config, tls })
+}
+
+/// Returns the files of certificates that an address names: `authorities` or `own`, and where.
+///
+/// `Err(Config)` when it is no address; the files are not touched.
+pub fn certificates(url: &Secret) -> Result<Vec<(&'static str, PathBuf)>> {
+    Ok(parse(url)?.tls.files())
 }
 
 /// Takes the TLS parameters out of an address of either form.
@@ -142,6 +150,20 @@ mod tests {
         assert!(given.take("sslmode", || mode.to_owned()));
         assert!(given.take("sslrootcert", || root.to_owned()));
         given
+    }
+
+    #[test]
+    fn names_the_certificates_that_are_read() {
+        let of = |url: &str| certificates(&Secret::new(url)).unwrap();
+        let (ca, own) = (PathBuf::from("/ca.pem"), PathBuf::from("/c.pem"));
+        assert_eq!(
+            of("postgres://u@h/d?sslmode=verify-full&sslrootcert=/ca.pem&sslcert=/c.pem&sslkey=/k.pem"),
+            [("authorities", ca), ("own", own.clone())]
+        );
+        assert_eq!(of("postgres://u@h/d?sslmode=require&sslcert=/c.pem&sslkey=/k.pem"), [("own", own)]);
+        for none in ["postgres://u@h/d", "host=/run/postgresql sslmode=verify-full sslrootcert=/ca.pem"] {
+            assert_eq!(of(none), [], "{none}");
+        }
     }
 
     #[test]

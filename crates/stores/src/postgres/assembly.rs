@@ -138,6 +138,7 @@ impl Assembly {
             dropped: std::mem::take(&mut self.dropped),
             delta,
             behind,
+            ..Batch::default()
         }
     }
 

@@ -113,6 +113,16 @@ impl Tls {
         self.mode > Mode::Prefer
     }
 
+    /// Returns the files of certificates that it reads: whose they are, and where.
+    pub(crate) fn files(&self) -> Vec<(&'static str, PathBuf)> {
+        // Where nothing is verified the authorities are not read.
+        let roots = self.roots.clone().filter(|_| self.mode >= Mode::VerifyCa);
+        let own =
+            self.own.as_ref().filter(|_| !self.is_disabled()).map(|(certificate, _)| certificate.clone());
+        let files = [("authorities", roots), ("own", own)];
+        files.into_iter().filter_map(|(whose, path)| Some((whose, path?))).collect()
+    }
+
     /// Reads the files and returns what both kinds of sessions speak TLS with.
     pub(crate) fn client(&self) -> Result<ClientConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -337,7 +337,8 @@ impl State {
         stand.position = to;
         let count = at_end.then(|| head.saturating_sub(stand.cursor.seq));
         let behind = Behind { count, bytes: None, complete_to_us };
-        Ok(Some((Batch { changes: found.changes, rejected: found.rejected, dropped, delta, behind }, stand)))
+        let (changes, rejected) = (found.changes, found.rejected);
+        Ok(Some((Batch { changes, rejected, dropped, delta, behind, ..Batch::default() }, stand)))
     }
 }
 

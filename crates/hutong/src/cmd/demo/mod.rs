@@ -87,7 +87,7 @@ async fn show(
     wire.serve_registry(&mut supervisor).await?;
     let pulse = http::health::Pulse::default();
     supervisor.spawn("pulse", OnError::StopAll, pulse.clone().beat(supervisor.token()));
-    wire::watch::start(&mut supervisor, &plan, &wire, board.clone(), metrics.parts(), |_| true);
+    wire::watch::start(&mut supervisor, &plan, &wire, board.clone(), &metrics, |_| true);
     let watched = http::status::Watched {
         board: board.clone(),
         metrics,
