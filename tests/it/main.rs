@@ -18,6 +18,7 @@ mod giant;
 mod grants;
 mod installation;
 mod ledger;
+mod log_level;
 mod narrowed;
 mod policy;
 mod preview;

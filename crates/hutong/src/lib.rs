@@ -5,6 +5,7 @@ pub mod config;
 pub mod exit;
 pub mod http;
 pub mod ledger;
+pub mod logging;
 pub mod moment;
 pub mod share;
 pub mod verify;

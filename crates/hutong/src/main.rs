@@ -1,11 +1,10 @@
 //! The program.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 use hutong::cmd::{Arguments, execute};
-use tracing_subscriber::EnvFilter;
+use hutong::logging;
 
 /// Rows are many small pieces, made by one thread and dropped by another.
 #[global_allocator]
@@ -14,7 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     end_with_the_reader();
     let arguments = Arguments::parse();
-    log_to_stderr(arguments.default_log());
+    logging::begin(arguments.default_log());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("hutong").build()
     {
         Ok(runtime) => runtime,
@@ -42,20 +41,4 @@ fn end_with_the_reader() {
         }
         usual(panic);
     }));
-}
-
-/// Logs to standard error: for people on a terminal, as JSON elsewhere. `HUTONG_LOG` sets the level.
-fn log_to_stderr(default: &str) {
-    let filter = EnvFilter::try_from_env("HUTONG_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    // It calls every end of a connection an error, of which the lane tells what follows from it.
-    let filter = filter.add_directive("pgwire_replication=off".parse().expect("a directive"));
-    let terminal = std::io::stderr().is_terminal();
-    // I7: what cannot be written, because its disk is full, is not told on the same disk either: that would panic.
-    let log = tracing_subscriber::fmt().log_internal_errors(false);
-    let log = log.with_env_filter(filter).with_writer(std::io::stderr);
-    if terminal {
-        log.with_target(false).compact().init();
-    } else {
-        log.json().flatten_event(true).init();
-    }
 }

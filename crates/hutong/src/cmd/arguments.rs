@@ -89,6 +89,8 @@ pub(super) enum Command {
         #[command(subcommand)]
         action: super::ledger::words::Ledger,
     },
+    /// Shows or changes what the running process logs.
+    Log(super::log::Log),
     /// Prints what is shipped for Prometheus and Grafana, and the table of all metrics.
     Metrics {
         #[command(subcommand)]

@@ -9,6 +9,7 @@ mod explain;
 mod history;
 mod lag;
 mod ledger;
+mod log;
 mod metrics;
 mod policy;
 mod progress;
@@ -78,6 +79,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit> {
         Command::Subscription { action } => subscription::run(&config, action).await,
         Command::Ledger { action } => ledger::run(&config, action).await,
         Command::Verify(options) => verify::run(&config, &options).await,
+        Command::Log(options) => log::run(&config, &options).await,
         Command::Metrics { action } => metrics::run(action),
         Command::Completions { shell } => {
             let mut script = Vec::new();

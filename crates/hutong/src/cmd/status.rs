@@ -33,8 +33,17 @@ pub(super) async fn running(plan: &Plan, pipeline: &str) -> bool {
     lanes.iter().any(|lane| lane.pipeline == pipeline && !ended(lane.state))
 }
 
-/// Asks the running process.
+/// Asks the running process how everything is.
 pub(super) async fn ask(plan: &Plan) -> Result<Status> {
+    send(plan, "/status", None)
+        .await?
+        .json()
+        .await
+        .or_kind(ErrorKind::Unavailable, || "read the status".into())
+}
+
+/// Asks the running process for a path, or puts a text there.
+pub(super) async fn send(plan: &Plan, path: &str, text: Option<String>) -> Result<reqwest::Response> {
     let mut address = plan.http.address;
     if address.ip().is_unspecified() {
         // Served on every address of the machine, this one among them.
@@ -44,7 +53,7 @@ pub(super) async fn ask(plan: &Plan) -> Result<Status> {
             Ipv6Addr::LOCALHOST.into()
         });
     }
-    let url = format!("http://{address}/status");
+    let url = format!("http://{address}{path}");
     let doing = || format!("ask {url}");
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(5))
@@ -52,11 +61,14 @@ pub(super) async fn ask(plan: &Plan) -> Result<Status> {
         .no_proxy()
         .build()
         .or_kind(ErrorKind::Broken, || "make an HTTP client".into())?;
-    let answer = client.get(&url).send().await.map_err(|e| {
+    let request = match text {
+        Some(text) => client.put(&url).body(text),
+        None => client.get(&url),
+    };
+    request.send().await.map_err(|e| {
         Error::caused(ErrorKind::Unavailable, doing(), e)
             .hint("nothing runs there: start it with `hutong run`, or set [http] address")
-    })?;
-    answer.json().await.or_kind(ErrorKind::Unavailable, doing)
+    })
 }
 
 /// Returns how far behind a lane is, in what its source can tell.

@@ -2,6 +2,7 @@
 
 mod group_lag;
 pub mod health;
+pub mod logging;
 pub mod registry;
 mod serve;
 pub mod status;

@@ -8,8 +8,8 @@ use axum::{Json, Router};
 use hutong_engine::{Board, LaneStatus, Metrics, PartStatus, status::now_us};
 use serde::{Deserialize, Serialize};
 
-use super::group_lag;
 use super::health::{self, Pulse};
+use super::{group_lag, logging};
 use crate::config::Plan;
 use crate::share::{Roster, Share};
 
@@ -60,13 +60,14 @@ pub struct Status {
     pub share: Option<Share>,
 }
 
-/// Returns the routes `/metrics`, `/livez`, `/readyz` and `/status`.
+/// Returns the routes `/metrics`, `/livez`, `/readyz`, `/status` and `/log`.
 pub fn router(watched: Watched) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/status", get(status))
+        .route("/log", get(logging::show).put(logging::set))
         .with_state(watched)
 }
 
