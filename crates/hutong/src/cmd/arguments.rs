@@ -94,7 +94,7 @@ pub(super) enum Command {
     /// Prints what is shipped for Prometheus and Grafana, and the table of all metrics.
     Metrics {
         #[command(subcommand)]
-        action: Metrics,
+        action: super::metrics::Action,
     },
     /// Prints the completions of a shell.
     Completions {
@@ -479,24 +479,4 @@ pub(super) enum Subscription {
     },
     #[command(flatten)]
     Permission(super::ledger::words::Permission),
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Metrics {
-    /// Prints every metric with its labels, as a page of Markdown.
-    List,
-    /// Prints the alert rules for Prometheus.
-    Rules {
-        /// How long each condition must hold before its alert fires, in place of the shipped times: `5s`.
-        #[arg(long, value_name = "TIME")]
-        r#for: Option<String>,
-        /// How far each condition looks back, in place of the shipped times.
-        #[arg(long, value_name = "TIME")]
-        over: Option<String>,
-        /// Where your copy of RUNBOOK.md is; the alerts link its sections.
-        #[arg(long, value_name = "URL")]
-        runbook: Option<String>,
-    },
-    /// Prints the board for Grafana.
-    Dashboard,
 }

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
+use clap::Subcommand;
 use hutong_core::snapshot::Progress;
 use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId, Position, Result};
 use hutong_engine::parts::Retained;
 use hutong_engine::status::{Promise, now_us};
 use hutong_engine::{Board, Metrics};
 
-use super::arguments;
 use crate::exit::Exit;
 
 const RULES: &str = include_str!("../../../../deploy/prometheus/hutong.rules.yml");
@@ -17,13 +17,33 @@ const BOARD: &str = include_str!("../../../../deploy/grafana/hutong.json");
 /// Where the shipped rules say that the runbook is.
 const RUNBOOK: &str = "RUNBOOK.md";
 
-pub(super) fn run(action: arguments::Metrics) -> Result<Exit> {
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Prints every metric with its labels, as a page of Markdown.
+    List,
+    /// Prints the alert rules for Prometheus.
+    Rules {
+        /// How long each condition must hold before its alert fires, in place of the shipped times: `5s`.
+        #[arg(long, value_name = "TIME")]
+        r#for: Option<String>,
+        /// How far each condition looks back, in place of the shipped times.
+        #[arg(long, value_name = "TIME")]
+        over: Option<String>,
+        /// Where your copy of RUNBOOK.md is; the alerts link its sections.
+        #[arg(long, value_name = "URL")]
+        runbook: Option<String>,
+    },
+    /// Prints the board for Grafana.
+    Dashboard,
+}
+
+pub(super) fn run(action: Action) -> Result<Exit> {
     match action {
-        arguments::Metrics::List => print!("{}", page()?),
-        arguments::Metrics::Rules { r#for, over, runbook } => {
+        Action::List => print!("{}", page()?),
+        Action::Rules { r#for, over, runbook } => {
             print!("{}", rules(r#for.as_deref(), over.as_deref(), runbook.as_deref())?);
         }
-        arguments::Metrics::Dashboard => print!("{BOARD}"),
+        Action::Dashboard => print!("{BOARD}"),
     }
     Ok(Exit::Done)
 }
