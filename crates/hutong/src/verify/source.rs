@@ -99,7 +99,7 @@ impl Half for Source<'_> {
             StoreSystem::Sqlite { path } => {
                 let contract = Arc::clone(&self.subscription.stream.contract);
                 let captured = sqlite::Captured { name: self.table.to_owned(), contract };
-                sqlite::mend(path, &self.capture.name, &captured, &keys)
+                sqlite::mend(path, &self.capture.name, captured, keys).await
             }
         }
     }
@@ -149,7 +149,8 @@ impl<'a> Source<'a> {
         match &self.capture.store.system {
             StoreSystem::Postgres { url, .. } => {
                 let url = url.resolve()?;
-                let mut scan = postgres::Scan::start(&url, self.table, contract, settled).await?;
+                let mut scan =
+                    postgres::Scan::start(&url, self.table, contract, settled, self.patience).await?;
                 while let Some(rows) = scan.chunk().await? {
                     rows.into_iter().for_each(|row| self.take(row, tally));
                 }
@@ -157,12 +158,11 @@ impl<'a> Source<'a> {
             }
             StoreSystem::Sqlite { path } => {
                 let captured = sqlite::Captured { name: self.table.to_owned(), contract };
-                let mut scan = sqlite::Scan::start(path, &self.capture.name, captured)?;
-                while let Some(rows) = scan.chunk()? {
+                let mut scan = sqlite::Scan::start(path, &self.capture.name, captured).await?;
+                while let Some(rows) = scan.chunk().await? {
                     rows.into_iter().for_each(|row| self.take(row, tally));
-                    tokio::task::yield_now().await;
                 }
-                scan.place()
+                scan.place().await
             }
         }
     }

@@ -20,8 +20,6 @@ use crate::holding::Scanned;
 
 /// How many rows a chunk holds at most.
 const ROWS: usize = 5_000;
-/// How long a chunk waits for a lock, or for a transaction that runs since before.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How long before it is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -35,18 +33,26 @@ pub struct Scan {
     progress: Progress,
     /// Transactions with lower numbers must have ended before a row is read.
     barrier: u64,
+    patience: Duration,
 }
 
 impl Scan {
     /// Starts; touches the table with the first chunk. `settled`: every transaction that runs now must have ended before
-    /// a row is read, for one may be streamed already and not yet seen.
-    pub async fn start(url: &Secret, table: &str, contract: Arc<Contract>, settled: bool) -> Result<Self> {
+    /// a row is read, for one may be streamed already and not yet seen. `patience`: how long a chunk waits for such
+    /// transactions, or for a lock.
+    pub async fn start(
+        url: &Secret,
+        table: &str,
+        contract: Arc<Contract>,
+        settled: bool,
+        patience: Duration,
+    ) -> Result<Self> {
         let name = TableName::parse(table)?;
         let session = connect::open(url, "verify").await?;
         chunk::prepare(&session).await?;
         let barrier = if settled { draw_xid(&session).await? } else { 0 };
         let (open, types, progress) = (false, Types::default(), Progress::default());
-        Ok(Self { session, open, types, name, contract, progress, barrier })
+        Ok(Self { session, open, types, name, contract, progress, barrier, patience })
     }
 
     /// Reads the next chunk; `None`: every row was read.
@@ -54,7 +60,7 @@ impl Scan {
         if self.progress.done {
             return Ok(None);
         }
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + self.patience;
         let doing = || format!("read {} to verify it", self.name.plain());
         loop {
             let (barrier, name, contract) = (self.barrier, &self.name, &self.contract);
@@ -74,10 +80,12 @@ impl Scan {
                     return Err(Error::new(ErrorKind::SchemaConflict, doing(), why)
                         .hint("`hutong contract check` says what to do about it"));
                 }
-                Err(Refused::Busy) => ("somebody holds a lock on it", "try again when it is free"),
+                Err(Refused::Busy) => {
+                    ("somebody holds a lock on it", "try again when it is free; --patience waits longer")
+                }
                 Err(Refused::Behind) => (
                     "a transaction that writes runs for so long",
-                    "look for it in pg_stat_activity (backend_xid is not null), end it, or try again later",
+                    "look for it in pg_stat_activity (backend_xid is not null), end it, or try again later; --patience waits longer",
                 ),
             };
             if Instant::now() >= until {

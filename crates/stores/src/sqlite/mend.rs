@@ -14,7 +14,7 @@ use super::connect::{quoted, quoted_list};
 use super::cursor::Place;
 use super::error::Context;
 use super::install::now_us;
-use super::source::Captured;
+use super::source::{Captured, blocking};
 use super::table::Table;
 use super::target::same;
 use super::trigger::{Names, numbered};
@@ -29,7 +29,13 @@ pub(super) const GONE: &str = "g";
 /// Asks the capture of a table to send the rows of these keys again, or their deletes.
 ///
 /// Durable when it returns; a capture that does not run does it when it runs.
-pub fn mend(path: &Path, capture: &str, captured: &Captured, keys: &[Row]) -> Result<()> {
+pub async fn mend(path: &Path, capture: &str, captured: Captured, keys: Vec<Row>) -> Result<()> {
+    let (path, capture) = (path.to_owned(), capture.to_owned());
+    // Whoever writes the file is waited for.
+    blocking(move || ask(&path, &capture, &captured, &keys)).await
+}
+
+fn ask(path: &Path, capture: &str, captured: &Captured, keys: &[Row]) -> Result<()> {
     let mut connection = connect::existing(path)?;
     let doing = || format!("ask for rows of {}", captured.name);
     let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).doing(doing)?;

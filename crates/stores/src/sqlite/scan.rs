@@ -5,19 +5,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use hutong_core::{Position, Result};
+use hutong_core::{Error, ErrorKind, Position, Result};
 use rusqlite::Connection;
 
 use super::cursor::{Cursor, Progress};
 use super::error::Context;
 use super::reader::{Found, Reader, Reading};
-use super::source::{Captured, Limits};
+use super::source::{Captured, Limits, blocking};
 use super::trigger::Names;
 use super::{connect, install};
 use crate::holding::Scanned;
 
-/// A captured table on its way out, chunk by chunk.
-pub struct Scan {
+/// A captured table on its way out, chunk by chunk. A file may be waited for, so that is done on threads for it.
+pub struct Scan(Option<Reads>);
+
+struct Reads {
     connection: Connection,
     reader: Reader,
     progress: Progress,
@@ -25,7 +27,39 @@ pub struct Scan {
 
 impl Scan {
     /// Starts on one table of a capture. `Err(SchemaConflict)` when it cannot be read by its contract now.
-    pub fn start(path: &Path, capture: &str, captured: Captured) -> Result<Self> {
+    pub async fn start(path: &Path, capture: &str, captured: Captured) -> Result<Self> {
+        let (path, capture) = (path.to_owned(), capture.to_owned());
+        blocking(move || Reads::start(&path, &capture, captured)).await.map(|reads| Self(Some(reads)))
+    }
+
+    /// Reads the next chunk; `None`: every row was read. Who drops it halfway starts again.
+    pub async fn chunk(&mut self) -> Result<Option<Vec<Scanned>>> {
+        self.on(Reads::chunk).await
+    }
+
+    /// Returns the number of the log's last row: a capture that has read it has read all that was seen.
+    pub async fn place(&mut self) -> Result<u64> {
+        self.on(|reads| reads.place()).await
+    }
+
+    async fn on<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Reads) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let gone = || Error::new(ErrorKind::Broken, "read a table to verify it", "it was given up halfway");
+        let mut reads = self.0.take().ok_or_else(gone)?;
+        let (reads, done) = blocking(move || {
+            let done = work(&mut reads);
+            Ok((reads, done))
+        })
+        .await?;
+        self.0 = Some(reads);
+        done
+    }
+}
+
+impl Reads {
+    fn start(path: &Path, capture: &str, captured: Captured) -> Result<Self> {
         let connection = connect::existing(path)?;
         let verified = install::verify(&connection, capture, std::slice::from_ref(&captured))?;
         let standing = verified.into_iter().next().transpose()?;
@@ -35,8 +69,7 @@ impl Scan {
         Ok(Self { connection, reader, progress })
     }
 
-    /// Reads the next chunk; `None`: every row was read.
-    pub fn chunk(&mut self) -> Result<Option<Vec<Scanned>>> {
+    fn chunk(&mut self) -> Result<Option<Vec<Scanned>>> {
         if self.progress.done {
             return Ok(None);
         }
@@ -52,8 +85,7 @@ impl Scan {
         Ok(Some(whole.chain(refused).collect()))
     }
 
-    /// Returns the number of the log's last row: a capture that has read it has read all that was seen.
-    pub fn place(&self) -> Result<u64> {
+    fn place(&self) -> Result<u64> {
         self.reader.ends(&self.connection).map(|(head, _)| head)
     }
 }

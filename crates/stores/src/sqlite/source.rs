@@ -416,7 +416,10 @@ fn schema_version(connection: &Connection) -> Result<i64> {
         .doing(|| "read the schema version".into())
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+/// Runs what waits for a file on a thread for that.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::caused(ErrorKind::Broken, "read SQLite", error)),

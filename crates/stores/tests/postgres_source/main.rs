@@ -11,6 +11,7 @@ mod pulse;
 mod reload;
 mod reread;
 mod rights;
+mod scan;
 mod shape;
 mod slot;
 mod snapshot;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod mend;
 mod own_trigger;
 mod position;
 mod random;
