@@ -26,7 +26,7 @@ const RETRIED: [ErrorKind; 2] = [ErrorKind::Unavailable, ErrorKind::Unknown];
 /// Returns the rules by which a pipeline may drop a change: closed sets, so that every series is there from the start.
 fn drop_rules(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Capture => &["outside_contract", "suspended", "reloaded"],
+        Kind::Capture => &["outside_contract", "suspended", "reloaded", "asked_locked", "asked_denied"],
         Kind::Replicate | Kind::Deliver => &["filtered", "outside_grant", "tombstone", "message"],
         Kind::Receipt => &[],
     }
@@ -103,7 +103,8 @@ impl Metrics {
         let dropped = counter(
             "changes_dropped_total",
             "Changes dropped by a named rule: `filtered`, `outside_contract`, `outside_grant`, `suspended` (the \
-             table no longer fits), `reloaded`, `tombstone`, `message`.",
+             table no longer fits), `reloaded`, `tombstone`, `message`, `asked_locked` and `asked_denied` (rows that a repair \
+             asked for and that could not be read).",
             &["pipeline", "rule"],
         )?;
         let quarantined =

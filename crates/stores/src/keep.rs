@@ -8,8 +8,8 @@ use std::sync::Arc;
 use hutong_core::change::Place;
 use hutong_core::contract::Sharing;
 use hutong_core::{
-    Before, Change, Contract, Error, ErrorKind, Field, Op, Origin, Position, RecordTrace, Result, Row, Type,
-    Value, hexadecimal,
+    Before, Change, Contract, Decimal, Error, ErrorKind, Field, Op, Origin, Position, RecordTrace, Result,
+    Row, Type, Value, hexadecimal,
 };
 use jiff::civil::{Date, DateTime, Time};
 use serde_json::{Map, Value as Json, json};
@@ -239,10 +239,12 @@ fn read_value(ty: &Type, json: &Json) -> Option<Value> {
     Some(match (ty, json) {
         (_, Json::Null) => Value::Null,
         (Type::Boolean, Json::Bool(b)) => Value::Boolean(*b),
-        (Type::Int16 | Type::Int | Type::Long, json) => Value::Integer(json.as_i64()?),
+        (Type::Int16, json) => Value::Integer(i16::try_from(json.as_i64()?).ok()?.into()),
+        (Type::Int, json) => Value::Integer(i32::try_from(json.as_i64()?).ok()?.into()),
+        (Type::Long, json) => Value::Integer(json.as_i64()?),
         (Type::Float, json) => Value::Float(json.as_str()?.parse().ok()?),
         (Type::Double, json) => Value::Double(json.as_str()?.parse().ok()?),
-        (Type::Decimal { .. } | Type::Numeric, json) => Value::Decimal(json.as_str()?.parse().ok()?),
+        (Type::Decimal { .. } | Type::Numeric, json) => Value::Decimal(decimal(json.as_str()?)?),
         (Type::Text { .. } | Type::Json | Type::Uuid | Type::Interval | Type::Enum { .. }, json) => {
             Value::text(json.as_str()?)
         }
@@ -262,6 +264,15 @@ fn read_value(ty: &Type, json: &Json) -> Option<Value> {
         }
         _ => return None,
     })
+}
+
+/// How far a number's point is from its digits at most: beyond what a database holds, and not so far that nobody can
+/// write the number out.
+const SCALE_LIMIT: u64 = 200_000;
+
+fn decimal(text: &str) -> Option<Decimal> {
+    let number: Decimal = text.parse().ok()?;
+    (number.fractional_digit_count().unsigned_abs() <= SCALE_LIMIT).then_some(number)
 }
 
 const EPOCH: Date = Date::constant(1970, 1, 1);

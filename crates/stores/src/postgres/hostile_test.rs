@@ -1,14 +1,16 @@
 //! Replication messages, values and kept changes that somebody has damaged: an error, or just what they say.
 
 use bytes::Bytes;
-use hutong_core::{ErrorKind, Type, Value};
+use hutong_core::contract::Sharing;
+use hutong_core::{Contract, ErrorKind, Field, Type, Value};
 use hutong_testkit::hostile;
 use jiff::Unit;
 use serde_json::Value as Json;
 
+use super::mend::{self, Asked};
 use super::pgoutput::{Cell, Message, Old};
 use super::text::read;
-use crate::keep::{change_json, read_change};
+use crate::keep::{change_json, read_change, read_key, written_key};
 
 /// A message of each kind: a relation, and what happens to its rows under each replica identity.
 fn messages() -> Vec<Vec<u8>> {
@@ -201,5 +203,57 @@ fn i3_a_damaged_item_is_refused_or_is_replayed_as_it_stands() {
             Ok(change) => assert_eq!(read_change(&change_json(&change)).unwrap(), change),
             Err(error) => assert_eq!(error.kind, ErrorKind::Malformed),
         }
+    });
+}
+
+/// A contract whose key has a value of each type that reads back as what it is.
+fn keyed() -> Contract {
+    let types = [
+        Type::Long,
+        Type::Int16,
+        Type::Numeric,
+        Type::Text { length: None },
+        Type::Bytes,
+        Type::Date,
+        Type::Time,
+        Type::TimestampTz,
+        Type::Array(Box::new(Type::Text { length: None })),
+    ];
+    let fields: Vec<Field> =
+        types.into_iter().enumerate().map(|(at, ty)| Field::new(format!("f{at}"), ty)).collect();
+    Contract {
+        stream: "s".into(),
+        doc: String::new(),
+        sharing: Sharing::Unconditional,
+        key: (0..fields.len()).collect(),
+        fields,
+        catalogue: Default::default(),
+    }
+}
+
+const MEND: &str = r#"mend {"table":"public.people","keys":[[7,-8,"12.30","某\"人","00ff","1990-03-07","24:00:00",
+    "2026-01-01T00:00:00Z",["a",null]],[1,2,"1e30","","","0001-01-01",86400000000,5,[]]]}"#;
+
+#[test]
+fn i6_a_hostile_message_that_asks_for_rows_names_keys_or_nothing() {
+    let contract = keyed();
+    let whole = Asked::read(MEND.as_bytes()).flatten().unwrap();
+    // A day has 24:00:00 as a number only.
+    let read: Vec<bool> = whole.keys(&contract).map(|(_, key)| key.is_some()).collect();
+    assert_eq!(read, [false, true]);
+    let name = "i6_a_hostile_message_that_asks_for_rows_names_keys_or_nothing";
+    hostile::feed_texts(name, 4_000, &[MEND, &MEND.replace("\"24:00:00\"", "5")], |text| {
+        let Some(Some(asked)) = Asked::read(text.as_bytes()) else { return };
+        let mut parts = 0;
+        for (_, key) in asked.keys(&contract) {
+            parts += 1;
+            let Some(key) = key else { continue };
+            assert_eq!(read_key(&contract, &written_key(&key)).unwrap(), key, "the same key, said again");
+            // What goes into a statement is of the size of what was said, and no byte ends it early.
+            let mut said = Vec::new();
+            hostile::within((1 << 20) + 64 * text.len(), || said.extend(key.iter().map(mend::text)));
+            assert!(said.iter().all(|value: &String| !value.contains('\0')));
+        }
+        assert!(parts <= 256, "each is a part of one position");
     });
 }

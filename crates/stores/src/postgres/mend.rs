@@ -30,11 +30,48 @@ use crate::{fold, keep};
 const PREFIX: &str = "mend ";
 /// How many keys stand in one message: each becomes a part of its position, which has 256.
 const KEYS: usize = 100;
+/// The rules that drop rows that were asked for and could not be read; else it is `suspended`, for the table does not
+/// fit its contract.
+const LOCKED_RULE: &str = "asked_locked";
+const DENIED_RULE: &str = "asked_denied";
 
-#[derive(Serialize, Deserialize)]
-struct Asked {
-    table: String,
+fn hint(rule: &str) -> &'static str {
+    match rule {
+        LOCKED_RULE => "somebody holds a lock on the table: ask again when it is free",
+        DENIED_RULE => "let the role read the table (GRANT SELECT), and ask again",
+        _ => "`hutong contract check` says what does not fit; ask again when it does",
+    }
+}
+
+/// What a message asks for.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Asked {
+    pub(super) table: String,
     keys: Vec<Json>,
+}
+
+impl Asked {
+    /// Reads a message of Hutong's; `None` when it asks for no rows, `Some(None)` when it cannot be read.
+    ///
+    /// Anybody who may write into the log may have written it.
+    pub(super) fn read(content: &[u8]) -> Option<Option<Self>> {
+        Some(serde_json::from_slice(content.strip_prefix(PREFIX.as_bytes())?).ok())
+    }
+
+    /// Returns the keys of a contract with their numbers; `None` of one that is none, or that no column can hold.
+    pub(super) fn keys(&self, contract: &Contract) -> impl Iterator<Item = (u8, Option<Row>)> {
+        let parts = self.keys.iter().zip(0..=u8::MAX);
+        parts.map(|(key, part)| (part, keep::read_key(contract, key).filter(|key| key.iter().all(can_stand))))
+    }
+}
+
+/// States whether a value can stand in a statement: no text of PostgreSQL holds a zero byte.
+fn can_stand(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => !text.contains('\0'),
+        Value::Array(items) => items.iter().all(can_stand),
+        _ => true,
+    }
 }
 
 /// Asks the capture of a table to send the rows of these keys again, or their deletes.
@@ -54,8 +91,8 @@ pub async fn mend(url: &Secret, table: &str, keys: &[Row]) -> Result<()> {
 impl Reader {
     /// A message of Hutong's passes in the stream: makes the changes that it asks for, whose rows are still to be read.
     pub(super) fn mend(&mut self, content: &[u8]) {
-        let Some(asked) = content.strip_prefix(PREFIX.as_bytes()) else { return };
-        let Ok(asked) = serde_json::from_slice::<Asked>(asked) else {
+        let Some(asked) = Asked::read(content) else { return };
+        let Some(asked) = asked else {
             tracing::warn!(capture = %self.config.capture, "a message that asks for rows cannot be read");
             return;
         };
@@ -73,7 +110,7 @@ impl Reader {
             last: false,
         };
         let suspended = captured.suspended.is_some();
-        for (key, part) in asked.keys.iter().zip(0..=u8::MAX) {
+        for (part, key) in asked.keys(&contract) {
             let position = Position::wal(era, commit_lsn, index, part);
             if position <= self.skip {
                 continue;
@@ -82,7 +119,7 @@ impl Reader {
                 self.assembly.drop("suspended");
                 continue;
             }
-            let Some(key) = keep::read_key(&contract, key) else {
+            let Some(key) = key else {
                 tracing::warn!(table = %asked.table, "a key that is asked for is none of the contract's");
                 continue;
             };
@@ -118,13 +155,15 @@ pub(crate) async fn fill(
     }
     let mut found = HashMap::new();
     let mut read = Vec::new();
+    let mut unread_by = "suspended";
     let live = catalog::live(client, types, name).await?;
     let plan = live.as_ref().and_then(|live| {
         let present = contract.fields.iter().filter_map(|field| live.column(field.column()));
         Plan::new(contract, present.map(|c| (c.name.as_str(), &c.ty))).ok()
     });
     if let (Some(live), Some(plan)) = (&live, &plan) {
-        for some in asked.chunks(ROWS) {
+        let mut left: Vec<_> = asked.chunks(ROWS).rev().collect();
+        while let Some(some) = left.pop() {
             match reread::rows(client, contract, live, some).await? {
                 Found::Rows(rows) => {
                     for cells in rows {
@@ -142,9 +181,20 @@ pub(crate) async fn fill(
                     if Instant::now() < until {
                         return Ok(false);
                     }
+                    unread_by = LOCKED_RULE;
                     break;
                 }
-                Found::Denied => break,
+                Found::Denied => {
+                    unread_by = DENIED_RULE;
+                    break;
+                }
+                // Looked for in halves: one key that is none must not stop the capture.
+                Found::Invalid if some.len() > 1 => {
+                    let (first, second) = some.split_at(some.len() / 2);
+                    left.extend([second, first]);
+                }
+                // There is no row with a key that its column cannot hold.
+                Found::Invalid => read.extend(some.iter().map(|missing| missing.position)),
             }
         }
     }
@@ -152,9 +202,15 @@ pub(crate) async fn fill(
         asked.iter().map(|missing| missing.position).filter(|position| !read.contains(position)).collect();
     if !unread.is_empty() {
         // Said, and never guessed: a row that nobody could read is not one that is gone.
-        let count = unread.len();
-        tracing::warn!(table = %name.plain(), count, "rows that were asked for could not be read: ask again");
-        *due.batch.dropped.entry("suspended").or_default() += count as u64;
+        let (count, hint) = (unread.len(), hint(unread_by));
+        tracing::warn!(
+            table = %name.plain(),
+            count,
+            rule = unread_by,
+            hint,
+            "rows that were asked for could not be read"
+        );
+        *due.batch.dropped.entry(unread_by).or_default() += count as u64;
     }
     let (mut changes, mut rejected) = (Vec::with_capacity(due.batch.changes.len()), Vec::new());
     for mut change in std::mem::take(&mut due.batch.changes) {
@@ -195,7 +251,7 @@ pub(crate) async fn fill(
 }
 
 /// Returns the text by which PostgreSQL reads a key's value, of whatever type that its column has.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match keep::written_key(std::slice::from_ref(value)) {
         Json::Array(mut parts) => match (value, parts.pop()) {
             (Value::Bytes(_), Some(Json::String(digits))) => format!("\\x{digits}"),

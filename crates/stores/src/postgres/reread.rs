@@ -64,6 +64,8 @@ pub(crate) enum Found {
     Locked,
     /// The role may not read it.
     Denied,
+    /// One of the keys is no value of its column's type.
+    Invalid,
 }
 
 /// Fills what is missing of one table; `false`: one of its transactions is not seen yet, or the table is locked, so
@@ -91,6 +93,10 @@ pub(crate) async fn fill(
                 .filter_map(|cells| Some((plan.key_text(contract, cells), plan.row(contract, cells).ok()?)))
                 .collect(),
             Found::Unseen => return Ok(false),
+            Found::Invalid => {
+                tracing::warn!(table = %name.plain(), "a key is none of its: unchanged large values stay unknown");
+                break;
+            }
             Found::Denied => {
                 tracing::warn!(table = %name.plain(), "may not be read: unchanged large values stay unknown");
                 break;
@@ -153,6 +159,7 @@ pub(crate) async fn rows(
     let answer = match client.simple_query(&sql).await {
         Err(e) if error::is_locked(&e) => return Ok(Found::Locked),
         Err(e) if error::is_denied(&e) => return Ok(Found::Denied),
+        Err(e) if error::is_of_values(&e) => return Ok(Found::Invalid),
         answer => answer
             .map_err(|e| error::of(e, || format!("read unchanged values of {} again", live.name.plain())))?,
     };
