@@ -145,7 +145,7 @@ impl Checkpoint {
 
     /// Notes that a person turns the lane, whose row has this epoch; returns the epoch that the row gets.
     pub fn turn(&mut self, epoch: i64) -> i64 {
-        let (owner, next) = (self.owner(epoch), epoch + 1);
+        let (owner, next) = (self.owner(epoch), epoch.saturating_add(1));
         self.notes.insert(TURN.into(), format!("{owner} {next}"));
         next
     }

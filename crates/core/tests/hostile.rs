@@ -4,11 +4,13 @@
 
 use hutong_core::filter::Dialect;
 use hutong_core::ledger::{
-    Act, Book, Charter, Condition, Digest, Entry, Head, Offer, PrivateKey, PublicKey, Taken,
+    Act, Audit, Book, Charter, Condition, Digest, Entry, Head, Offer, PrivateKey, Proof, PublicKey, Receipt,
+    Taken,
 };
 use hutong_core::mask::Key;
 use hutong_core::{
-    Checkpoint, Contract, ErrorKind, Field, Filter, Mask, Position, Secret, Truth, Type, Value,
+    Checkpoint, Contract, ErrorKind, Field, Filter, Hold, Mask, Order, Position, Secret, Truth, Type, Value,
+    Verb,
 };
 use hutong_testkit::hostile;
 
@@ -245,5 +247,89 @@ fn i5_a_mask_hides_hostile_words_too() {
             }
             assert!(after <= before.max(64), "{mask} makes {after} characters of {before}");
         }
+    });
+}
+
+#[test]
+fn a_hostile_receipt_is_none_or_says_what_its_bytes_say_and_the_audit_goes_on() {
+    let receipt = |number: u64| Receipt {
+        number,
+        department: "renshe".into(),
+        subscription: "pension".into(),
+        stream: "population".into(),
+        lane: "replicate.pension.0".into(),
+        proof: Proof {
+            sequence: number,
+            grant: 4,
+            ranges: [("gongan.population.v1/0".to_owned(), (Position::START, Position::offset(number)))]
+                .into(),
+            changes: 2,
+            rejected: 1,
+            content: Digest::of(b"a"),
+            chain: Digest::of(b"b"),
+        },
+        written: 1,
+        deleted: 1,
+        quarantined: 1,
+        at_us: 1_767_225_600_000_000,
+    };
+    let valid: Vec<Vec<u8>> = [1, 2, u64::MAX].map(|number| receipt(number).record()).to_vec();
+    let charter =
+        Charter { id: "test".into(), governing: "gongan".into(), key: PrivateKey::new([1; 32]).public() };
+    let book = Book::new(charter);
+    let mut last: Option<Vec<u8>> = None;
+    let name = "a_hostile_receipt_is_none_or_says_what_its_bytes_say_and_the_audit_goes_on";
+    hostile::feed(name, 4_000, &valid, |bytes| {
+        let mut read = None;
+        hostile::within((64 << 10) + 64 * bytes.len(), || read = Some(Receipt::read(bytes)));
+        match read.unwrap() {
+            // Written again it is the same receipt: no number was guessed.
+            Ok(read) => assert_eq!(Receipt::read(&read.record()).unwrap(), read),
+            Err(why) => assert!(!why.is_empty()),
+        }
+        // Beside another hostile one, and beside whole ones.
+        let mut audit = Audit::new(&book, "gongan");
+        let whole = [&valid[0], &valid[1]].map(|whole| Some(whole.as_slice()));
+        for record in [whole[0], last.as_deref(), Some(bytes), None, whole[1]] {
+            audit.take(record);
+        }
+        let audited = audit.end();
+        assert!(audited.wrong_count > 0 && audited.receipts <= 5, "no grant is known here: {audited:?}");
+        last = Some(bytes.to_vec());
+    });
+}
+
+#[test]
+fn i4_hostile_notes_of_what_people_did_pause_a_lane_and_hand_it_to_nobody() {
+    let pause = r#"{"since_us":7,"by":"李","reason":"维护"}"#;
+    let acts = r#"[{"verb":"pause","at_us":7,"by":"李","reason":"维护"},{"verb":"rewind","at_us":8,"by":"x","to_us":5}]"#;
+    let turn = "8 9";
+    let name = "i4_hostile_notes_of_what_people_did_pause_a_lane_and_hand_it_to_nobody";
+    hostile::feed_texts(name, 5_000, &[pause, acts, turn], |text| {
+        let mut checkpoint = Checkpoint::default();
+        for note in ["steer.pause", "steer.acts", "steer.turn", "ledger.receipt", "ledger.head"] {
+            checkpoint.notes.insert(note.into(), text.to_owned());
+        }
+        assert!(checkpoint.pause().is_some(), "what cannot be read is a pause all the same");
+        let acts = checkpoint.acts();
+        assert!(acts.len() <= text.len() / 20);
+        for epoch in [8, 9, 10, i64::MAX, i64::MIN] {
+            for own in [8, 9, 10] {
+                let held = checkpoint.hold(epoch, own) == Hold::Held;
+                assert_eq!(held, epoch == own, "nobody holds by a note what has another epoch");
+            }
+            checkpoint.clone().turn(epoch);
+        }
+        // A person can take it back.
+        let act = hutong_core::Act {
+            verb: Verb::Resume,
+            at_us: 1,
+            by: "x".into(),
+            reason: String::new(),
+            to_us: None,
+        };
+        let resumed = Order { act, back: Default::default() }.apply("replicate.a.0", &checkpoint).unwrap();
+        assert!(resumed.pause().is_none() && resumed.acts().len() <= 10);
+        assert_eq!(resumed.acts().last().map(|act| act.verb), Some(Verb::Resume));
     });
 }

@@ -74,7 +74,7 @@ impl Head {
             }
             None => hash.update([0]),
         }
-        Self { sequence: self.sequence + 1, digest: Digest(hash.finalize().into()) }
+        Self { sequence: self.sequence.saturating_add(1), digest: Digest(hash.finalize().into()) }
     }
 
     /// Reads `SEQUENCE:DIGEST`; `None` for anything else.

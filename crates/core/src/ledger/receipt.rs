@@ -57,7 +57,7 @@ impl Proof {
         // A note that cannot be read is none: the chain begins again, and whoever reads the receipts sees it.
         let last = before.note(NOTE).and_then(Head::parse).unwrap_or_else(|| begin(lane));
         let mut proof = Self {
-            sequence: last.sequence + 1,
+            sequence: last.sequence.saturating_add(1),
             grant,
             ranges: batch.delta.ranges.clone(),
             changes: batch.changes.len() as u64,
@@ -76,7 +76,7 @@ impl Proof {
 
     /// States whether it is the next one of its lane.
     pub fn follows(&self, lane: &str, last: &Head) -> bool {
-        self.sequence == last.sequence + 1 && self.chain == self.chained(lane, last.digest)
+        self.sequence.checked_sub(1) == Some(last.sequence) && self.chain == self.chained(lane, last.digest)
     }
 
     fn chained(&self, lane: &str, last: Digest) -> Digest {
