@@ -14,7 +14,7 @@ use crate::framing;
 pub const SCHEMA: &str = include_str!("../../../schemas/hutong_verify.avsc");
 
 /// The form that this program writes, and the newest that it reads.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// Returns the name of the topic in which a subscription's halves speak.
 pub fn topic(bus: &str, subscription: &str) -> String {
@@ -28,7 +28,7 @@ pub struct Word {
     pub session: String,
     /// The question's number in it.
     pub number: u64,
-    /// `ask`, `told`, `mend`, `mended` or `failed`.
+    /// `ask`, `told`, `mend`, `mended` or `failed`. Of `told` there may be several that are one answer.
     pub word: String,
     /// `ranges`, `within` or `keys`.
     pub about: String,
@@ -64,6 +64,12 @@ pub struct Word {
     pub problem: String,
     /// What a person may do.
     pub hint: String,
+    /// Who answers: the parts of one answer have one.
+    pub by: String,
+    /// Which part of the answer it is, counted from 0.
+    pub part: u64,
+    /// How many parts the answer has.
+    pub parts: u64,
 }
 
 /// What is known of one row.
@@ -115,6 +121,9 @@ impl Word {
         put_list(&mut out, &self.mend, |out, key| put_text(out, key));
         put_text(&mut out, &self.problem);
         put_text(&mut out, &self.hint);
+        put_text(&mut out, &self.by);
+        put_long(&mut out, self.part as i64);
+        put_long(&mut out, self.parts as i64);
         out.freeze()
     }
 
@@ -159,6 +168,9 @@ impl Word {
             mend: list(&mut input, text)?,
             problem: text(&mut input)?,
             hint: text(&mut input)?,
+            by: text(&mut input)?,
+            part: count(&mut input)?,
+            parts: count(&mut input)?,
         };
         input.finish()?;
         Ok(word)
@@ -239,6 +251,9 @@ mod tests {
             mend: vec!["[1]".into()],
             problem: "为何".into(),
             hint: "h".into(),
+            by: "b".into(),
+            part: 1,
+            parts: 3,
         }
     }
 
@@ -249,7 +264,7 @@ mod tests {
         assert_eq!(Word::decode(&bytes).unwrap(), word);
         let Avro::Record(fields) = oracle::read(SCHEMA, &bytes[framing::HEAD..]) else { panic!("a record") };
         assert_eq!(fields[1].1, Avro::String("s".into()));
-        assert_eq!(fields.last().unwrap().1, Avro::String("h".into()));
+        assert_eq!(fields.last().unwrap().1, Avro::Long(3));
         assert_eq!(Word::decode(&Word::default().encode(9)).unwrap(), Word::default());
     }
 
@@ -260,7 +275,7 @@ mod tests {
             assert_eq!(Word::decode(&bytes.slice(..end)).unwrap_err().kind, ErrorKind::Broken);
         }
         let mut newer = bytes.to_vec();
-        newer[framing::HEAD] = 4;
+        newer[framing::HEAD] = 6;
         assert!(Word::decode(&newer.into()).unwrap_err().to_string().contains("version"));
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use hutong_core::{Checkpoint, ErrorKind, Position, RecordTrace, Rejected};
 use hutong_testkit::hostile;
 
+use crate::verification::{Detail, Word};
 use crate::watermark::{Watermark, base_note, partition_key};
 use crate::{framing, quarantine};
 
@@ -59,6 +60,49 @@ fn i2_a_damaged_checkpoint_is_broken_or_reads_as_it_would_be_written() {
         match read.unwrap() {
             // Written again it reads the same: nothing was guessed, and no place was lost on the way.
             Ok(watermark) => assert_eq!(Watermark::decode(&watermark.encode(9)).unwrap(), watermark),
+            Err(error) => assert_eq!(error.kind, ErrorKind::Broken),
+        }
+    });
+}
+
+#[test]
+fn i3_a_damaged_word_of_a_comparison_is_refused_or_reads_as_it_would_be_written() {
+    let detail = Detail {
+        digest: Bytes::from_static(&[3; 16]),
+        fields: vec![0, u64::MAX],
+        key: r#"["某人",1]"#.into(),
+    };
+    let told = Word {
+        session: "1a-2".into(),
+        number: 3,
+        word: "told".into(),
+        rows: 9,
+        unknown: 1,
+        begins: [(0, 4), (1, 0)].into(),
+        ends: [(0, 5)].into(),
+        sums: Bytes::from_static(&[1; 52]),
+        digests: Bytes::from_static(&[2; 64]),
+        details: vec![detail.clone(), detail],
+        asides: vec![(Bytes::from_static(&[4; 16]), "check".into())],
+        by: "b".into(),
+        parts: 2,
+        ..Word::default()
+    };
+    let mend = Word { word: "mend".into(), mend: vec!["[1]".into(), "00ff".into()], ..Word::default() };
+    let ask = Word {
+        skip: vec!["a".into()],
+        ranges: Bytes::from_static(&[0, 1]),
+        settled: true,
+        ..Word::default()
+    };
+    let valid: Vec<Vec<u8>> = [told, mend, ask].iter().map(|word| word.encode(9).to_vec()).collect();
+    let name = "i3_a_damaged_word_of_a_comparison_is_refused_or_reads_as_it_would_be_written";
+    hostile::feed(name, 5_000, &valid, |bytes| {
+        let record = Bytes::copy_from_slice(bytes);
+        let mut read = None;
+        hostile::within(most(bytes), || read = Some(Word::decode(&record)));
+        match read.unwrap() {
+            Ok(word) => assert_eq!(Word::decode(&word.encode(9)).unwrap(), word),
             Err(error) => assert_eq!(error.kind, ErrorKind::Broken),
         }
     });

@@ -105,6 +105,7 @@ impl Told<'_> {
         json!({
             "subscription": self.subscription,
             "equal": report.is_equal(),
+            "whole": report.is_whole(),
             "source_rows": report.source_rows,
             "replica_rows": report.replica_rows,
             "rounds": report.rounds,
@@ -115,6 +116,7 @@ impl Told<'_> {
             "waiting_without_key": report.unknown,
             "rows_left": report.left,
             "keys_left": report.left_keys,
+            "words_passed_over": report.passed_over,
         })
     }
 
@@ -124,7 +126,8 @@ impl Told<'_> {
         let count = self.report.differing().count();
         let mut lines = Vec::new();
         lines.push(match count {
-            0 => format!("subscription {name}: nothing differs"),
+            0 if self.report.is_whole() => format!("subscription {name}: nothing differs"),
+            0 => format!("subscription {name}: nothing differs in what could be compared, which is not all"),
             1 => format!("subscription {name}: 1 row differs"),
             count => format!("subscription {name}: {count} rows differ"),
         });
@@ -159,6 +162,13 @@ impl Told<'_> {
                 "  too much differs to look at all of it: {} rows stand in ranges that were not looked into, and {} \
                  keys were not looked at; mend what is named and verify again, or `hutong subscription reload {name}`",
                 self.report.left, self.report.left_keys
+            ));
+        }
+        if self.report.passed_over > 0 {
+            lines.push(format!(
+                "  {} records of the topic in which the halves speak could not be read and were passed over: the log \
+                 names them",
+                self.report.passed_over
             ));
         }
         if count > 0 && options.dry_run {
@@ -226,3 +236,7 @@ impl Mended<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "verify_test.rs"]
+mod tests;

@@ -56,6 +56,8 @@ pub struct Report {
     pub left: u64,
     /// How many keys differed once and were not looked at again, for they are too many.
     pub left_keys: usize,
+    /// How many records of the topic in which the halves speak could not be read, and were passed over.
+    pub passed_over: u64,
 }
 
 impl Report {
@@ -102,7 +104,14 @@ impl Report {
         counts
     }
 
-    /// States whether every row that could be compared is equal, and all were compared.
+    /// States whether every row of both sides was compared, in every column.
+    pub fn is_whole(&self) -> bool {
+        let open = |suspect: &Suspect| !matches!(suspect.outcome, Outcome::Differs(_));
+        let known = self.left == 0 && self.left_keys == 0 && self.unknown == 0;
+        known && self.uncertain.is_empty() && !self.suspects.values().any(open)
+    }
+
+    /// States whether no row differs that could be compared, and none was left out because too much differs.
     pub fn is_equal(&self) -> bool {
         self.differing().next().is_none() && self.left == 0 && self.left_keys == 0
     }
@@ -124,6 +133,7 @@ pub async fn check(source: &mut dyn Half, replica: &mut Replica<'_>, settings: S
     report.replica_rows = held.answer.rows;
     report.unknown = told.answer.unknown + held.answer.unknown;
     report.rounds = 1;
+    report.passed_over = told.passed_over;
     let (ranges, left) = that_fit(differing(&told.answer.sums, &held.answer.sums), settings.rows);
     report.left = left;
     if ranges.is_empty() {
@@ -139,6 +149,7 @@ pub async fn check(source: &mut dyn Half, replica: &mut Replica<'_>, settings: S
         let held = replica.look(&ask, &skip, &told.ends).await?;
         let moved = replica.moved(&told.begins, &held.reached).await?;
         report.rounds += 1;
+        report.passed_over += told.passed_over;
         let keys = match &ask {
             Ask::Keys(keys) => keys.clone(),
             _ => {

@@ -9,19 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use hutong_bus::SchemaRegistry;
 use hutong_bus::ledger::Append;
-use hutong_bus::log::{Log, Reader};
+use hutong_bus::log::{Log, RECORD_LIMIT_BYTES, Reader};
 use hutong_bus::verification::{self, Word};
-use hutong_core::verify::{Answer, Aside, Ask, Detail, KeyDigest, RangeSum};
-use hutong_core::{Contract, Error, ErrorKind, Result};
-use hutong_stores::keep::{read_key, written_key};
+use hutong_core::verify::Ask;
+use hutong_core::{Class, Contract, Error, ErrorKind, Result};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::source::{Half, Told, Wanted};
+use super::words::{PART_BYTES, Partial, asked, question, told, wanted, wish, written};
 
 /// How often the topic is looked at while nobody has made it.
 const LOOK: Duration = Duration::from_millis(300);
@@ -34,6 +33,9 @@ const KEPT_US: i64 = 86_400_000_000;
 
 /// How many sessions are remembered whose questions were answered.
 const SESSIONS: usize = 1_000;
+
+/// What a record may have for its value: the rest is its framing.
+const WORD_BYTES: usize = RECORD_LIMIT_BYTES - (4 << 10);
 
 /// The topic of one subscription, to speak and to listen.
 pub struct Exchange {
@@ -54,7 +56,14 @@ pub struct Exchange {
 impl Exchange {
     async fn say(&self, word: &Word) -> Result<u64> {
         let schema = self.registry.register(&format!("{}-value", self.topic), verification::SCHEMA).await?;
-        self.append.append(&self.topic, word.encode(schema)).await
+        let record = word.encode(schema);
+        if record.len() > WORD_BYTES {
+            let doing = format!("say `{}` in {}", word.word, self.topic);
+            let why = format!("it has {} bytes, and a record may have {WORD_BYTES}", record.len());
+            return Err(Error::new(ErrorKind::Refused, doing, why)
+                .hint("`hutong subscription reload NAME` fills the replica anew without a comparison"));
+        }
+        self.append.append(&self.topic, record).await
     }
 
     /// Forgets what was said long ago. Who may not has said so once, and goes on.
@@ -81,12 +90,30 @@ impl Exchange {
             tokio::time::sleep(LOOK).await;
         }
     }
+
+    /// Waits for the next words. A record that says none that this program knows is passed over and counted: anybody
+    /// who may write into the topic could stop both halves otherwise.
+    async fn heard(&self, reader: &mut dyn Reader, passed_over: &mut u64) -> Result<Vec<Word>> {
+        let fetched = reader.next(100, RECORD_LIMIT_BYTES).await?;
+        let mut words = Vec::with_capacity(fetched.records.len());
+        for record in &fetched.records {
+            match record.value.as_ref().map(Word::decode) {
+                Some(Ok(word)) => words.push(word),
+                None => *passed_over += 1,
+                Some(Err(error)) => {
+                    *passed_over += 1;
+                    let (topic, offset) = (&self.topic, record.offset);
+                    warn!(topic, offset, %error, "what was said in a comparison cannot be read and is passed over");
+                }
+            }
+        }
+        Ok(words)
+    }
 }
 
-/// Waits for the next words; those that a newer program has said are an error.
-async fn heard(reader: &mut dyn Reader) -> Result<Vec<Word>> {
-    let fetched = reader.next(100, 16 << 20).await?;
-    fetched.records.iter().filter_map(|record| record.value.as_ref()).map(Word::decode).collect()
+/// Returns a name that nobody else has.
+fn name() -> String {
+    format!("{:x}-{:x}", jiff::Timestamp::now().as_nanosecond(), std::process::id())
 }
 
 /// The source half, asked over the bus.
@@ -100,12 +127,11 @@ pub struct Asked {
 impl Asked {
     /// Makes it; says nothing yet.
     pub fn new(exchange: Exchange, patience: Duration) -> Self {
-        let session = format!("{:x}-{:x}", jiff::Timestamp::now().as_nanosecond(), std::process::id());
-        Self { exchange, session, number: 0, patience }
+        Self { exchange, session: name(), number: 0, patience }
     }
 
-    /// Says a word, and waits for its answer.
-    async fn answer(&mut self, word: Word) -> Result<Word> {
+    /// Says a word, and waits for all words of its answer. Returns them, and how many records were passed over meanwhile.
+    async fn answer(&mut self, word: Word) -> Result<(Vec<Word>, u64)> {
         self.number += 1;
         let word = Word {
             session: self.session.clone(),
@@ -119,12 +145,13 @@ impl Asked {
         }
         // The other half may wait as long as this one before it gives up.
         let until = Instant::now() + self.patience * 2;
+        let mut passed_over = 0;
         let answered = async {
             let mut reader = self.exchange.listen(from).await?;
-            let mut again = Instant::now() + AGAIN;
+            let (mut again, mut partial) = (Instant::now() + AGAIN, Partial::default());
             loop {
                 let words = tokio::select! {
-                    words = heard(reader.as_mut()) => words?,
+                    words = self.exchange.heard(reader.as_mut(), &mut passed_over) => words?,
                     () = tokio::time::sleep_until(again) => {
                         // Nobody may have listened yet; who has answered already does not answer twice.
                         self.exchange.say(&word).await?;
@@ -132,65 +159,68 @@ impl Asked {
                         continue;
                     }
                 };
-                let mine = |heard: &Word| heard.session == self.session && heard.number == self.number;
-                let answer =
-                    words.into_iter().find(|heard| mine(heard) && !matches!(&*heard.word, "ask" | "mend"));
-                if let Some(answer) = answer {
+                let mine = |heard: &Word| {
+                    heard.session == self.session
+                        && heard.number == self.number
+                        && !matches!(&*heard.word, "ask" | "mend")
+                };
+                let mut answers = words.into_iter().filter(mine);
+                if let Some(answer) = answers.find_map(|word| partial.take(word)) {
                     return Ok(answer);
                 }
             }
         };
-        let doing = || format!("ask in {}", self.exchange.topic);
-        let silent = |_| {
-            Error::new(ErrorKind::Unavailable, doing(), "nobody answers beside the source").hint(
-                "where the stream is captured, run `hutong verify SUBSCRIPTION --half source`; --patience waits longer",
-            )
-        };
-        let answer = tokio::time::timeout_at(until, answered).await.map_err(silent)??;
-        if answer.word == "failed" {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                doing(),
-                format!("beside the source: {}", answer.problem),
-            )
-            .hint(answer.hint));
+        let answered = tokio::time::timeout_at(until, answered).await;
+        let words = answered.map_err(|_| self.silent(passed_over))??;
+        if let Some(failed) = words.iter().find(|word| word.word == "failed") {
+            let (doing, why) = (self.doing(), format!("beside the source: {}", failed.problem));
+            return Err(Error::new(ErrorKind::Unavailable, doing, why).hint(&failed.hint));
         }
-        Ok(answer)
+        Ok((words, passed_over))
+    }
+
+    fn doing(&self) -> String {
+        format!("ask in {}", self.exchange.topic)
+    }
+
+    /// Says that no answer came.
+    fn silent(&self, passed_over: u64) -> Error {
+        let (mut why, mut hint) = (
+            "nobody answers beside the source".to_owned(),
+            "where the stream is captured, run `hutong verify SUBSCRIPTION --half source`; --patience waits longer",
+        );
+        if passed_over > 0 {
+            why = format!("{why}, and {passed_over} records of the topic cannot be read");
+            hint = "run one version of Hutong on both sides, beside the source `hutong verify SUBSCRIPTION --half source`; \
+                    the log names the records";
+        }
+        Error::new(ErrorKind::Unavailable, self.doing(), why).hint(hint)
     }
 }
 
 #[async_trait]
 impl Half for Asked {
     async fn tell(&mut self, ask: &Ask, skip: &[usize], settled: bool) -> Result<Told> {
-        let names = skip.iter().map(|at| self.exchange.projected.fields[*at].name.clone()).collect();
-        let (about, ranges, keys) = match ask {
-            Ask::Ranges => ("ranges", Bytes::new(), Bytes::new()),
-            Ask::Within(ranges) => {
-                ("within", ranges.iter().flat_map(|range| range.to_be_bytes()).collect(), Bytes::new())
-            }
-            Ask::Keys(keys) => ("keys", Bytes::new(), keys.iter().flat_map(|key| key.0).collect()),
-        };
-        let word = Word {
-            word: "ask".into(),
-            about: about.into(),
-            skip: names,
-            settled,
-            ranges,
-            keys,
-            ..Word::default()
-        };
-        let word = self.answer(word).await?;
-        told(word, &self.exchange.projected).map_err(|why| {
+        let skip = skip.iter().map(|at| self.exchange.projected.fields[*at].name.clone()).collect();
+        let (words, passed_over) = self.answer(Word { skip, settled, ..question(ask) }).await?;
+        let told = told(words, &self.exchange.projected).map_err(|why| {
             Error::new(ErrorKind::Broken, format!("read an answer in {}", self.exchange.topic), why)
-        })
+        })?;
+        Ok(Told { passed_over, ..told })
     }
 
     async fn mend(&mut self, wanted: &[Wanted]) -> Result<()> {
-        let key = |wanted: &Wanted| match wanted {
-            Wanted::Known(digest) => format!("{digest:?}"),
-            Wanted::Clear(key) => written_key(key).to_string(),
-        };
-        let mend = wanted.iter().map(key).collect();
+        let (mut mend, mut bytes) = (Vec::new(), 0);
+        for wish in wanted.iter().map(wish) {
+            // Another question when there is no room in this one.
+            if !mend.is_empty() && bytes + wish.len() > PART_BYTES {
+                let mend = std::mem::take(&mut mend);
+                self.answer(Word { word: "mend".into(), mend, ..Word::default() }).await?;
+                bytes = 0;
+            }
+            bytes += wish.len();
+            mend.push(wish);
+        }
         self.answer(Word { word: "mend".into(), mend, ..Word::default() }).await.map(drop)
     }
 }
@@ -198,7 +228,17 @@ impl Half for Asked {
 /// Answers what is asked in a topic from now on, until it is told to stop. What cannot be answered is said so.
 pub async fn serve(exchange: &Exchange, half: &mut dyn Half, token: &CancellationToken) -> Result<()> {
     let from = exchange.end().await?;
+    answers(exchange, from, half, token).await
+}
+
+async fn answers(
+    exchange: &Exchange,
+    from: u64,
+    half: &mut dyn Half,
+    token: &CancellationToken,
+) -> Result<()> {
     let mut answered: HashMap<String, u64> = HashMap::new();
+    let (mut passed_over, by) = (0, name());
     let stopped = token.cancelled();
     tokio::pin!(stopped);
     let mut reader = tokio::select! {
@@ -208,7 +248,7 @@ pub async fn serve(exchange: &Exchange, half: &mut dyn Half, token: &Cancellatio
     loop {
         let words = tokio::select! {
             () = &mut stopped => return Ok(()),
-            words = heard(reader.as_mut()) => words?,
+            words = exchange.heard(reader.as_mut(), &mut passed_over) => words?,
         };
         for word in words.into_iter().filter(|word| matches!(&*word.word, "ask" | "mend")) {
             if answered.get(&word.session).is_some_and(|number| word.number <= *number) {
@@ -222,18 +262,31 @@ pub async fn serve(exchange: &Exchange, half: &mut dyn Half, token: &Cancellatio
             let (session, number) = (word.session.clone(), word.number);
             let answer = tokio::select! {
                 () = &mut stopped => return Ok(()),
-                answer = reply(exchange, half, word) => answer.unwrap_or_else(|error| {
-                    warn!(topic = exchange.topic, %error, "cannot answer");
-                    let hint = error.hint.clone().unwrap_or_default();
-                    Word { word: "failed".into(), problem: error.to_string(), hint, ..Word::default() }
-                }),
+                answer = reply(exchange, half, word, &by) => answer.unwrap_or_else(|error| vec![failed(exchange, &error)]),
             };
-            exchange.say(&Word { session, number, ..answer }).await?;
+            for part in answer {
+                let part = Word { session: session.clone(), number, ..part };
+                match exchange.say(&part).await {
+                    Err(error) if error.class() == Class::Quarantine || error.kind == ErrorKind::Config => {
+                        // Whoever asks hears why, and the next question may be answered.
+                        let failed = failed(exchange, &error);
+                        exchange.say(&Word { session: session.clone(), number, ..failed }).await?;
+                        break;
+                    }
+                    said => said?,
+                };
+            }
         }
     }
 }
 
-async fn reply(exchange: &Exchange, half: &mut dyn Half, word: Word) -> Result<Word> {
+fn failed(exchange: &Exchange, error: &Error) -> Word {
+    warn!(topic = exchange.topic, %error, "cannot answer");
+    let hint = error.hint.clone().unwrap_or_default();
+    Word { word: "failed".into(), problem: error.to_string(), hint, ..Word::default() }
+}
+
+async fn reply(exchange: &Exchange, half: &mut dyn Half, word: Word, by: &str) -> Result<Vec<Word>> {
     let doing = || format!("answer in {}", exchange.topic);
     if word.mark != exchange.mark {
         let why = "the two sides know the subscription by different grants";
@@ -245,129 +298,19 @@ async fn reply(exchange: &Exchange, half: &mut dyn Half, word: Word) -> Result<W
         let wanted: Option<Vec<Wanted>> =
             word.mend.iter().map(|key| wanted(key, &exchange.projected)).collect();
         half.mend(&wanted.ok_or_else(|| broken("a key is none of the subscription's"))?).await?;
-        return Ok(Word { word: "mended".into(), ..Word::default() });
+        return Ok(vec![Word { word: "mended".into(), ..Word::default() }]);
     }
-    let ask = match &*word.about {
-        "ranges" => Ask::Ranges,
-        "within" => {
-            Ask::Within(word.ranges.chunks_exact(2).map(|b| u16::from_be_bytes([b[0], b[1]])).collect())
-        }
-        "keys" => Ask::Keys(word.keys.chunks_exact(16).filter_map(digest).collect()),
-        _ => return Err(broken("it is asked about something that this program does not know")),
-    };
+    let unknown = "it is asked about something that this program does not know";
+    let ask = asked(&word).ok_or_else(|| broken(unknown))?;
     let skip = word.skip.iter().map(|name| exchange.projected.index(name));
     let skip: Vec<usize> = skip.collect::<Option<_>>().ok_or_else(|| broken("a field is not granted"))?;
     let told = half.tell(&ask, &skip, word.settled).await?;
-    Ok(written(told))
-}
-
-/// Makes a word of an answer.
-fn written(told: Told) -> Word {
-    let Told { answer, begins, ends } = told;
-    let sums = answer.sums.iter().flat_map(|(range, sum)| {
-        let parts: [&[u8]; 3] = [&range.to_be_bytes(), &sum.count.to_be_bytes(), &sum.sum.to_be_bytes()];
-        parts.concat()
-    });
-    let digests = answer.digests.iter().flat_map(|(key, row)| [key.0, row.to_be_bytes()].concat());
-    let details = answer.details.iter().map(|(digest, detail)| verification::Detail {
-        digest: Bytes::copy_from_slice(&digest.0),
-        fields: detail.fields.clone(),
-        key: written_key(&detail.key).to_string(),
-    });
-    let asides =
-        answer.asides.iter().map(|(digest, aside)| (Bytes::copy_from_slice(&digest.0), aside.rule.clone()));
-    Word {
-        word: "told".into(),
-        rows: answer.rows,
-        unknown: answer.unknown,
-        begins,
-        ends,
-        sums: sums.collect(),
-        digests: digests.collect(),
-        details: details.collect(),
-        asides: asides.collect(),
-        ..Word::default()
-    }
-}
-
-/// Reads an answer out of a word.
-fn told(word: Word, projected: &Contract) -> std::result::Result<Told, &'static str> {
-    let mut answer = Answer { rows: word.rows, unknown: word.unknown, ..Answer::default() };
-    for bytes in word.sums.chunks(26) {
-        let (range, rest) = bytes.split_first_chunk::<2>().ok_or("a sum is cut")?;
-        let (count, sum) = rest.split_first_chunk::<8>().ok_or("a sum is cut")?;
-        let sum = u128::from_be_bytes(sum.try_into().map_err(|_| "a sum is cut")?);
-        let sum = RangeSum { count: u64::from_be_bytes(*count), sum };
-        answer.sums.insert(u16::from_be_bytes(*range), sum);
-    }
-    for bytes in word.digests.chunks(32) {
-        let (key, row) = bytes.split_first_chunk::<16>().ok_or("a digest is cut")?;
-        let row = u128::from_be_bytes(row.try_into().map_err(|_| "a digest is cut")?);
-        answer.digests.insert(KeyDigest(*key), row);
-    }
-    for detail in word.details {
-        let key = serde_json::from_str(&detail.key).ok().and_then(|json| read_key(projected, &json));
-        let key = key.ok_or("a key is none of the subscription's")?;
-        let digest = digest(&detail.digest).ok_or("a digest is cut")?;
-        answer.details.insert(digest, Detail { fields: detail.fields, key, source_key: None });
-    }
-    for (key, rule) in word.asides {
-        answer.asides.insert(digest(&key).ok_or("a digest is cut")?, Aside { rule, at_replica: false });
-    }
-    Ok(Told { answer, begins: word.begins, ends: word.ends })
-}
-
-fn digest(bytes: &[u8]) -> Option<KeyDigest> {
-    bytes.try_into().ok().map(KeyDigest)
-}
-
-fn wanted(text: &str, projected: &Contract) -> Option<Wanted> {
-    if text.starts_with('[') {
-        return read_key(projected, &serde_json::from_str(text).ok()?).map(Wanted::Clear);
-    }
-    u128::from_str_radix(text, 16).ok().map(|number| Wanted::Known(KeyDigest(number.to_be_bytes())))
+    written(&told, by, PART_BYTES).ok_or_else(|| {
+        Error::new(ErrorKind::Refused, doing(), "the answer is too large for the topic")
+            .hint("so much differs that `hutong subscription reload NAME` is the way to mend it")
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use hutong_core::contract::Sharing;
-    use hutong_core::{Field, Type, Value};
-
-    use super::*;
-
-    #[test]
-    fn what_is_said_is_what_is_heard() {
-        let projected = Contract {
-            stream: "s".into(),
-            doc: String::new(),
-            sharing: Sharing::Unconditional,
-            fields: vec![Field::new("id", Type::Long), Field::new("n", Type::Text { length: None })],
-            key: vec![0],
-            catalogue: Default::default(),
-        };
-        let row = [Value::Integer(7), Value::Null];
-        let key = KeyDigest::of(&projected, &row).unwrap();
-        let answer = Answer {
-            rows: 3,
-            unknown: 1,
-            sums: [(65_535, RangeSum { count: 2, sum: u128::MAX })].into(),
-            digests: [(key, 5)].into(),
-            details: [(
-                key,
-                Detail { fields: vec![1, u64::MAX], key: vec![row[0].clone()], source_key: None },
-            )]
-            .into(),
-            asides: [(key, Aside { rule: "check".into(), at_replica: false })].into(),
-        };
-        let said = Told { answer, begins: [(0, 3)].into(), ends: [(0, 9), (1, 0)].into() };
-        let heard = Word::decode(&written(said.clone()).encode(1)).unwrap();
-        assert_eq!(told(heard, &projected).unwrap(), said);
-        for asked in [Wanted::Known(key), Wanted::Clear(vec![row[0].clone()])] {
-            let text = match &asked {
-                Wanted::Known(digest) => format!("{digest:?}"),
-                Wanted::Clear(key) => written_key(key).to_string(),
-            };
-            assert_eq!(wanted(&text, &projected), Some(asked));
-        }
-    }
-}
+#[path = "exchange_test.rs"]
+mod tests;

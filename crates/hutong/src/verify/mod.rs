@@ -11,6 +11,7 @@ mod replica;
 mod schedule;
 mod source;
 mod window;
+mod words;
 
 pub use check::{Report, Settings, Suspect, check, columns};
 pub use exchange::{Asked, Exchange, serve};

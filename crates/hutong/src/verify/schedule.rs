@@ -76,8 +76,23 @@ async fn compare(plan: &Plan, configured: &SubscriptionPlan) -> Result<(Report, 
 fn told(pipeline: &str, report: &Report, contract: &Contract) {
     let differ = report.differing().count();
     let rows = report.source_rows;
-    if differ == 0 {
+    if differ == 0 && report.is_whole() {
         info!(pipeline, rows, "compared with the source: nothing differs");
+        return;
+    }
+    if differ == 0 {
+        let (changing, waiting) =
+            (report.moving().count(), report.waiting().values().sum::<u64>() + report.unknown);
+        let (left, columns) = (report.left + report.left_keys as u64, report.uncertain.len());
+        info!(
+            pipeline,
+            rows,
+            changing,
+            waiting,
+            left,
+            columns,
+            "compared with the source: nothing differs in what could be compared, which is not all"
+        );
         return;
     }
     let mut altered: Vec<&str> =

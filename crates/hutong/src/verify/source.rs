@@ -31,6 +31,8 @@ pub struct Told {
     pub begins: BTreeMap<u32, u64>,
     /// Partition to the place behind everything that was read: a lane that stands there has passed it.
     pub ends: BTreeMap<u32, u64>,
+    /// How many records of the topic were passed over, in which the halves speak: nobody can read them.
+    pub passed_over: u64,
 }
 
 /// The source half of one subscription.
@@ -85,7 +87,7 @@ impl Half for Source<'_> {
         let keys =
             answer.details.iter_mut().filter_map(|(digest, row)| Some((*digest, row.source_key.take()?)));
         self.known.extend(keys);
-        Ok(Told { answer, begins, ends })
+        Ok(Told { answer, begins, ends, passed_over: 0 })
     }
 
     async fn mend(&mut self, wanted: &[Wanted]) -> Result<()> {
