@@ -9,6 +9,7 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::Metadata;
 
 use super::error::failed;
 
@@ -101,13 +102,10 @@ impl Client {
         Ok(teller)
     }
 
-    /// Returns how many brokers the cluster has now.
-    pub(super) fn broker_count(&self) -> Result<usize> {
-        let metadata = self
-            .asker
-            .fetch_metadata(None, TIMEOUT)
-            .map_err(|e| failed(format!("ask {} for its brokers", self.config.brokers), e))?;
-        Ok(metadata.brokers().len())
+    /// Returns what the cluster says of itself and of all its topics.
+    pub(super) fn metadata(&self) -> Result<Metadata> {
+        let metadata = self.asker.fetch_metadata(None, TIMEOUT);
+        metadata.map_err(|e| failed(format!("ask {} for its brokers", self.config.brokers), e))
     }
 }
 

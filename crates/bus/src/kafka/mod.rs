@@ -10,6 +10,7 @@ mod group;
 mod last;
 mod ping;
 mod reader;
+mod replicas;
 mod topics;
 mod writer;
 
@@ -49,6 +50,16 @@ impl Bus {
     pub async fn ping(&self, timeout: Duration) -> Result<usize> {
         let client = Arc::clone(&self.client);
         blocking(move || ping::ping(&client, timeout)).await
+    }
+
+    /// Returns the topics of those that `ours` names that have fewer replicas than the cluster allows, with how many; for
+    /// probes.
+    pub async fn thin_topics(
+        &self,
+        ours: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<Vec<(String, usize)>> {
+        let client = Arc::clone(&self.client);
+        blocking(move || Ok(replicas::thin(&client.metadata()?, ours))).await
     }
 }
 

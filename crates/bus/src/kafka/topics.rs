@@ -7,10 +7,12 @@ use rdkafka::admin::{AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, T
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
+use tracing::info;
 
 use super::blocking;
 use super::client::{Client, TIMEOUT};
 use super::error::failed;
+use super::replicas::{Brokers, by_default};
 use crate::log::{Extent, RECORD_LIMIT_BYTES, TopicSpec};
 
 fn options() -> AdminOptions {
@@ -44,12 +46,15 @@ fn wanted(topic: &TopicSpec, replicated: bool) -> Vec<(&'static str, String)> {
 /// Creates a topic that is missing; returns what differs on one that is there.
 pub(super) async fn ensure(client: &Arc<Client>, topic: &TopicSpec) -> Result<Vec<String>> {
     let (asker, name) = (Arc::clone(client), topic.name.clone());
-    let (brokers, found) = blocking(move || Ok((asker.broker_count()?, partitions(&asker, &name)?))).await?;
-    let replication = if brokers >= 3 { 3 } else { 1 };
-    let settings = wanted(topic, replication == 3);
+    let ask = move || Ok((Brokers::of(&asker.metadata()?), partitions(&asker, &name)?));
+    let (brokers, found) = blocking(ask).await?;
+    let replication = brokers.replication();
     let Some((count, replicas)) = found else {
-        return create(client, topic, replication, &settings).await.map(|()| Vec::new());
+        let replication = replication.max(by_default(client, &brokers).await);
+        let settings = wanted(topic, replication >= 3);
+        return create(client, topic, (replication, &brokers), &settings).await.map(|()| Vec::new());
     };
+    let settings = wanted(topic, replication >= 3);
     let mut drift = Vec::new();
     if topic.compacted && count < topic.partitions {
         // A pipeline that got more lanes needs a checkpoint partition for each.
@@ -64,7 +69,12 @@ pub(super) async fn ensure(client: &Arc<Client>, topic: &TopicSpec) -> Result<Ve
         drift.push(format!("topic {} has {count} partitions, not {}", topic.name, topic.partitions));
     }
     if replicas < replication {
-        drift.push(format!("topic {} has {replicas} replicas, not {replication}", topic.name));
+        let Brokers { known, .. } = brokers;
+        drift.push(format!(
+            "topic {} has {replicas} replicas, not {replication} as a cluster of {known} brokers allows: \
+             `kafka-reassign-partitions.sh` gives it more",
+            topic.name
+        ));
     }
     drift.extend(settings_drift(client, topic, &settings).await?);
     Ok(drift)
@@ -73,7 +83,7 @@ pub(super) async fn ensure(client: &Arc<Client>, topic: &TopicSpec) -> Result<Ve
 async fn create(
     client: &Arc<Client>,
     topic: &TopicSpec,
-    replication: usize,
+    (replication, brokers): (usize, &Brokers),
     settings: &[(&'static str, String)],
 ) -> Result<()> {
     let wish =
@@ -83,6 +93,9 @@ async fn create(
     let results = client.admin().create_topics([&wish], &options()).await.map_err(|e| failed(doing(), e))?;
     for (_, code) in results.into_iter().filter_map(std::result::Result::err) {
         // Another process was quicker: its wish is ours.
+        if code == Code::InvalidReplicationFactor {
+            return Err(brokers.too_few(doing(), replication));
+        }
         if code != Code::TopicAlreadyExists {
             return Err(failed(doing(), rdkafka::error::KafkaError::AdminOp(code)));
         }
@@ -97,6 +110,7 @@ async fn create(
             Err(error) => return Err(error),
         };
         if seen.is_some() {
+            info!(topic = topic.name, replicas = replication, brokers = brokers.known, "topic made");
             return Ok(());
         }
         if tokio::time::Instant::now() > deadline {

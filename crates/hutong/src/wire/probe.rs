@@ -1,5 +1,6 @@
 //! `hutong check --probe`: touches the world once, with short connections of its own.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +47,14 @@ async fn bus(plan: &Plan) -> Vec<Finding> {
                     bus: plan.bus.name.clone(),
                     security,
                 };
-                let count = kafka::Bus::new(config)?.ping(SHORTER).await?;
-                Ok(vec![good(format!("bus: Kafka answers at {}, {count} brokers", plan_kafka.brokers))])
+                let bus = kafka::Bus::new(config)?;
+                let count = bus.ping(SHORTER).await?;
+                let mut found =
+                    vec![good(format!("bus: Kafka answers at {}, {count} brokers", plan_kafka.brokers))];
+                let (own, streams) = (format!("{}.", plan.bus.name), streams(plan));
+                let ours = move |topic: &str| topic.starts_with(&own) || streams.contains(topic);
+                found.extend(bus.thin_topics(ours).await?.into_iter().map(thin));
+                Ok(found)
             };
             let mut findings = within("bus", answer).await;
             let answer = async {
@@ -59,6 +66,25 @@ async fn bus(plan: &Plan) -> Vec<Finding> {
             findings.extend(within("registry", answer).await);
             findings
         }
+    }
+}
+
+/// Returns the topics of the plan's streams.
+fn streams(plan: &Plan) -> BTreeSet<String> {
+    let captured = plan.captures.iter().flat_map(|capture| &capture.tables).map(|(_, stream)| stream.topic());
+    captured.chain(plan.subscriptions.iter().map(|subscription| subscription.stream.topic())).collect()
+}
+
+/// Says that a topic could be lost with one broker where the cluster has more.
+fn thin((topic, replicas): (String, usize)) -> Finding {
+    Finding {
+        ok: false,
+        what: format!("bus: topic {topic} has {replicas} replicas, and the cluster has brokers for 3"),
+        hint: Some(
+            "it was made when fewer brokers were there: give it three with `kafka-reassign-partitions.sh`, then \
+             min.insync.replicas=2 with `kafka-configs.sh`"
+                .into(),
+        ),
     }
 }
 
