@@ -48,10 +48,33 @@ struct Published {
     head: Head,
     /// Department and lane to the head of its chain.
     lanes: BTreeMap<String, Head>,
+    /// What was published when the day before ended.
+    #[serde(default)]
+    closed: Option<Closed>,
+}
+
+/// What was published when a day ended: a root of that day proves all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Closed {
+    /// How many receipts the topic held.
+    sequence: u64,
+    /// Department and lane to the head of its chain.
+    lanes: BTreeMap<String, Head>,
 }
 
 /// The newest version of [`Published`] that this program reads, and the one that it writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+impl Published {
+    /// Returns how far the receipts of each lane are proved by a root over so many of the topic; the most that is known.
+    fn proved(&self, rooted: u64) -> Option<&BTreeMap<String, Head>> {
+        if rooted >= self.head.sequence {
+            return Some(&self.lanes);
+        }
+        self.closed.as_ref().filter(|closed| rooted >= closed.sequence).map(|closed| &closed.lanes)
+    }
+}
 
 /// Whose receipts a store holds.
 struct Recipient {
@@ -85,6 +108,8 @@ pub struct Publisher {
     open: Option<Open>,
     /// Whether it was said that no root can be signed here.
     keyless: bool,
+    /// The root up to which the stores have forgotten.
+    forgotten: u64,
 }
 
 /// What a publisher works over.
@@ -128,7 +153,19 @@ impl Publisher {
         let Ends { bus, zone, log, append } = ends;
         let stores = stores.into_values().collect();
         let owner = owner.to_owned();
-        Ok(Self { owner, bus, zone, log, append, ledger, plan, stores, open: None, keyless: false })
+        Ok(Self {
+            owner,
+            bus,
+            zone,
+            log,
+            append,
+            ledger,
+            plan,
+            stores,
+            open: None,
+            keyless: false,
+            forgotten: 0,
+        })
     }
 
     /// Publishes until it is asked to stop. What it could not publish then, the next one does.
@@ -173,6 +210,10 @@ impl Publisher {
         for at in 0..self.stores.len() {
             missed = self.store(at, &mut open).await?.or(missed);
         }
+        // Behind what was published: so a store that was set back loses nothing that nobody has seen.
+        if missed.is_none() {
+            missed = self.forget(&open.1).await.err();
+        }
         self.open = Some(open);
         missed.map_or(Ok(()), Err)
     }
@@ -190,6 +231,7 @@ impl Publisher {
                 day: self.today(),
                 head: self.plan.charter.receipts(&self.owner),
                 lanes: BTreeMap::new(),
+                closed: None,
             },
             Some(bytes) => read(&bytes, &topic)?,
         };
@@ -265,13 +307,18 @@ impl Publisher {
         let act = Act::Rooted { day, receipts: published.head };
         reading.append((self.log.as_ref(), self.append.as_ref()), &self.owner, &key, act).await?;
         info!(department = self.owner, %day, receipts = published.head.sequence, "rooted");
-        self.forget(published, &reading).await
+        self.trim_old(&reading).await
     }
 
-    /// Forgets what the root proves: in the stores at once, in the topic after years.
-    async fn forget(&mut self, published: &Published, reading: &Reading) -> Result<()> {
+    /// Forgets in the stores what a root proves, whoever has signed it.
+    async fn forget(&mut self, published: &Published) -> Result<()> {
+        let rooted = self.ledger.book().roots(&self.owner).last().map_or(0, |root| root.receipts.sequence);
+        if rooted == self.forgotten {
+            return Ok(());
+        }
+        let Some(proved) = published.proved(rooted) else { return Ok(()) };
         for (receipts, recipients) in &mut self.stores {
-            for (name, head) in &published.lanes {
+            for (name, head) in proved {
                 let Some((department, lane)) = name.split_once(' ') else { continue };
                 let own =
                     |to: &Recipient| to.department == department && to.pipeline.partition(lane).is_some();
@@ -280,6 +327,12 @@ impl Publisher {
                 }
             }
         }
+        self.forgotten = rooted;
+        Ok(())
+    }
+
+    /// Forgets in the topic what a root has proved for years.
+    async fn trim_old(&mut self, reading: &Reading) -> Result<()> {
         let Ok(oldest) = self.today().checked_sub(Span::new().years(KEPT_YEARS)) else { return Ok(()) };
         let roots = reading.book.roots(&self.owner);
         match roots.iter().rfind(|root| root.day < oldest) {
@@ -297,12 +350,15 @@ async fn publish(
     (to, lane): (&Recipient, &str),
     found: Vec<Kept>,
 ) -> Result<()> {
-    let mut next = Published { day: today, ..published.clone() };
+    let mut next = Published { version: VERSION, day: today, ..published.clone() };
+    if published.day < today {
+        next.closed = Some(Closed { sequence: published.head.sequence, lanes: published.lanes.clone() });
+    }
     let topic: Arc<str> = topic.into();
     let mut records = Vec::with_capacity(found.len());
     for kept in found {
         let receipt = Receipt {
-            number: next.head.sequence + 1,
+            number: next.head.sequence.saturating_add(1),
             department: to.department.clone(),
             subscription: to.subscription.clone(),
             stream: to.stream.clone(),
@@ -313,9 +369,15 @@ async fn publish(
             at_us: kept.at_us,
             proof: kept.proof,
         };
+        let name = to.name(lane);
+        let goes_on = next.lanes.get(&name).is_none_or(|last| receipt.proof.follows(lane, last));
+        if let Some(closed) = next.closed.as_mut().filter(|_| !goes_on) {
+            // Of another history no root says anything yet.
+            closed.lanes.remove(&name);
+        }
         let record = receipt.record();
         next.head = next.head.after(Some(&record));
-        next.lanes.insert(to.name(lane), receipt.proof.head());
+        next.lanes.insert(name, receipt.proof.head());
         records.push(Outgoing {
             topic: Arc::clone(&topic),
             partition: 0,

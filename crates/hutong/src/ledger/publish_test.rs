@@ -10,6 +10,7 @@ use hutong_bus::receipts::{topic, walk};
 use hutong_core::ledger::{Audit, Audited};
 use hutong_core::{Batch, Before, Change, Delta, LaneId, Op, Origin, Position, Sink as _, Value};
 use hutong_stores::sqlite::{Sink, SinkConfig, Store, receipts};
+use hutong_testkit::hostile;
 
 use super::super::tests::{HOUR, Scene, key};
 use super::*;
@@ -204,6 +205,40 @@ async fn a_day_that_is_over_is_rooted_and_what_a_root_covers_may_go() {
 }
 
 #[tokio::test]
+async fn whoever_signs_a_root_every_store_forgets_what_it_covers_and_nothing_else() {
+    let mut office = Office::new().await;
+    // This process publishes and has no key: a person roots.
+    let plan = office.scene.plan.ledger.as_mut().unwrap();
+    plan.keys.clear();
+    let mut publisher = office.publisher();
+    office.delivers().await;
+    office.delivers().await;
+    publisher.round().await.unwrap();
+    let published = &mut publisher.open.as_mut().unwrap().1;
+    published.day = published.day.yesterday().unwrap();
+    let (day, head) = (published.day, published.head);
+    let kept = |office: &Office| {
+        let kept = receipts::since(&office.store(), &office.lane.to_string(), 0, 99).unwrap();
+        kept.into_iter().map(|kept| kept.proof.sequence).collect::<Vec<_>>()
+    };
+    // The next day begins before anybody has signed.
+    office.delivers().await;
+    publisher.round().await.unwrap();
+    assert_eq!(kept(&office), [1, 2, 3], "nothing is proved yet");
+
+    office.scene.says("gongan", Act::Rooted { day, receipts: head }).await;
+    office.ledger.catch_up().await.unwrap();
+    // Another process, which begins anew.
+    office.publisher().round().await.unwrap();
+    assert_eq!(kept(&office), [3], "only what the root covers goes");
+    assert_eq!(office.published().await, [(1, 1), (2, 2), (3, 3)]);
+    office.delivers().await;
+    office.publisher().round().await.unwrap();
+    assert_eq!(office.published().await.last(), Some(&(4, 4)), "and it goes on from there");
+    assert_eq!(office.audit().await.wrong, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_store_that_was_set_back_publishes_its_other_history_too() {
     let mut office = Office::new().await;
     office.delivers().await;
@@ -230,4 +265,21 @@ async fn a_store_that_was_set_back_publishes_its_other_history_too() {
     let audited = office.audit().await;
     assert_eq!((audited.receipts, &audited.wrong[..]), (4, &[][..]));
     assert!(!audited.told.is_empty());
+}
+
+#[test]
+fn i2_a_hostile_word_of_what_was_published_is_refused_or_reads_as_it_would_be_written() {
+    let head = Head { sequence: 7, digest: hutong_core::ledger::Digest::of(b"a") };
+    let lanes: BTreeMap<String, Head> = [("renshe replicate.pension.0".to_owned(), head)].into();
+    let closed = Some(Closed { sequence: 5, lanes: lanes.clone() });
+    let published = Published { version: VERSION, day: Date::constant(2026, 11, 27), head, lanes, closed };
+    let valid = [serde_json::to_vec(&published).unwrap()];
+    let name = "i2_a_hostile_word_of_what_was_published_is_refused_or_reads_as_it_would_be_written";
+    hostile::feed(name, 4_000, &valid, |bytes| match super::read(bytes, "t") {
+        Ok(read) => {
+            let again = serde_json::to_vec(&read).unwrap();
+            assert_eq!(super::read(&again, "t").unwrap(), read);
+        }
+        Err(error) => assert!(matches!(error.kind, ErrorKind::Broken | ErrorKind::Config), "{error}"),
+    });
 }
