@@ -12,13 +12,30 @@ use super::rounds;
 use super::workload::{Pace, Workload};
 use crate::installation::{Bus, seed, until};
 
-/// How long others take at the most to go on with what one has left, on a machine that does little else. A machine that
-/// runs all the servers and other tests beside may need more, so the tests only print what they measure beyond it.
+/// How long others take at the most to go on with what one has left, on a machine that does little else.
 const PROMISED: Duration = Duration::from_secs(15);
 
-fn told(what: &str, took: Duration) {
-    let word = if took <= PROMISED { "within" } else { "NOT within" };
-    println!("{what}: {word} {PROMISED:?}");
+/// How much of what the machine needs for the same without an outage is added to the promise. What is promised is what
+/// is waited for (the silence of a member, an open transaction), and that is the same on every machine; the rest of it
+/// is work, of which a machine that runs all the servers and other tests beside tells itself how slow it is.
+const WORK: u32 = 10;
+
+/// What the machine needed at the most while nobody was missing.
+#[derive(Default)]
+struct Steady(Duration);
+
+impl Steady {
+    async fn moves_on(&mut self, fleet: &mut Fleet, what: &str) {
+        self.0 = self.0.max(fleet.moves_on(what).await);
+    }
+
+    /// Asserts that others have gone on in time.
+    fn within(&self, what: &str, took: Duration) {
+        let most = PROMISED + WORK * self.0;
+        let word = if took <= PROMISED { "within" } else { "NOT within" };
+        println!("{what}: {word} {PROMISED:?}; it took {took:?} and may take {most:?} on this machine");
+        assert!(took <= most, "{what}: it took {took:?}, and may take {most:?}");
+    }
 }
 
 async fn fleet(buses: &[String], seed: u64) -> (Fleet, Workload) {
@@ -35,8 +52,8 @@ async fn i4_i7_what_a_killed_program_carried_goes_on_in_the_others() {
     fleet.streams().await;
     let url = fleet.url.clone();
     tokio::join!(workload.run(&url), async {
-        let mut owners = fleet.shared_by(&[0, 1, 2]).await;
-        fleet.moves_on("three share").await;
+        let (mut owners, mut steady) = (fleet.shared_by(&[0, 1, 2]).await, Steady::default());
+        steady.moves_on(&mut fleet, "three share").await;
         workload.truncates().await;
         for _ in 0..rounds() {
             // The capture goes with the first, and lanes alone with the second.
@@ -45,7 +62,7 @@ async fn i4_i7_what_a_killed_program_carried_goes_on_in_the_others() {
                 let at = if captures { first } else { (first + 1) % 3 };
                 fleet.take(at).kill();
                 let what = format!("one is killed, it captured: {captures}");
-                told(&what, fleet.moves_on(&what).await);
+                steady.within(&what, fleet.moves_on(&what).await);
                 let others: Vec<usize> = (0..3).filter(|other| *other != at).collect();
                 fleet.shared_by(&others).await;
                 fleet.start(at);
@@ -55,7 +72,7 @@ async fn i4_i7_what_a_killed_program_carried_goes_on_in_the_others() {
             let run = fleet.take(at);
             run.signal("TERM");
             let took = fleet.moves_on("one is asked to stop").await;
-            told("one is asked to stop", took);
+            steady.within("one is asked to stop", took);
             run.stop().await;
             fleet.start(at);
             owners = fleet.shared_by(&[0, 1, 2]).await;
@@ -74,16 +91,16 @@ async fn i2_i4_i7_a_program_that_stands_still_and_wakes_up_changes_nothing_and_s
     fleet.streams().await;
     let url = fleet.url.clone();
     tokio::join!(workload.run(&url), async {
-        let mut owners = fleet.shared_by(&[0, 1]).await;
+        let (mut owners, mut steady) = (fleet.shared_by(&[0, 1]).await, Steady::default());
         workload.truncates().await;
         for _ in 0..rounds() {
             for captures in [true, false, true] {
                 let first = fleet.capturing(&owners);
                 let at = if captures { first } else { 1 - first };
-                fleet.moves_on("both run").await;
+                steady.moves_on(&mut fleet, "both run").await;
                 fleet.of(at).signal("STOP");
                 let what = format!("one stands still, it captured: {captures}");
-                told(&what, fleet.moves_on(&what).await);
+                steady.within(&what, fleet.moves_on(&what).await);
                 fleet.shared_by(&[1 - at]).await;
                 fleet.of(at).signal("CONT");
                 owners = fleet.shared_by(&[0, 1]).await;
@@ -114,6 +131,8 @@ async fn i2_i4_i7_a_program_that_is_cut_off_from_the_bus_changes_nothing_and_sha
         fleet.start(0);
         let owners = fleet.shared_by(&[0, 1]).await;
         assert_eq!(fleet.capturing(&owners), 1, "what runs stays where it is");
+        let mut steady = Steady::default();
+        steady.moves_on(&mut fleet, "both run").await;
         workload.truncates().await;
         for _ in 0..rounds() {
             // Without a word, as by a firewall; and with all connections closed.
@@ -124,7 +143,7 @@ async fn i2_i4_i7_a_program_that_is_cut_off_from_the_bus_changes_nothing_and_sha
                     way.stall();
                 }
                 let what = format!("one is cut off, its connections are closed: {closes}");
-                told(&what, fleet.moves_on(&what).await);
+                steady.within(&what, fleet.moves_on(&what).await);
                 fleet.shared_by(&[0]).await;
                 way.resume();
                 fleet.shared_by(&[0, 1]).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hutong_bus::holding::Holding;
-use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Result, Sink};
+use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, Hold, Kind, LaneId, Refused, Result, Sink};
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
@@ -33,6 +33,14 @@ impl Held {
     /// Turns the news of a newer owner into an outage: it passes, for the group says who goes on. A person is no owner, and
     /// the lane opens again at once.
     async fn give_way(&mut self, error: Error) -> Error {
+        if error.kind == ErrorKind::Unavailable
+            && error.hint.is_none()
+            && self.lane.pipeline.kind == Kind::Replicate
+        {
+            return error.hint(
+                "if others reach this store, stop this process (SIGTERM): they carry its lanes on at once",
+            );
+        }
         if error.kind != ErrorKind::Fenced || matches!(self.inner.look().await, Ok(Hold::Turned)) {
             return error;
         }
@@ -100,7 +108,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use hutong_core::{Kind, PipelineId};
+    use hutong_core::PipelineId;
 
     use super::*;
 
@@ -129,6 +137,35 @@ mod tests {
 
     fn lane() -> LaneId {
         LaneId::new(PipelineId::new(Kind::Replicate, "a"), 0)
+    }
+
+    /// A lane whose store does not answer.
+    struct Away;
+
+    #[async_trait]
+    impl Sink for Away {
+        async fn open(&mut self, _: &LaneId) -> Result<Checkpoint> {
+            Err(Error::new(ErrorKind::Unavailable, "open", "no answer"))
+        }
+
+        async fn prepare(&mut self, _: &Contract) -> Result<()> {
+            Ok(())
+        }
+
+        async fn commit(&mut self, _: &Batch) -> Result<Refused> {
+            Err(Error::new(ErrorKind::Unavailable, "commit", "no answer").hint("what the store says"))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lane_whose_store_is_away_says_how_others_get_it() {
+        let mut held = Held::new(Box::new(Away), Holding::everything(), lane());
+        let hint = |error: Error| (error.kind, error.hint.unwrap_or_default());
+        let (kind, said) = hint(held.open(&lane()).await.map(drop).unwrap_err());
+        assert_eq!(kind, ErrorKind::Unavailable, "it waits");
+        assert!(said.contains("stop this process"), "{said}");
+        let (_, said) = hint(held.commit(&Batch::default()).await.map(drop).unwrap_err());
+        assert_eq!(said, "what the store says", "who knows more is heard");
     }
 
     #[tokio::test(start_paused = true)]
