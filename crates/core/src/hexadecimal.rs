@@ -7,7 +7,7 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// Reads digits of either case, two a byte; `None` when that is not what stands there.
-pub(crate) fn read(text: &str) -> Option<Vec<u8>> {
+pub fn read(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     if !digits.len().is_multiple_of(2) {
         return None;

@@ -30,6 +30,7 @@ pub mod port;
 pub mod position;
 pub mod problem;
 pub mod quality;
+pub mod seal;
 pub mod secret;
 pub mod snapshot;
 pub mod steer;
