@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use hutong_core::{Change, Contract, Error, ErrorKind, Result};
 
-use crate::envelope::{Decoded, Plan};
+use crate::envelope::{Decoded, Plan, Unseal};
 use crate::framing;
 use crate::log::Incoming;
 use crate::registry::SchemaRegistry;
+
+/// The rule of a record whose sealed columns this process may not open, or not yet.
+pub(crate) const NO_KEY: &str = "no_key";
 
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +22,7 @@ pub enum Outcome {
     Change(Box<Change>),
     /// Nothing that a lane carries, by a named rule: `tombstone`, `message`.
     Dropped(&'static str),
-    /// It cannot be read, by a named rule: `decode`, `unknown_schema`, `unfit_schema`.
+    /// It cannot be read, by a named rule: `decode`, `unknown_schema`, `unfit_schema`, `unseal`, `no_key`.
     Unreadable {
         /// The rule.
         rule: &'static str,
@@ -44,12 +47,20 @@ pub struct Decoder {
     plans: HashMap<u32, Known>,
     foreign_before_full: bool,
     topic: Option<String>,
+    unseal: Option<Unseal>,
 }
 
 impl Decoder {
     /// Makes the decoder of a topic whose rows are to be read by `contract`.
     pub fn new(registry: Arc<dyn SchemaRegistry>, contract: Arc<Contract>) -> Self {
-        Self { registry, contract, plans: HashMap::new(), foreign_before_full: false, topic: None }
+        Self {
+            registry,
+            contract,
+            plans: HashMap::new(),
+            foreign_before_full: false,
+            topic: None,
+            unseal: None,
+        }
     }
 
     /// Says that old rows of a writer other than Hutong are whole (REPLICA IDENTITY FULL); otherwise only
@@ -68,6 +79,13 @@ impl Decoder {
         self
     }
 
+    /// Gives it the keys of sealed columns; without them, and where the keys lack one, such a column stays unknown.
+    pub fn unseal(&mut self, unseal: Option<Unseal>) {
+        self.unseal = unseal;
+        // Compiled with the keys of before.
+        self.plans.clear();
+    }
+
     /// Asks the registry for every schema that the records name and that is not known yet.
     ///
     /// `Err(Unavailable)` when the registry is away: an outage never makes a record unreadable.
@@ -83,7 +101,10 @@ impl Decoder {
             let known = match self.registry.by_id(id).await? {
                 None => Known::Absent,
                 Some(text) => match Plan::compile(&text, &self.contract) {
-                    Ok(plan) => Known::Plan(Box::new(plan.foreign_before_full(self.foreign_before_full))),
+                    Ok(plan) => {
+                        let plan = plan.foreign_before_full(self.foreign_before_full);
+                        Known::Plan(Box::new(plan.unsealing(self.unseal.clone())))
+                    }
                     Err(error) if error.kind == ErrorKind::Malformed => Known::NoEnvelope(error.why()),
                     Err(error) if self.topic.as_ref().is_some_and(|topic| !is_of(&text, topic)) => {
                         Known::Foreign(error.why())
@@ -118,9 +139,11 @@ impl Decoder {
             Err(error) => return unreadable("decode", error.why()),
         };
         match self.plans.get_mut(&id) {
-            Some(Known::Plan(plan)) => match plan.decode(&body, record.offset) {
+            Some(Known::Plan(plan)) => match plan.decode_keyed(&body, record.offset, key(record)) {
                 Ok(Decoded::Change(change)) => Outcome::Change(change),
                 Ok(Decoded::Dropped(rule)) => Outcome::Dropped(rule),
+                Err(error) if error.kind == ErrorKind::Denied => unreadable(NO_KEY, error.why()),
+                Err(error) if error.kind == ErrorKind::Refused => unreadable("unseal", error.why()),
                 Err(error) => unreadable("decode", error.why()),
             },
             Some(Known::NoEnvelope(why)) => unreadable("decode", format!("schema {id}: {why}")),
@@ -147,6 +170,11 @@ impl Decoder {
             }
         }
     }
+}
+
+/// Returns a record's key without its framing.
+fn key(record: &Incoming) -> &[u8] {
+    record.key.as_deref().and_then(|key| key.get(framing::HEAD..)).unwrap_or_default()
 }
 
 /// States whether a schema is one of a topic, whose name is its namespace; so it is for Hutong and for Debezium.

@@ -21,6 +21,7 @@ pub mod envelope;
 pub mod framing;
 pub mod holding;
 pub mod kafka;
+pub mod keys;
 pub mod ledger;
 pub mod log;
 pub mod partition;
@@ -42,8 +43,8 @@ pub use delivery::{Delivery, DeliveryConfig, DeliverySink, Generations};
 pub use registry::{Checked, HttpRegistry, RegistryConfig, SchemaRegistry};
 pub use shared::Shared;
 pub use suspension::Suspension;
-pub use topic_sink::{TopicSink, TopicSinkConfig, TopicStream};
-pub use topic_source::{Limits, TopicSource, TopicSourceConfig, trace};
+pub use topic_sink::{Sealing, TopicSink, TopicSinkConfig, TopicStream};
+pub use topic_source::{Limits, TopicSource, TopicSourceConfig, Unsealing, trace};
 pub use watch::latest;
 
 #[cfg(test)]

@@ -53,7 +53,12 @@ pub fn breaking(old: &Contract, new: &Contract, level: &str) -> Vec<Difference> 
     let mut breaking: Vec<Difference> = diff(old, new).into_iter().filter(|d| d.breaking).collect();
     if level != STRICT {
         let shown = on_wire(old, new);
-        breaking.retain(|d| shown.iter().all(|shown| shown.field != d.field));
+        // To the registry, sealed values are bytes like any others, and bytes and text are nearly one.
+        let sealed = |d: &Difference| {
+            let sealed = |c: &Contract| d.field.as_ref().and_then(|f| c.field(f)).is_some_and(|f| f.sealed);
+            sealed(old) || sealed(new)
+        };
+        breaking.retain(|d| sealed(d) || shown.iter().all(|shown| shown.field != d.field));
     }
     breaking
 }
@@ -143,6 +148,13 @@ mod tests {
         ] {
             assert_eq!(breaking(&old, &new, level).len(), broken, "{new:?} {level}");
         }
+        let mut sealed = text(4);
+        sealed.fields[1].sealed = true;
+        for level in [STRICT, "BACKWARD"] {
+            assert_eq!(breaking(&old, &sealed, level).len(), 1, "{level}");
+        }
+        checkpoint.notes.extend([note("a.s.v1", &sealed)]);
+        assert!(noted(&checkpoint, "a.s.v1").unwrap().fields[1].sealed, "the note says so");
         let registered = schemas(&text(4), "a.s.v1").value;
         assert_eq!(breaking_of_schema(&registered, &contract("\"long\"")).len(), 1);
         assert_eq!(breaking_of_schema(&registered, &text(3)), []);

@@ -3,6 +3,7 @@
 //! Knows no bus: it encodes, chooses partitions and hands records to the lane's [`Writer`].
 
 mod room;
+mod sealing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use hutong_core::{
     Sink, snapshot::refused_note,
 };
 
+pub use self::sealing::Sealing;
+use self::sealing::Unlocked;
 use crate::base;
 use crate::envelope::{Encoded, Encoder};
 use crate::history::History;
@@ -114,6 +117,9 @@ pub struct TopicSink {
     as_of_us: Option<i64>,
     ends: BTreeMap<String, u64>,
     history: History,
+    /// Stream to what seals it.
+    sealing: BTreeMap<String, Sealing>,
+    unlocked: Option<Unlocked>,
 }
 
 impl TopicSink {
@@ -136,6 +142,8 @@ impl TopicSink {
             pending: BTreeMap::new(),
             as_of_us: None,
             ends: BTreeMap::new(),
+            sealing: BTreeMap::new(),
+            unlocked: None,
         }
     }
 
@@ -269,7 +277,8 @@ impl TopicSink {
             }
         };
         let change = rejected.change.as_deref();
-        let text = change.and_then(quarantine::key_text);
+        // A sealed key is in the envelope, and nowhere in clear.
+        let text = change.filter(|change| !change.contract.seals_key()).and_then(quarantine::key_text);
         let (key, envelope) = change.map_or((None, None), |change| self.encode_refused(change, now_us));
         let topic: Arc<str> = topic.into();
         let record = |key: Option<&Bytes>, envelope, text: Option<&String>| Outgoing {
@@ -358,6 +367,7 @@ impl Sink for TopicSink {
         self.settle().await?;
         let topic = checkpoint_topic(&self.config.bus, &lane.pipeline);
         self.checkpoint_id = self.registry.register(&format!("{topic}-value"), watermark::SCHEMA).await?;
+        self.unlock(writer.as_mut()).await?;
         // All of them now: a table that stays empty must have its topic and its base too.
         let checkpoint = self.make_rooms().await?;
         self.writer = Some(writer);
@@ -400,7 +410,11 @@ impl Sink for TopicSink {
         let places: Vec<(Arc<str>, u32)> =
             records[..changes].iter().map(|r| (Arc::clone(&r.topic), r.partition)).collect();
         let complete_to_us = batch.behind.complete_to_us.max(self.as_of_us);
-        let watermark = Watermark {
+        let shown = match self.unlocked {
+            None => None,
+            Some(_) => Some(self.shown(&checkpoint)?),
+        };
+        let mut watermark = Watermark {
             lane: self.lane.clone(),
             // The offsets of this commit's own records are not known yet, so with changes the watermark is
             // that of the commit before.
@@ -408,7 +422,15 @@ impl Sink for TopicSink {
             ends: self.ends.clone(),
             checkpoint,
         };
-        let record: Bytes = watermark.encode(self.checkpoint_id);
+        let record: Bytes = match shown {
+            None => watermark.encode(self.checkpoint_id),
+            Some(shown) => {
+                let plain = std::mem::replace(&mut watermark.checkpoint, shown);
+                let record = watermark.encode(self.checkpoint_id);
+                watermark.checkpoint = plain;
+                record
+            }
+        };
         // Taken out: after an error, or when this call is dropped, the outcome is unknown and only `open`
         // knows where the lane stands.
         let mut writer = self.writer.take().ok_or_else(|| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hutong_core::seal::{Custody, Opener, PublicKey, ring};
 use hutong_core::{
     Batch, Behind, Checkpoint, Contract, Delta, Error, ErrorKind, PipelineId, Position, RecordTrace,
     Rejected, Result, Source, hexadecimal,
@@ -12,9 +13,11 @@ use hutong_core::{
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::decoder::{Decoder, Outcome};
+use crate::decoder::{Decoder, NO_KEY, Outcome};
+use crate::envelope::Unseal;
 use crate::framing;
 use crate::freshness::Freshness;
+use crate::keys;
 use crate::log::{Fetched, Incoming, Log, Reader};
 use crate::registry::SchemaRegistry;
 use crate::trimmed;
@@ -62,6 +65,34 @@ pub struct TopicSourceConfig {
     pub limits: Limits,
 }
 
+/// By what a source opens sealed columns.
+#[derive(Clone)]
+pub struct Unsealing {
+    /// The bus's name, which begins the topic of keys.
+    pub bus: String,
+    /// The key of the stream's owner, or of the grant's department; `None` where no column need be opened.
+    pub own: Option<Arc<dyn Custody>>,
+    /// The public key of the stream's owner, whose wrapping alone counts; `None`: the own key is the owner's.
+    pub by: Option<PublicKey>,
+    /// The grant by which columns are opened; `None`: as the owner.
+    pub grant: Option<String>,
+    /// The wire names of the columns that are opened.
+    pub fields: Vec<String>,
+}
+
+impl Unsealing {
+    /// Reads the keys of a topic.
+    pub async fn keys(&self, log: &dyn Log, topic: &str) -> Result<Unseal> {
+        let Some(own) = &self.own else {
+            return Ok(Unseal { opener: Arc::new(Opener::new(topic)), fields: Vec::new() });
+        };
+        let records = keys::read(log, &self.bus).await?;
+        let by = self.by.clone().unwrap_or_else(|| own.public());
+        let opener = ring::opener(topic, &records, own.as_ref(), &by, self.grant.as_deref(), &self.fields)?;
+        Ok(Unseal { opener: Arc::new(opener), fields: self.fields.clone() })
+    }
+}
+
 /// Reads one partition of a topic.
 pub struct TopicSource {
     log: Arc<dyn Log>,
@@ -85,6 +116,9 @@ pub struct TopicSource {
     /// The incarnation of the topic that the lane reads, and whether its checkpoint does not know it yet.
     incarnation: Option<String>,
     unnoted: bool,
+    unsealing: Option<Unsealing>,
+    /// The offset for whose records the keys were read again.
+    keyed: Option<u64>,
 }
 
 impl TopicSource {
@@ -110,7 +144,31 @@ impl TopicSource {
             told_behind: 0,
             incarnation: None,
             unnoted: false,
+            unsealing: None,
+            keyed: None,
         }
+    }
+
+    /// Gives it what opens sealed columns; without it, it does not open for a stream that has some.
+    #[must_use]
+    pub fn unsealing(mut self, unsealing: Option<Unsealing>) -> Self {
+        self.unsealing = unsealing;
+        self
+    }
+
+    /// Reads the keys of sealed columns.
+    async fn unlock(&mut self) -> Result<()> {
+        if !self.config.contract.seals() {
+            return Ok(());
+        }
+        let Some(unsealing) = &self.unsealing else {
+            let why = "columns of it are sealed, and nothing was given to open them";
+            return Err(Error::new(ErrorKind::Denied, format!("read {}", self.key), why)
+                .hint("`hutong check` says where its lanes must run"));
+        };
+        let unseal = unsealing.keys(self.log.as_ref(), &self.config.topic).await?;
+        self.decoder.unseal(Some(unseal));
+        Ok(())
     }
 
     /// Starts to read at an offset.
@@ -224,11 +282,12 @@ impl TopicSource {
         Ok(self.watch.is_some())
     }
 
-    /// Makes a batch of what was fetched; `None` when it moves nothing.
-    fn batch(&mut self, fetched: Fetched) -> Option<Batch> {
+    /// Makes a batch of what was fetched; `None` when it moves nothing. `Err(Unavailable)`: a key of a sealed column is
+    /// missing here, and nothing has moved.
+    fn batch(&mut self, fetched: &Fetched) -> Result<Option<Batch>> {
         self.end = fetched.end.max(fetched.next);
         if fetched.records.is_empty() && fetched.next == self.next {
-            return None;
+            return Ok(None);
         }
         let mut batch = Batch::default();
         for record in &fetched.records {
@@ -236,6 +295,14 @@ impl TopicSource {
                 Outcome::Change(change) => batch.changes.push(*change),
                 // I3: what is dropped is counted under its rule.
                 Outcome::Dropped(rule) => *batch.dropped.entry(rule).or_default() += 1,
+                // I3: that is no fault of the row, which waits.
+                Outcome::Unreadable { rule: NO_KEY, reason } => {
+                    let doing = format!("read the record at offset {} of {}", record.offset, self.key);
+                    return Err(Error::new(ErrorKind::Unavailable, doing, reason).hint(
+                        "the owner's capture wraps keys when it starts with the grant in its configuration; is it the \
+                         right key?",
+                    ));
+                }
                 Outcome::Unreadable { rule, reason } => {
                     batch.rejected.push(self.rejected(record, rule, reason));
                 }
@@ -244,7 +311,7 @@ impl TopicSource {
         // 0: the cluster does not tell.
         batch.trail.written_us = fetched.records.iter().map(|r| r.written_us).filter(|us| *us > 0).min();
         self.next = fetched.next;
-        Some(self.step(batch))
+        Ok(Some(self.step(batch)))
     }
 
     /// Gives a batch its step and how far behind the lane is after it.
@@ -300,6 +367,8 @@ impl Source for TopicSource {
         self.freshness = Freshness::default();
         self.incarnation = None;
         self.unnoted = false;
+        self.keyed = None;
+        self.unlock().await?;
         self.at = from.position(&self.key);
         if self.at.is_start() {
             // `next` waits until the capture has begun the topic.
@@ -351,8 +420,18 @@ impl Source for TopicSource {
                         )));
                 }
             }
-            if let Some(batch) = self.fetched.take().and_then(|fetched| self.batch(fetched)) {
-                return Ok(Some(batch));
+            if let Some(fetched) = self.fetched.take() {
+                match self.batch(&fetched) {
+                    Ok(Some(batch)) => return Ok(Some(batch)),
+                    Ok(None) => {}
+                    Err(error) if self.keyed == Some(self.next) => return Err(error),
+                    Err(_) => {
+                        // An epoch has begun since the keys were read.
+                        (self.keyed, self.fetched) = (Some(self.next), Some(fetched));
+                        self.unlock().await?;
+                        continue;
+                    }
+                }
             }
             self.watch().await?;
             let due = self.due();

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hutong_core::seal::Image;
 use hutong_core::{
     Before, Change, Error, ErrorKind, Op, Origin, Place, Position, Result, Row, Transaction, Value,
 };
 
 use super::placeholder;
 use super::plan::{Fact, Found, Part, Plan};
+use super::seal::{Trouble, open_row};
 use crate::binary::{Fault, Input};
 
 /// What a record is.
@@ -52,13 +54,28 @@ impl Plan {
     ///
     /// `Err(Malformed)` says what is wrong with it, without any of its bytes.
     pub fn decode(&mut self, record: &Bytes, offset: u64) -> Result<Decoded> {
-        self.attempt(record, offset).map_err(|why| {
-            Error::new(ErrorKind::Malformed, format!("decode a record of {}", self.contract.stream), why)
+        self.decode_keyed(record, offset, &[])
+    }
+
+    /// As [`Plan::decode`] does, with the record's key (without framing), to which sealed values are bound.
+    ///
+    /// `Err(Refused)` for a sealed value that does not open in its place, `Err(Denied)` when a key is missing here.
+    pub fn decode_keyed(&mut self, record: &Bytes, offset: u64, key: &[u8]) -> Result<Decoded> {
+        self.attempt(record, offset, key).map_err(|trouble| {
+            let (kind, why) = match trouble {
+                Trouble::Malformed(why) => (ErrorKind::Malformed, why.to_owned()),
+                Trouble::Tampered(why) => (ErrorKind::Refused, why),
+                Trouble::NoKey(why) => (ErrorKind::Denied, why),
+            };
+            Error::new(kind, format!("decode a record of {}", self.contract.stream), why)
         })
     }
 
-    fn attempt(&mut self, record: &Bytes, offset: u64) -> std::result::Result<Decoded, Fault> {
-        let parts = self.read(record)?;
+    fn attempt(&mut self, record: &Bytes, offset: u64, key: &[u8]) -> std::result::Result<Decoded, Trouble> {
+        let mut parts = self.read(record)?;
+        if !self.sealed.is_empty() {
+            self.open(&mut parts, key)?;
+        }
         let op = match parts.op {
             "r" => Op::Read,
             "c" => Op::Insert,
@@ -66,22 +83,22 @@ impl Plan {
             "d" => Op::Delete,
             "t" => Op::Truncate,
             "m" => return Ok(Decoded::Dropped("message")),
-            _ => return Err("its `op` is none of r, c, u, d, t, m"),
+            _ => return Err("its `op` is none of r, c, u, d, t, m".into()),
         };
         let Parts { before, mut after, facts, .. } = parts;
         if after.is_some() != matches!(op, Op::Read | Op::Insert | Op::Update) {
-            return Err("its `op` and its `after` contradict each other");
+            return Err("its `op` and its `after` contradict each other".into());
         }
         if let Some(row) = &mut after {
             self.complete(row, op, &facts)?;
         }
         let before = self.old(before, &facts)?;
         if op == Op::Delete && before == Before::None {
-            return Err("a delete does not say which row it deleted");
+            return Err("a delete does not say which row it deleted".into());
         }
         let source_position = match facts.position {
             "" => Position::offset(offset),
-            text => text.parse().map_err(|_| "its `source.position` is no position")?,
+            text => text.parse().map_err(|_| Trouble::Malformed("its `source.position` is no position"))?,
         };
         let origin = self.origin(&facts)?;
         Ok(Decoded::Change(Box::new(Change {
@@ -93,6 +110,21 @@ impl Plan {
             source_position,
             origin,
         })))
+    }
+
+    /// Opens the sealed values of both rows.
+    fn open(&self, parts: &mut Parts<'_>, key: &[u8]) -> std::result::Result<(), Trouble> {
+        let (columns, unseal, facts) = (&self.sealed, self.unseal.as_ref(), &parts.facts);
+        let name = |at: usize| self.contract.fields.get(at).map_or("", |field| field.name.as_str());
+        if let Some(row) = &mut parts.after {
+            let told = |at| !facts.unchanged.contains(&name(at));
+            open_row(&self.contract, columns, unseal, row, (key, facts.position, Image::After), told)?;
+        }
+        if let Some(row) = &mut parts.before {
+            let told = |_| facts.before == "full";
+            open_row(&self.contract, columns, unseal, row, (key, facts.position, Image::Before), told)?;
+        }
+        Ok(())
     }
 
     fn read<'a>(&self, record: &'a Bytes) -> std::result::Result<Parts<'a>, Fault> {

@@ -5,8 +5,10 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use hutong_core::seal::Sealer;
 use hutong_core::{Before, Change, Contract, Error, ErrorKind, Field, Op, Origin, Position, Result, Value};
 
+use super::seal::Seal;
 use super::value;
 use crate::binary::{put_bytes, put_long, put_null, put_some};
 use crate::framing;
@@ -36,6 +38,8 @@ enum Nulls {
 /// Writes the changes of one topic.
 pub struct Encoder {
     contract: Arc<Contract>,
+    /// `Some` when a column is sealed.
+    seal: Option<Seal>,
     key_head: [u8; framing::HEAD],
     value_head: [u8; framing::HEAD],
     // Records are cut off its front, so that a batch shares few allocations.
@@ -46,11 +50,21 @@ impl Encoder {
     /// Makes the encoder of a topic from its contract and the ids of its registered schemas.
     pub fn new(contract: Arc<Contract>, key_id: u32, value_id: u32) -> Self {
         Self {
+            seal: contract.seals().then(|| Seal::new(&contract)),
             contract,
             key_head: framing::head(key_id),
             value_head: framing::head(value_id),
             buffer: BytesMut::with_capacity(BUFFER_BYTES),
         }
+    }
+
+    /// Gives it what seals the values of sealed columns; without it, it encodes nothing of such a contract.
+    #[must_use]
+    pub fn sealing(mut self, sealer: Sealer) -> Self {
+        if let Some(seal) = &mut self.seal {
+            seal.sealer = Some(sealer);
+        }
+        self
     }
 
     /// Returns the contract that it writes.
@@ -97,19 +111,35 @@ impl Encoder {
             Op::Truncate => None,
             _ => Some(self.key(change)?),
         };
-        let contract = Arc::clone(&self.contract);
+        let Some(seal) = &mut self.seal else {
+            let contract = Arc::clone(&self.contract);
+            return self.write(&contract, change, key, captured_us, nulls);
+        };
+        let record_key = key.as_ref().and_then(|key| key.get(framing::HEAD..)).unwrap_or_default();
+        let (contract, sealed) = seal.change(change, record_key, nulls == Nulls::AsTheContractSays)?;
+        self.write(&contract, &sealed, key, captured_us, nulls)
+    }
+
+    fn write(
+        &mut self,
+        contract: &Contract,
+        change: &Change,
+        key: Option<Bytes>,
+        captured_us: i64,
+        nulls: Nulls,
+    ) -> std::result::Result<Encoded, String> {
         let out = &mut self.buffer;
         out.extend_from_slice(&self.value_head);
-        let before = before(out, &contract, &change.before)?;
+        let before = before(out, contract, &change.before)?;
         match (&change.after, change.op) {
             (None, Op::Delete | Op::Truncate) => put_null(out),
             (Some(row), Op::Read | Op::Insert | Op::Update) => {
                 put_some(out);
-                after(out, &contract, row, nulls)?;
+                after(out, contract, row, nulls)?;
             }
             _ => return Err("its new row does not agree with what happened".into()),
         }
-        source(out, &contract, change, before);
+        source(out, contract, change, before);
         transaction(out, &change.origin);
         put_bytes(out, change.op.letter().as_bytes());
         times(out, captured_us);
@@ -119,9 +149,16 @@ impl Encoder {
     fn key(&mut self, change: &Change) -> std::result::Result<Bytes, String> {
         let row = change.after.as_ref().or(change.before.row()).ok_or("its key is unknown")?;
         self.buffer.extend_from_slice(&self.key_head);
+        let body = self.buffer.len();
         for &i in &self.contract.key {
             let field = &self.contract.fields[i];
             key_field(&mut self.buffer, field, row.get(i).unwrap_or(&Value::Unknown))?;
+        }
+        if let Some(seal) = &self.seal
+            && let Some(digest) = seal.record_key(self.buffer.get(body..).unwrap_or_default())?
+        {
+            self.buffer.truncate(body);
+            put_bytes(&mut self.buffer, &digest);
         }
         Ok(self.buffer.split().freeze())
     }
@@ -135,7 +172,7 @@ fn key_field(out: &mut BytesMut, field: &Field, value: &Value) -> std::result::R
     }
 }
 
-fn plain(out: &mut BytesMut, field: &Field, value: &Value) -> std::result::Result<(), String> {
+pub(super) fn plain(out: &mut BytesMut, field: &Field, value: &Value) -> std::result::Result<(), String> {
     value::put(out, &field.ty, value)
         .map_err(|why| format!("field `{}` ({}): {why}", field.name, field.ty.name()))
 }

@@ -12,6 +12,7 @@ mod placeholder;
 mod plan;
 mod registered;
 mod schema;
+mod seal;
 mod shape;
 mod value;
 
@@ -20,6 +21,7 @@ pub use encode::{Encoded, Encoder};
 pub use plan::Plan;
 pub use registered::contract_of;
 pub use schema::{Schemas, schemas};
+pub use seal::Unseal;
 
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use hutong_core::{Contract, Error, ErrorKind, Place, Result, Value};
+use hutong_core::{Contract, Error, ErrorKind, Place, Result, Type, Value};
 
 use super::convert::{Branch, Slot, optional};
+use super::seal::{self, SealedColumn, Unseal};
 use super::shape::{Id, Kind, Shapes};
 use crate::binary::{Fault, Input};
 
@@ -74,6 +75,9 @@ pub struct Plan {
     pub(super) foreign_before_full: bool,
     /// Fields of the contract that the writer did not know yet.
     pub(super) missing: Vec<usize>,
+    /// The columns whose values are sealed, and by what they are opened.
+    pub(super) sealed: Vec<SealedColumn>,
+    pub(super) unseal: Option<Unseal>,
     /// The latest place and transaction, shared by the changes that came from them.
     pub(super) place: Arc<Place>,
     pub(super) transaction_id: Arc<str>,
@@ -126,9 +130,9 @@ impl Plan {
         if rows.iter().any(|id| *id != rows[0]) {
             return Err(malformed("its `before` and `after` are of different types".into()));
         }
-        let columns = match rows.first() {
+        let (columns, sealed) = match rows.first() {
             Some(row) => columns(&shapes, *row, contract).map_err(conflict)?,
-            None => Vec::new(),
+            None => (Vec::new(), Vec::new()),
         };
         let reads = |i: usize| columns.iter().any(|c| matches!(c, Column::Into(at, _) if *at == i));
         let missing: Vec<usize> = (0..contract.fields.len()).filter(|i| !reads(*i)).collect();
@@ -147,6 +151,8 @@ impl Plan {
             own,
             foreign_before_full: false,
             missing,
+            sealed,
+            unseal: None,
             place: Arc::default(),
             transaction_id: "".into(),
         })
@@ -156,6 +162,13 @@ impl Plan {
     #[must_use]
     pub fn foreign_before_full(mut self, full: bool) -> Self {
         self.foreign_before_full = full;
+        self
+    }
+
+    /// Gives it the keys of sealed columns; without them they stay unknown.
+    #[must_use]
+    pub fn unsealing(mut self, unseal: Option<Unseal>) -> Self {
+        self.unseal = unseal;
         self
     }
 
@@ -179,20 +192,25 @@ impl Plan {
     }
 }
 
+/// The columns of a writer's row, and those of them that are sealed.
+type Columns = (Vec<Column>, Vec<SealedColumn>);
+
 /// Pairs a writer's row with the contract: by wire name, else by the table's name for a foreign writer.
-fn columns(shapes: &Shapes, row: Id, contract: &Contract) -> std::result::Result<Vec<Column>, String> {
-    let fields = shapes.record(row).unwrap_or_default();
-    fields
-        .iter()
-        .map(|(name, id)| {
-            let by_column =
-                || contract.fields.iter().position(|f| f.column.as_deref() == Some(name.as_str()));
-            let Some(at) = contract.index(name).or_else(by_column) else { return Ok(Column::Skip(*id)) };
-            Slot::compile(shapes, *id, &contract.fields[at].ty)
-                .map(|slot| Column::Into(at, slot))
-                .map_err(|why| format!("field `{name}`: {why}"))
-        })
-        .collect()
+fn columns(shapes: &Shapes, row: Id, contract: &Contract) -> std::result::Result<Columns, String> {
+    let (mut columns, mut sealed) = (Vec::new(), Vec::new());
+    for (name, id) in shapes.record(row).unwrap_or_default() {
+        let by_column = || contract.fields.iter().position(|f| f.column.as_deref() == Some(name.as_str()));
+        let Some(at) = contract.index(name).or_else(by_column) else {
+            columns.push(Column::Skip(*id));
+            continue;
+        };
+        let at_field = |why: String| format!("field `{name}`: {why}");
+        let found = seal::column(shapes, *id, contract, at).map_err(at_field)?;
+        let ty = if found.is_some() { &Type::Bytes } else { &contract.fields[at].ty };
+        columns.push(Column::Into(at, Slot::compile(shapes, *id, ty).map_err(at_field)?));
+        sealed.extend(found);
+    }
+    Ok((columns, sealed))
 }
 
 /// Finds the facts of a block. A field of an unexpected type tells nothing: connectors differ here.

@@ -3,6 +3,8 @@
 use hutong_core::{Contract, Error, ErrorKind, Result};
 use serde_json::{Map, Value as Json, json};
 
+use super::shape::SEALED;
+
 /// Reads the row's fields and the key out of the schema of an envelope.
 ///
 /// What only the contract's file says is not in it: lengths of texts, NOT NULL, checks, the catalogue. So two
@@ -21,12 +23,23 @@ pub fn contract_of(envelope: &str, stream: &str) -> Result<Contract> {
         if !field["type"].is_array() {
             key.push(field["name"].clone());
         }
-        written.push(json!({"name": field["name"], "type": whole(&field["type"], &named)}));
+        written.push(match sealed(&field["type"]) {
+            Some(ty) => json!({"name": field["name"], "type": ty, "sealed": true}),
+            None => json!({"name": field["name"], "type": whole(&field["type"], &named)}),
+        });
     }
     let record =
         json!({"type": "record", "name": stream, "sharing": "unconditional", "key": key, "fields": written});
     Contract::parse(&record.to_string())
         .map_err(|e| Error::caused(ErrorKind::Malformed, format!("read the schema of {stream}"), e))
+}
+
+/// Returns the type of a sealed field: that of its values.
+fn sealed(json: &Json) -> Option<Json> {
+    match json {
+        Json::Array(branches) => branches.iter().find_map(sealed).map(|ty| json!(["null", ty])),
+        other => other.get(SEALED).cloned(),
+    }
 }
 
 /// Remembers every named type: Avro defines one once and then names it.
@@ -85,6 +98,8 @@ mod tests {
         let mut list = contract.fields[2].clone();
         (list.name, list.ty) = ("c".into(), hutong_core::Type::Array(Box::new(list.ty)));
         contract.fields.push(list);
+        contract.fields[0].sealed = true;
+        contract.fields[2].sealed = true;
 
         let found = contract_of(&schemas(&contract, "gongan.s.v1").value, "s").unwrap();
 

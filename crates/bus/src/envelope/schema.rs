@@ -4,8 +4,11 @@
 //! `["null", T]`, whatever the table says, so that a contract can grow; NOT NULL is the contract's, and the
 //! encoder enforces it.
 
+use hutong_core::grant::HIDDEN_KEY;
 use hutong_core::{Contract, Field};
 use serde_json::{Value as Json, json};
+
+use super::shape::SEALED;
 
 /// The texts of a topic's schemas.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +26,12 @@ pub fn schemas(contract: &Contract, topic: &str) -> Schemas {
 
 fn key(contract: &Contract, topic: &str) -> Json {
     let mut named = Vec::new();
-    let fields: Vec<Json> =
-        contract.key_fields().map(|f| json!({"name": f.name, "type": f.ty.to_wire(&mut named)})).collect();
+    let fields: Vec<Json> = match contract.seals_key() {
+        true => vec![json!({"name": HIDDEN_KEY, "type": "bytes"})],
+        false => {
+            contract.key_fields().map(|f| json!({"name": f.name, "type": f.ty.to_wire(&mut named)})).collect()
+        }
+    };
     json!({
         "type": "record", "name": "Key", "namespace": topic, "fields": fields,
         "connect.name": format!("{topic}.Key")
@@ -54,7 +61,11 @@ fn row(contract: &Contract, topic: &str) -> Json {
         .iter()
         .enumerate()
         .map(|(i, field)| {
-            let ty = field.ty.to_wire(&mut named);
+            let ty = match field.sealed {
+                // Whole, for it is read by itself.
+                true => json!({"type": "bytes", SEALED: field.ty.to_wire(&mut Vec::new())}),
+                false => field.ty.to_wire(&mut named),
+            };
             if contract.is_key(i) {
                 documented(field, json!({"name": field.name, "type": ty}))
             } else {

@@ -12,6 +12,9 @@ use crate::binary::{Fault, Input};
 /// How deep records may nest in each other, in schemas and in data.
 const DEPTH_LIMIT: usize = 64;
 
+/// The attribute of bytes that are a sealed value: the type of the value.
+pub(super) const SEALED: &str = "hutong.sealed";
+
 /// A shape's place in the list.
 pub(super) type Id = usize;
 
@@ -50,6 +53,11 @@ impl Shape {
     /// Returns `logicalType`; empty when there is none.
     pub(super) fn logical(&self) -> &str {
         self.text("logicalType")
+    }
+
+    /// Returns the type of what is sealed in it; `None` when nothing is.
+    pub(super) fn sealed(&self) -> Option<&Json> {
+        self.attributes.get(SEALED)
     }
 
     fn text(&self, name: &str) -> &str {

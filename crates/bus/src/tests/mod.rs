@@ -7,5 +7,6 @@ mod deliver;
 mod hostile;
 mod office;
 mod replicate;
+mod sealed;
 mod suspended;
 mod together;

@@ -94,7 +94,10 @@ impl TopicSink {
         if self.checkpoint.note(&name).is_none() && !self.pending.contains_key(&name) {
             self.pending.insert(name, format!("{:032x}", rand::random::<u128>()));
         }
-        let encoder = Encoder::new(Arc::clone(&contract), ids[0], ids[1]);
+        let mut encoder = Encoder::new(Arc::clone(&contract), ids[0], ids[1]);
+        if contract.seals() {
+            encoder = encoder.sealing(self.sealer(topic)?);
+        }
         let prepared = Prepared {
             encoder,
             seen: Arc::clone(&contract),

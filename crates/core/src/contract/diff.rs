@@ -57,6 +57,11 @@ pub fn diff(old: &Contract, new: &Contract) -> Vec<Difference> {
             );
             continue;
         };
+        if before.sealed != field.sealed {
+            let becomes = if field.sealed { "is sealed now" } else { "is not sealed any more" };
+            let what = format!("{becomes}: what stands in the topic could not be read by it");
+            tell(Some(field), what, true);
+        }
         if before.ty != field.ty {
             // A key's fields are not nullable on the wire, but the same rules of resolution hold.
             let (effect, breaking) = retyped(&before.ty, &field.ty);
@@ -160,6 +165,7 @@ mod tests {
         let retyped =
             |a: Type, b: Type| (contract(vec![Field::new("v", a)]), contract(vec![Field::new("v", b)]));
         let one = || contract(vec![Field::new("v", Type::Int)]);
+        let sealed = || contract(vec![Field { sealed: true, ..Field::new("v", Type::Int) }]);
         let required = || contract(vec![Field { nullable: false, ..Field::new("v", Type::Int) }]);
         let two = || vec![Field::new("v", Type::Int), Field::new("w", Type::Int)];
         let keyed = Contract { key: vec![0, 1], ..required() };
@@ -179,6 +185,8 @@ mod tests {
             (retyped(decimal(5, 2), decimal(9, 2)), Some("v"), "the precision is part of the schema", true),
             (retyped(decimal(5, 2), decimal(9, 3)), Some("v"), "scale", true),
             (retyped(Type::Date, Type::Timestamp), Some("v"), "another type", true),
+            ((one(), sealed()), Some("v"), "is sealed now", true),
+            ((sealed(), one()), Some("v"), "is not sealed any more", true),
         ];
         for ((old, new), field, says, breaking) in rows {
             let differences = diff(&old, &new);

@@ -20,6 +20,9 @@ pub struct Field {
     pub doc: String,
     /// The mask that a grant gets unless it says otherwise.
     pub mask: Option<String>,
+    /// Whether it leaves the department sealed: by its own property `sealed`, or by the contract's `seal`, which names
+    /// the classifications that ask for it.
+    pub sealed: bool,
     /// What a value must satisfy to be of use.
     pub checks: Vec<Check>,
     /// The catalogue's entry of the field: every other property, as written (title, classification, …).
@@ -36,6 +39,7 @@ impl Field {
             nullable: true,
             doc: String::new(),
             mask: None,
+            sealed: false,
             checks: Vec::new(),
             catalogue: serde_json::Map::new(),
         }

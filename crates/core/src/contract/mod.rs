@@ -164,6 +164,21 @@ impl Contract {
         self.key.iter().map(|i| &self.fields[*i])
     }
 
+    /// Returns the fields that are sealed.
+    pub fn sealed(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(|field| field.sealed)
+    }
+
+    /// States whether a field is sealed.
+    pub fn seals(&self) -> bool {
+        self.sealed().next().is_some()
+    }
+
+    /// States whether a field of the key is sealed: then records are keyed by a digest.
+    pub fn seals_key(&self) -> bool {
+        self.key_fields().any(|field| field.sealed)
+    }
+
     /// Returns the key's values out of a row of this contract, in key order.
     pub fn key_of(&self, row: &[Value]) -> Row {
         self.key.iter().map(|i| row.get(*i).cloned().unwrap_or(Value::Unknown)).collect()

@@ -22,7 +22,8 @@ pub fn parse(text: &str) -> Result<Contract> {
     record.remove("namespace");
     let doc = take_text(&mut record, "doc").unwrap_or_default();
     let sharing = sharing(&mut record).map_err(wrong)?;
-    let fields = match record.remove("fields") {
+    let seal = seal(&record).map_err(wrong)?;
+    let mut fields = match record.remove("fields") {
         Some(Json::Array(fields)) if fields.len() > FIELD_LIMIT => {
             let why = format!("it has {} fields, at most {FIELD_LIMIT} are carried", fields.len());
             return Err(wrong(why).hint("share the table as several streams, each with the key"));
@@ -32,6 +33,9 @@ pub fn parse(text: &str) -> Result<Contract> {
         }
         _ => return Err(wrong("it has no `fields`".into())),
     };
+    for field in &mut fields {
+        field.sealed |= seal.iter().any(|classification| field.classification() == classification);
+    }
     for (i, field) in fields.iter().enumerate() {
         if fields[..i].iter().any(|f| f.name == field.name) {
             return Err(wrong(format!("field `{}` stands twice", field.name)));
@@ -71,6 +75,17 @@ fn sharing(record: &mut Map<String, Json>) -> Result<Sharing, String> {
     }
 }
 
+/// Returns the classifications whose fields are sealed. What is not understood is an error, and nothing goes in clear.
+fn seal(record: &Map<String, Json>) -> Result<Vec<String>, String> {
+    match record.get("seal") {
+        None => Ok(Vec::new()),
+        Some(Json::Array(names)) if names.iter().all(Json::is_string) => {
+            Ok(names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect())
+        }
+        Some(_) => Err("its `seal` is not a list of classifications".into()),
+    }
+}
+
 fn field(json: Json) -> Result<Field, String> {
     let Json::Object(mut object) = json else { return Err("a field is not an object".into()) };
     let name = take_text(&mut object, "name").ok_or("a field has no `name`")?;
@@ -93,7 +108,13 @@ fn field(json: Json) -> Result<Field, String> {
         Some(checks) => serde_json::from_value(checks).map_err(|e| at(format!("its `checks`: {e}")))?,
         None => Vec::new(),
     };
+    let sealed = match object.shift_remove("sealed") {
+        None => false,
+        Some(Json::Bool(true)) => true,
+        Some(_) => return Err(at("`sealed` may only be true; leave it out otherwise".into())),
+    };
     Ok(Field {
+        sealed,
         column: take_text(&mut object, "column"),
         ty,
         nullable,
@@ -134,6 +155,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_field_is_sealed_by_its_own_word_or_by_its_classification() {
+        let text = r#"{"type":"record","name":"s","sharing":"unconditional","seal":["personal"],"key":["id"],"fields":[
+            {"name":"id","type":"long"},{"name":"a","type":"string","sealed":true},
+            {"name":"b","type":"string","classification":"personal"},
+            {"name":"c","type":"string","classification":"public"}]}"#;
+        let contract = parse(text).unwrap();
+        assert_eq!(contract.sealed().map(|f| f.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(!contract.seals_key());
+        assert_eq!(parse(&contract.to_avsc()).unwrap(), contract);
+        assert!(parse(&text.replace("\"long\"}", "\"long\",\"sealed\":true}")).unwrap().seals_key());
+    }
+
+    #[test]
     fn says_what_is_wrong() {
         let ok = r#"{"type":"record","name":"s","sharing":"unconditional","key":["id"],"fields":[{"name":"id","type":"long"},{"name":"v","type":["null","string"]}]}"#;
         assert_eq!(parse(ok).unwrap().key, vec![0]);
@@ -147,6 +181,8 @@ mod tests {
             (&ok.replace("\"v\"", "\"姓名\""), "ASCII"),
             (&ok.replace("\"string\"", "\"map\""), "cannot be carried"),
             (&ok.replace("unconditional", "none"), "sharing_law"),
+            (&ok.replace("\"v\",", "\"v\",\"sealed\":\"yes\","), "`sealed` may only be true"),
+            (&ok.replace("\"key\"", "\"seal\":\"personal\",\"key\""), "`seal` is not a list"),
         ];
         for (text, says) in rows {
             let error = parse(text).unwrap_err().to_string();

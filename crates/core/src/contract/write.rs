@@ -27,13 +27,18 @@ pub(super) fn avsc(contract: &Contract) -> String {
         }
     }
     record.insert("key".into(), contract.key_fields().map(|f| json!(f.name)).collect());
-    record.insert("fields".into(), contract.fields.iter().map(field).collect());
+    // What its classification asks for need not be said again.
+    let asked = |f: &Field| {
+        let names = contract.catalogue.get("seal").and_then(Json::as_array);
+        names.is_some_and(|names| names.iter().any(|name| name.as_str() == Some(f.classification())))
+    };
+    record.insert("fields".into(), contract.fields.iter().map(|f| field(f, f.sealed && !asked(f))).collect());
     let mut text = serde_json::to_string_pretty(&Json::Object(record)).expect("a JSON value prints");
     text.push('\n');
     text
 }
 
-fn field(field: &Field) -> Json {
+fn field(field: &Field, sealed: bool) -> Json {
     let mut object = Map::new();
     object.insert("name".into(), json!(field.name));
     let ty = field.ty.to_contract();
@@ -52,6 +57,9 @@ fn field(field: &Field) -> Json {
     }
     if let Some(mask) = &field.mask {
         object.insert("mask".into(), json!(mask));
+    }
+    if sealed {
+        object.insert("sealed".into(), json!(true));
     }
     if !field.checks.is_empty() {
         object.insert("checks".into(), serde_json::to_value(&field.checks).expect("checks are plain JSON"));

@@ -342,7 +342,8 @@ fn project(contract: &Contract, projection: &Projection) -> Contract {
         });
     }
     for (at, mask) in &projection.columns {
-        let field = contract.fields[*at].clone();
+        // What comes out was opened.
+        let field = Field { sealed: false, ..contract.fields[*at].clone() };
         fields.push(match mask {
             None => field,
             // A masked value no longer satisfies the checks of the clear one.

@@ -108,6 +108,11 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Returns the folder of what it keeps: its log files among others.
+    pub fn folder(&self) -> &Path {
+        self.server.folder()
+    }
+
     /// Returns the loopback port on which it listens.
     pub fn port(&self) -> u16 {
         self.port

@@ -6,4 +6,5 @@ mod foreign;
 mod hostile;
 mod refusal;
 mod round_trip;
+mod sealed;
 mod truth;
