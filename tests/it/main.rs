@@ -29,6 +29,7 @@ mod registries;
 mod replica;
 mod report;
 mod reset;
+mod sealed;
 mod steer;
 mod tidy;
 mod trace;

@@ -187,7 +187,7 @@ async fn items_of(plan: &Plan, pipeline: Pipeline<'_>) -> Result<Vec<Item>> {
             Some(store) => items::of_replica(subscription, store).await,
             None => items::of_delivery(&bus()?, &plan.bus.name, subscription).await,
         },
-        Pipeline::Capture(capture) => items::of_capture(&bus()?, capture).await,
+        Pipeline::Capture(capture) => items::of_capture(plan, &bus()?, capture).await,
     }
 }
 

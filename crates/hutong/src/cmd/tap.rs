@@ -46,6 +46,8 @@ pub(super) async fn run(config: &Path, options: &Tap) -> Result<Exit> {
         readers.push(reader);
     }
     let mut decoder = Decoder::new(Arc::clone(bus.registry()), contract).of(&topic);
+    // What is sealed is shown where the key of the stream's owner is, and nowhere else.
+    decoder.unseal(wire::Seals::of(&plan).look(&bus, &plan.bus.name, stream).await?);
     let mut left = options.limit.unwrap_or(u64::MAX);
     while left > 0 {
         for reader in &mut readers {

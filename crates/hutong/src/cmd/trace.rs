@@ -36,7 +36,8 @@ pub(super) async fn run(config: &Path, options: &Trace) -> Result<Exit> {
     let key = key(&stream.contract, &options.key)?;
     let book = ledger::read(&plan, false).await?.book;
     let bus = Bus::look(&plan.bus)?;
-    let versions = wire::versions(&bus, stream, &key).await?;
+    let unseal = wire::Seals::of(&plan).look(&bus, &plan.bus.name, stream).await?;
+    let versions = wire::versions(&bus, stream, &key, unseal).await?;
     let published = published(&bus, &plan.bus.name, stream).await?;
     let mut told = Told { ends: ends(stream, &versions, &published), subscriptions: Vec::new() };
     for (department, subscription) in subscribers(&book, stream) {

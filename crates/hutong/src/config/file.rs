@@ -197,6 +197,14 @@ pub(super) struct Ledger {
     pub(super) workdays: Vec<Spanned<Datetime>>,
 }
 
+/// `[sealing]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sealing {
+    pub(super) keys: Option<Spanned<BTreeMap<Text, Text>>>,
+    pub(super) public: Option<Spanned<BTreeMap<Text, Text>>>,
+}
+
 /// `[limits]`
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -13,7 +13,8 @@ use hutong_core::contract::Sharing;
 use hutong_core::grant::Grant;
 use hutong_core::ledger::{Calendar, Charter};
 use hutong_core::mask::Mask;
-use hutong_core::{Contract, Error, ErrorKind, Kind, PipelineId, Result, Secret};
+use hutong_core::seal::PublicKey;
+use hutong_core::{Contract, Error, ErrorKind, Filter, Kind, PipelineId, Result, Secret};
 use jiff::civil;
 use jiff::tz::TimeZone;
 
@@ -40,6 +41,17 @@ pub struct Plan {
     pub limits: LimitsPlan,
     /// The ledger that says what may flow; `None`: the configuration says it.
     pub ledger: Option<LedgerPlan>,
+    /// By whose keys columns are sealed and opened here.
+    pub sealing: SealingPlan,
+}
+
+/// By whose keys columns are sealed and opened here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SealingPlan {
+    /// Department to the file of its private key; only departments that seal or open from here.
+    pub keys: BTreeMap<String, PathBuf>,
+    /// Department to its public key; departments that open their columns themselves, and owners whose columns they are.
+    pub public: BTreeMap<String, PublicKey>,
 }
 
 /// The bus and the settings that all pipelines share.
@@ -346,6 +358,33 @@ impl SubscriptionPlan {
     /// Returns what the names of its delivery topics share: `<owner>.<stream>.to.<subscription>`.
     pub fn delivery_stem(&self) -> String {
         format!("{}.{}.to.{}", self.stream.owner, self.stream.name, self.name)
+    }
+
+    /// Returns the sealed columns that its lanes must open: those that are granted, those of its row filter, the key's.
+    pub fn opened(&self) -> Vec<String> {
+        let contract = &self.stream.contract;
+        let filter = self.rows.as_deref().and_then(|rows| Filter::compile(rows, contract).ok());
+        let filtered = |at: usize| filter.as_ref().is_some_and(|filter| filter.columns().contains(&at));
+        let needed = |at: usize| {
+            let field = &contract.fields[at];
+            field.sealed && (self.columns.contains(&field.name) || contract.is_key(at) || filtered(at))
+        };
+        (0..contract.fields.len())
+            .filter(|at| needed(*at))
+            .map(|at| contract.fields[at].name.clone())
+            .collect()
+    }
+
+    /// Returns the sealed columns that its department may open by a key of its own: those that it is granted in every row
+    /// and without a mask. Without the whole key, none: then its lanes cannot run by that key anyway.
+    pub fn given(&self) -> Vec<String> {
+        let contract = &self.stream.contract;
+        let clear = |name: &String| self.columns.contains(name) && !self.masks.contains_key(name);
+        let keyed = contract.key_fields().filter(|field| field.sealed).all(|field| clear(&field.name));
+        if self.rows.is_some() || !keyed {
+            return Vec::new();
+        }
+        contract.sealed().map(|field| field.name.clone()).filter(clear).collect()
     }
 
     /// Reads the subscription's key and returns what the department may hold. I5: what is not in it does not leave.

@@ -18,8 +18,18 @@ use super::place::SourceText;
 use super::problem::{Level, Problem};
 
 /// The tables that a configuration may have.
-const TABLES: [&str; 9] =
-    ["bus", "department", "stream", "store", "capture", "subscription", "http", "limits", "ledger"];
+const TABLES: [&str; 10] = [
+    "bus",
+    "department",
+    "stream",
+    "store",
+    "capture",
+    "subscription",
+    "http",
+    "limits",
+    "ledger",
+    "sealing",
+];
 
 /// How many things that are wrong with one entry are told: each is looked for in what the others have left.
 const TOLD_LIMIT: usize = 100;
@@ -72,6 +82,7 @@ impl Reading {
                 "bus" => one.single(&mut document.bus, "bus", at, value),
                 "http" => one.single(&mut document.http, "http", at, value),
                 "ledger" => one.single(&mut document.ledger, "ledger", at, value),
+                "sealing" => one.single(&mut document.sealing, "sealing", at, value),
                 "limits" => one.single(&mut document.limits, "limits", at, value),
                 "department" => one.each(&mut document.departments, "department", value),
                 "stream" => one.each(&mut document.streams, "stream", value),

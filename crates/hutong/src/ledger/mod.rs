@@ -12,7 +12,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use custody::{generate, private_key};
+pub use custody::{generate, generate_sealing, private_key, sealing_key};
 pub use follow::Ledger;
 pub(crate) use govern::in_time;
 pub use govern::{govern, granted, permitted};

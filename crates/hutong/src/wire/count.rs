@@ -9,7 +9,7 @@ use hutong_bus::{Decoder, Outcome};
 use hutong_core::{Change, Contract, Error, ErrorKind, Op, Result, Row, Step, Verdict};
 
 use super::back::{Base, bases};
-use super::{Bus, permit};
+use super::{Bus, Seals, permit};
 use crate::config::Plan;
 use crate::config::plan::SubscriptionPlan;
 
@@ -33,7 +33,7 @@ pub async fn count(plan: &Plan, granted: &SubscriptionPlan) -> Result<Counted> {
     let bus = Bus::look(&plan.bus)?;
     let mut counted = Counted::default();
     for (partition, base) in bases(plan, &bus, granted).await? {
-        let mut walk = Walk::new(&bus, granted, partition, base).await?;
+        let mut walk = Walk::new(plan, &bus, granted, partition, base).await?;
         let mut permit = permit(granted)?;
         // The key's text to whether the row passes.
         let mut rows: HashMap<String, bool> = HashMap::new();
@@ -53,7 +53,7 @@ pub async fn sample(plan: &Plan, granted: &SubscriptionPlan, limit: usize) -> Re
     let bus = Bus::look(&plan.bus)?;
     let (mut permit, mut found) = (permit(granted)?, Vec::new());
     for (partition, base) in bases(plan, &bus, granted).await? {
-        let mut walk = Walk::new(&bus, granted, partition, base).await?;
+        let mut walk = Walk::new(plan, &bus, granted, partition, base).await?;
         let mut seen = 0;
         while let Some(changes) = walk.next().await? {
             seen += changes.len();
@@ -113,13 +113,23 @@ struct Walk {
 }
 
 impl Walk {
-    async fn new(bus: &Bus, granted: &SubscriptionPlan, partition: u32, base: Base) -> Result<Self> {
+    async fn new(
+        plan: &Plan,
+        bus: &Bus,
+        granted: &SubscriptionPlan,
+        partition: u32,
+        base: Base,
+    ) -> Result<Self> {
         let (stream, topic) = (&granted.stream, granted.stream.topic());
         let mut reader = bus.log().reader(&topic, partition, None).await?;
         if base.first < base.end {
             reader.seek(base.first).await?;
         }
-        let decoder = Decoder::new(Arc::clone(bus.registry()), Arc::clone(&stream.contract)).of(&topic);
+        let mut decoder = Decoder::new(Arc::clone(bus.registry()), Arc::clone(&stream.contract)).of(&topic);
+        // Without a key that is needed nothing is counted, rather than too little.
+        if let Some(unsealing) = Seals::of(plan).unsealing(&plan.bus.name, granted)? {
+            decoder.unseal(Some(unsealing.keys(bus.log().as_ref(), &topic).await?));
+        }
         let place = format!("{topic}/{partition}");
         Ok(Self { reader, decoder, place, next: base.first, end: base.end })
     }

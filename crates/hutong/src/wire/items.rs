@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hutong_bus::envelope::Unseal;
 use hutong_bus::log::Incoming;
 use hutong_bus::{Decoder, quarantine};
 use hutong_core::{Contract, Error, ErrorKind, Result};
@@ -10,7 +11,8 @@ use hutong_stores::{postgres, sqlite};
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use super::Bus;
+use super::{Bus, Seals};
+use crate::config::Plan;
 use crate::config::plan::{CapturePlan, StorePlan, StoreSystem, SubscriptionPlan};
 
 /// One item of a quarantine.
@@ -57,7 +59,7 @@ pub async fn of_replica(subscription: &SubscriptionPlan, store: &StorePlan) -> R
 pub async fn of_delivery(bus: &Bus, bus_name: &str, subscription: &SubscriptionPlan) -> Result<Vec<Item>> {
     let contract = super::permit(subscription)?.projection();
     let topic = super::generations(bus, bus_name, subscription).quarantine_topic();
-    of_topic(bus, &topic, &subscription.stream.name, &contract).await
+    of_topic(bus, &topic, &subscription.stream.name, &contract, None).await
 }
 
 async fn all(store: &StorePlan) -> Result<Vec<Item>> {
@@ -119,17 +121,26 @@ pub async fn replay(store: &StorePlan, id: i64) -> Result<()> {
 }
 
 /// Returns what a capture has set aside: the records of its quarantine topics.
-pub async fn of_capture(bus: &Bus, capture: &CapturePlan) -> Result<Vec<Item>> {
-    let mut items = Vec::new();
+pub async fn of_capture(plan: &Plan, bus: &Bus, capture: &CapturePlan) -> Result<Vec<Item>> {
+    let (mut items, seals) = (Vec::new(), Seals::of(plan));
     for (_, stream) in &capture.tables {
-        items.extend(of_topic(bus, &stream.quarantine_topic(), &stream.name, &stream.contract).await?);
+        let unseal = seals.look(bus, &plan.bus.name, stream).await?;
+        let topic = stream.quarantine_topic();
+        items.extend(of_topic(bus, &topic, &stream.name, &stream.contract, unseal).await?);
     }
     Ok(items)
 }
 
-async fn of_topic(bus: &Bus, topic: &str, stream: &str, contract: &Arc<Contract>) -> Result<Vec<Item>> {
+async fn of_topic(
+    bus: &Bus,
+    topic: &str,
+    stream: &str,
+    contract: &Arc<Contract>,
+    unseal: Option<Unseal>,
+) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     let mut decoder = Decoder::new(Arc::clone(bus.registry()), Arc::clone(contract));
+    decoder.unseal(unseal);
     for (partition, (first, end)) in bus.log().extent(topic).await?.unwrap_or_default() {
         if first == end {
             continue;
@@ -153,7 +164,7 @@ async fn item(record: &Incoming, stream: &str, decoder: &mut Decoder) -> Result<
     let missing = || Error::new(ErrorKind::Malformed, "read a quarantine record", "it is empty");
     let kept = quarantine::decode(record.value.as_ref().ok_or_else(missing)?)?;
     // A change that could not be written, or that an older contract wrote, is shown without its row.
-    let envelope = Incoming { value: kept.envelope, key: None, headers: Vec::new(), ..*record };
+    let envelope = Incoming { value: kept.envelope, key: record.key.clone(), headers: Vec::new(), ..*record };
     let change =
         if envelope.value.is_some() { decoder.decode_one(&envelope).await.unwrap_or(None) } else { None };
     Ok(Item {

@@ -16,6 +16,7 @@ pub mod readers;
 mod receipts;
 mod record;
 mod rewind;
+mod sealing;
 mod stands;
 pub mod steer;
 mod store;
@@ -46,6 +47,7 @@ pub use self::deliver::{begin_anew, generations};
 pub use self::receipts::Receipts;
 pub use self::record::record_at;
 pub use self::rewind::{order, rewind};
+pub use self::sealing::Seals;
 pub use self::stands::{Stand, stands};
 pub use self::store::{Department, compare, draft, install, remove};
 pub use self::versions::{Versions, versions};
@@ -78,6 +80,7 @@ pub struct Wire {
     zone: jiff::tz::TimeZone,
     history: Duration,
     ledger: Option<Ledger>,
+    seals: Seals,
 }
 
 impl Wire {
@@ -108,6 +111,7 @@ impl Wire {
             zone: plan.bus.zone.clone(),
             history: plan.bus.history,
             ledger,
+            seals: Seals::of(plan),
         })
     }
 
@@ -141,6 +145,7 @@ impl Wire {
         let (streams, bus) = (streams.collect::<Result<_>>()?, self.bus_name.clone());
         let config = TopicSinkConfig { streams, bus, history: self.history };
         let sink = TopicSink::new(Arc::clone(self.bus.log()), Arc::clone(self.bus.registry()), config);
+        let sink = sink.sealing(self.seals.sealing(capture)?);
         let source = self.store(&capture.store)?.source(capture)?;
         capture.tables.iter().for_each(|(_, stream)| {
             self.metrics.latency().stream_added(&stream.contract.stream);
@@ -207,7 +212,12 @@ impl Wire {
         };
         self.bus.shared().expect(&config.topic, partition);
         let log: Arc<dyn Log> = Arc::clone(self.bus.shared()) as _;
-        let source = TopicSource::new(log, Arc::clone(self.bus.registry()), config);
+        // I5: a delivery topic would hold in clear what is sealed; without keys its lane does not open.
+        let unsealing = match subscription.into {
+            Target::Table { .. } => self.seals.unsealing(&self.bus_name, subscription)?,
+            Target::Topic => None,
+        };
+        let source = TopicSource::new(log, Arc::clone(self.bus.registry()), config).unsealing(unsealing);
         let (mark, projection) = (mark(subscription)?, permit.projection());
         let sink: Box<dyn Sink> = match subscription.into {
             Target::Table { .. } => self.sink(subscription, &id, mark, Some((projection, number)))?,

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hutong_bus::envelope::Unseal;
 use hutong_bus::{Decoder, Outcome};
-use hutong_core::{Change, Op, Result};
+use hutong_core::{Change, Error, ErrorKind, Op, Result};
 use hutong_stores::keep::key_text;
 
 use super::Bus;
@@ -26,12 +27,20 @@ pub struct Versions {
 }
 
 /// Reads the whole topic of a stream for the row of a key, whose text is that of [`key_text`].
-pub async fn versions(bus: &Bus, stream: &StreamPlan, key: &str) -> Result<Versions> {
+///
+/// `unseal`: the keys of its sealed columns. `Err(Denied)` when the key is sealed and there are none: then nobody here can
+/// tell which rows are meant.
+pub async fn versions(bus: &Bus, stream: &StreamPlan, key: &str, unseal: Option<Unseal>) -> Result<Versions> {
+    if stream.contract.seals_key() && unseal.is_none() {
+        let why = format!("its key is sealed, and the sealing key of {} is not here", stream.owner);
+        return Err(Error::new(ErrorKind::Denied, format!("look for a row of {}", stream.name), why)
+            .hint("ask where `keys` of [sealing] names it"));
+    }
     let topic = stream.topic();
     let extent = bus.log().extent(&topic).await?.unwrap_or_default();
     let mut partitions = BTreeMap::new();
     for (partition, (first, end)) in extent {
-        let one = read(bus, stream, &topic, partition, (first, end), key).await?;
+        let one = read(bus, stream, (&topic, partition), (first, end), key, unseal.clone()).await?;
         partitions.insert(partition, one);
     }
     // The key decides the partition; a truncate alone says nothing of a row.
@@ -42,16 +51,17 @@ pub async fn versions(bus: &Bus, stream: &StreamPlan, key: &str) -> Result<Versi
 async fn read(
     bus: &Bus,
     stream: &StreamPlan,
-    topic: &str,
-    partition: u32,
+    (topic, partition): (&str, u32),
     (first, end): (u64, u64),
     key: &str,
+    unseal: Option<Unseal>,
 ) -> Result<Versions> {
     let mut found = Versions { partition: Some(partition), first: (first, None), end, ..Versions::default() };
     if first == end {
         return Ok(found);
     }
     let mut decoder = Decoder::new(Arc::clone(bus.registry()), Arc::clone(&stream.contract)).of(topic);
+    decoder.unseal(unseal);
     let mut reader = bus.log().reader(topic, partition, None).await?;
     reader.seek(first).await?;
     loop {

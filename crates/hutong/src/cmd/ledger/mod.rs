@@ -27,8 +27,11 @@ pub(super) use receipts::departments;
 
 pub(super) async fn run(config: &Path, action: Ledger) -> Result<Exit> {
     match action {
-        Ledger::Keygen { file } => {
-            let public = ledger::generate(&file)?;
+        Ledger::Keygen { file, sealing } => {
+            let public = match sealing {
+                true => ledger::generate_sealing(&file)?.to_string(),
+                false => ledger::generate(&file)?.to_string(),
+            };
             println!("{public}");
             eprintln!(
                 "the private key is in {}: only its owner may read it, and nobody can make it again",

@@ -15,6 +15,9 @@ pub(in crate::cmd) enum Ledger {
     Keygen {
         /// The file, which must not exist.
         file: PathBuf,
+        /// A key that seals and opens columns, for [sealing], instead of one that signs.
+        #[arg(long)]
+        sealing: bool,
     },
     /// Lets a department take part. Signed by the governing department.
     Join {

@@ -10,6 +10,7 @@ mod grant;
 mod ledger;
 mod name;
 mod say;
+mod sealing;
 mod store;
 mod stream;
 mod subscription;
@@ -62,6 +63,7 @@ pub(super) fn check(
     let limits = bus::limits(&mut check);
     let bus_name = settings.bus.as_ref().map_or("hutong", |bus| bus.name.as_str());
     let ledger = ledger::ledger(&mut check, bus_name);
+    let sealing = sealing::sealing(&mut check, &streams, &captures, &subscriptions);
     let whole = check.errors() == 0;
     let plan = settings.bus.filter(|_| whole).map(|bus| Plan {
         bus,
@@ -73,6 +75,7 @@ pub(super) fn check(
         http,
         limits,
         ledger,
+        sealing,
     });
     (plan, check.problems)
 }

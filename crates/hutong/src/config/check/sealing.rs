@@ -1,0 +1,160 @@
+//! Sealed columns: whose keys act here, and which lanes must run elsewhere. Fails closed: what cannot be opened here, or
+//! does not work with sealed columns yet, is no configuration.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use hutong_core::seal::PublicKey;
+
+use super::Check;
+use super::stream::Streams;
+use crate::config::document::Entry;
+use crate::config::file;
+use crate::config::plan::{CapturePlan, SealingPlan, StreamPlan, SubscriptionPlan, Target};
+
+/// Reads `[sealing]`, and tells what stands against the sealed columns of captures and subscriptions.
+pub(super) fn sealing(
+    check: &mut Check<'_>,
+    streams: &Streams,
+    captures: &[CapturePlan],
+    subscriptions: &[SubscriptionPlan],
+) -> SealingPlan {
+    let document = check.document;
+    let mut plan = SealingPlan::default();
+    let told = document.sealing.as_ref().is_some_and(|entry| !entry.broken.is_empty());
+    if let Some(entry) = &document.sealing {
+        plan = SealingPlan { keys: keys(check, entry), public: public(check, entry) };
+    }
+    for stream in streams.values().filter(|stream| stream.contract.seals()) {
+        let here =
+            captures.iter().any(|capture| capture.tables.iter().any(|(_, fed)| fed.name == stream.name));
+        let Some(entry) = document.streams.get(&stream.name) else { continue };
+        let (name, owner) = (&stream.name, &stream.owner);
+        if document.ledger.is_some() {
+            let message = format!("stream `{name}` has sealed columns, which do not go under a ledger yet");
+            check.error(entry.at, message, Some("take `sealed` out of the contract, or [ledger] out".into()));
+        }
+        if stream.capture.is_none() {
+            let message = format!("stream `{name}` has sealed columns, and no capture that seals them");
+            check.error(entry.at, message, Some("name the `capture` that feeds it".into()));
+        }
+        if here && !told && !plan.keys.contains_key(owner) {
+            let message = format!(
+                "stream `{name}` has sealed columns ({}), and the key of `{owner}`, by which they are sealed, is not here",
+                names(stream)
+            );
+            check.error(entry.at, message, Some(make(owner)));
+        }
+    }
+    for subscription in subscriptions.iter().filter(|subscription| subscription.stream.contract.seals()) {
+        if !told {
+            lanes(check, &plan, subscription);
+        }
+    }
+    plan
+}
+
+/// Tells whether the lanes of a subscription can run here.
+fn lanes(check: &mut Check<'_>, plan: &SealingPlan, subscription: &SubscriptionPlan) {
+    let Some(entry) = check.document.subscriptions.get(&subscription.name) else { return };
+    let (name, owner, department) =
+        (&subscription.name, &subscription.stream.owner, &subscription.department);
+    if subscription.verify.is_some() {
+        let message = format!(
+            "subscription `{name}` is to be verified, which does not work with sealed columns yet: the comparison names \
+             keys in clear"
+        );
+        check.error(entry.at, message, Some("take `verify` out".into()));
+    }
+    if let Target::Topic = subscription.into {
+        // I5: even where nothing sealed is granted, the sealed key may decide which rows are meant.
+        let message = format!(
+            "subscription `{name}` delivers into a topic, where what is sealed in `{}` would stand in clear",
+            subscription.stream.name
+        );
+        check.error(entry.at, message, Some("let it write into a store; not built yet for topics".into()));
+    }
+    let needed = subscription.opened();
+    if needed.is_empty() || plan.keys.contains_key(owner) {
+        return;
+    }
+    let given = subscription.given();
+    let lacking = needed.iter().find(|field| !given.contains(field));
+    let own = plan.keys.contains_key(department);
+    if own && plan.public.contains_key(owner) && lacking.is_none() {
+        return;
+    }
+    let (message, hint) = match lacking {
+        Some(field) => (
+            format!(
+                "column `{field}` of `{}` is sealed, and subscription `{name}` masks it, filters rows or keys them by it: \
+                 its lanes must run where the key of `{owner}` is",
+                subscription.stream.name
+            ),
+            make(owner),
+        ),
+        None => (
+            format!(
+                "column `{}` of `{}` is sealed: the lanes of subscription `{name}` must run where the key of `{owner}` or \
+                 of `{department}` is",
+                needed.first().map_or("", String::as_str),
+                subscription.stream.name
+            ),
+            format!(
+                "{}; or name the key of `{department}` there, and in `public` that of `{owner}`",
+                make(owner)
+            ),
+        ),
+    };
+    check.error(entry.at, message, Some(hint));
+}
+
+fn names(stream: &StreamPlan) -> String {
+    stream.contract.sealed().map(|field| field.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn make(department: &str) -> String {
+    format!(
+        "`hutong ledger keygen --sealing {department}.seal` makes one; then keys = {{ {department} = \"{department}.seal\" }} \
+         under [sealing]"
+    )
+}
+
+/// Returns the files of the private keys, by department.
+fn keys(check: &mut Check<'_>, entry: &Entry<file::Sealing>) -> BTreeMap<String, PathBuf> {
+    let mut keys = BTreeMap::new();
+    let Some(written) = &entry.body.keys else { return keys };
+    for (department, path) in written.get_ref() {
+        let at = entry.at(department.span().start);
+        check.known("department", &check.document.departments, at, department.get_ref());
+        let at = entry.at(path.span().start);
+        if path.get_ref().starts_with("hutong-sealing-key") {
+            let hint = "keep the key in a file of mode 600, and name the file".to_owned();
+            check.error(at, "a private key may not be written out", Some(hint));
+        } else if path.get_ref().trim().is_empty() {
+            check.error(at, "the file of a key has no name", None);
+        } else {
+            let folder = check.document.files[at.file].folder();
+            keys.insert(department.get_ref().clone(), folder.join(path.get_ref()));
+        }
+    }
+    keys
+}
+
+/// Returns the public keys, by department.
+fn public(check: &mut Check<'_>, entry: &Entry<file::Sealing>) -> BTreeMap<String, PublicKey> {
+    let mut keys = BTreeMap::new();
+    let Some(written) = &entry.body.public else { return keys };
+    for (department, text) in written.get_ref() {
+        let at = entry.at(department.span().start);
+        check.known("department", &check.document.departments, at, department.get_ref());
+        match PublicKey::parse(text.get_ref()) {
+            Ok(key) => drop(keys.insert(department.get_ref().clone(), key)),
+            Err(error) => {
+                let hint = "`hutong ledger keygen --sealing FILE` prints one".to_owned();
+                check.error(entry.at(text.span().start), format!("`public`: {}", error.why()), Some(hint));
+            }
+        }
+    }
+    keys
+}
