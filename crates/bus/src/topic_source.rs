@@ -68,8 +68,8 @@ pub struct TopicSourceConfig {
 /// By what a source opens sealed columns.
 #[derive(Clone)]
 pub struct Unsealing {
-    /// The bus's name, which begins the topic of keys.
-    pub bus: String,
+    /// The topic of the wrapped keys: that of the stream's capture.
+    pub keys: String,
     /// The key of the stream's owner, or of the grant's department; `None` where no column need be opened.
     pub own: Option<Arc<dyn Custody>>,
     /// The public key of the stream's owner, whose wrapping alone counts; `None`: the own key is the owner's.
@@ -86,7 +86,7 @@ impl Unsealing {
         let Some(own) = &self.own else {
             return Ok(Unseal { opener: Arc::new(Opener::new(topic)), fields: Vec::new() });
         };
-        let records = keys::read(log, &self.bus).await?;
+        let records = keys::read(log, &self.keys).await?;
         let by = self.by.clone().unwrap_or_else(|| own.public());
         let opener = ring::opener(topic, &records, own.as_ref(), &by, self.grant.as_deref(), &self.fields)?;
         Ok(Unseal { opener: Arc::new(opener), fields: self.fields.clone() })

@@ -41,7 +41,7 @@ async fn opened(office: &Office, readers: Vec<Reader>) -> (TopicSink, Checkpoint
 /// `grant`: the grant whose department's key `own` is; `None`: the owner's.
 fn source(office: &Office, partition: u32, own: u8, grant: Option<&str>) -> TopicSource {
     let unsealing = Unsealing {
-        bus: "hutong".into(),
+        keys: keys::topic("hutong", "gongan"),
         own: Some(key(own)),
         by: Some(key(1).public()),
         grant: grant.map(str::to_owned),
@@ -54,7 +54,8 @@ fn source(office: &Office, partition: u32, own: u8, grant: Option<&str>) -> Topi
 async fn bytes(office: &Office) -> Vec<u8> {
     let mut bytes = Vec::new();
     let checkpoints = checkpoint_topic("hutong", &lane().pipeline);
-    for (topic, partitions) in [(TOPIC, PARTITIONS), (&checkpoints, 1), (&keys::topic("hutong"), 1)] {
+    for (topic, partitions) in [(TOPIC, PARTITIONS), (&checkpoints, 1), (&keys::topic("hutong", "gongan"), 1)]
+    {
         for partition in 0..partitions {
             for record in records(office, topic, partition).await {
                 bytes.extend([record.key, record.value].into_iter().flatten().flatten());

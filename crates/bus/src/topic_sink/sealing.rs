@@ -60,8 +60,9 @@ impl TopicSink {
         if sealed.is_empty() {
             return legible(&self.checkpoint, &self.lane);
         }
-        keys::ensure(self.log.as_ref(), &self.config.bus).await?;
-        let records = keys::read(self.log.as_ref(), &self.config.bus).await?;
+        let topic = keys::topic(&self.config.bus, &self.name);
+        keys::ensure(self.log.as_ref(), &topic).await?;
+        let records = keys::read(self.log.as_ref(), &topic).await?;
         let begun = self.checkpoint.note(OPENING).is_some();
         let opening = opening(&self.checkpoint)?;
         let nonces = Nonces::new(opening);
@@ -104,7 +105,7 @@ impl TopicSink {
                 Some((ring.sealer(*epoch, &nonces)?, opener))
             }
         };
-        let topic: Arc<str> = keys::topic(&self.config.bus).into();
+        let topic: Arc<str> = topic.into();
         let record = |value: Vec<u8>| Outgoing {
             topic: Arc::clone(&topic),
             partition: 0,

@@ -2,7 +2,7 @@
 //!
 //! - [`cell`]: one value, sealed and opened: AES-256-GCM (NIST SP 800-38D), bound to where it stands.
 //! - [`key`]: the private key of a department that seals or opens, and the small interface behind which it is kept.
-//! - [`wrap`]: a data key wrapped for the owner or for a grant, as a record of the topic `hutong.keys`.
+//! - [`wrap`]: a data key wrapped for the owner or for a grant, as a record of a topic `hutong.keys.<capture>`.
 //! - [`ring`]: what follows from those records: the epochs, who may open which, and when a new epoch begins.
 //!
 //! A topic has a data key in each epoch. A column's own key is derived of it, so a grant is given the keys of its columns

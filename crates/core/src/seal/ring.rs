@@ -1,4 +1,4 @@
-//! The keys of one topic, out of the records of `hutong.keys`: what the owner seals by, and what a reader may open.
+//! The keys of one topic, out of the records of its capture's `hutong.keys.<capture>`: what the owner seals by, and what a reader may open.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,11 +59,11 @@ impl Ring {
         ring
     }
 
-    /// Finds the epoch to seal under, and what must be written to `hutong.keys` before anything is sealed under it.
+    /// Finds the epoch to seal under, and what must be written to the topic of keys before anything is sealed under it.
     ///
     /// `noted`: the epoch of the lane's checkpoint, without which nobody knows which nonces were used: then it is a new one.
     /// So it is when a grant that can open the present one is there no more, or for fewer columns. `fresh` draws a key from
-    /// the system. `Err(Denied)` when the keys of what is noted are not there.
+    /// the system. `Err(Unavailable)` when the keys of what is noted are not there, or cannot be seen yet.
     pub fn begin(
         &mut self,
         noted: Option<u32>,
@@ -72,9 +72,9 @@ impl Ring {
         mut fresh: impl FnMut() -> Result<Key>,
     ) -> Result<(u32, Vec<Wrapped>)> {
         let lost = |what: &str| {
-            let why = format!("hutong.keys holds no {what} that the owner's key opens");
-            Error::new(ErrorKind::Denied, format!("seal {}", self.topic), why).hint(
-                "restore the topic hutong.keys and the owner's sealing key, or open the stream's next generation",
+            let why = format!("the topic of keys holds no {what} that the owner's key opens");
+            Error::new(ErrorKind::Unavailable, format!("seal {}", self.topic), why).hint(
+                "restore the topic of keys and the owner's sealing key, or open the stream's next generation",
             )
         };
         let begun = noted.is_some() || !self.data.is_empty();

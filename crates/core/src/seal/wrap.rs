@@ -1,4 +1,4 @@
-//! A key, wrapped by the owner for one reader: a record of the topic `hutong.keys`.
+//! A key, wrapped by the owner for one reader: a record of a topic `hutong.keys.<capture>`.
 //!
 //! The wrapping key is HKDF-SHA-256 of what X25519 makes of the owner's private and the reader's public key, over
 //! everything that the record says; the key is wrapped by AES-256-KW (RFC 3394). Only the two can make or open it, so what

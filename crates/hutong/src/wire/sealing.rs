@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hutong_bus::envelope::Unseal;
-use hutong_bus::{Sealing, Unsealing};
+use hutong_bus::{Sealing, Unsealing, keys};
 use hutong_core::seal::{Custody, Reader};
 use hutong_core::{Error, ErrorKind, Result};
 
@@ -55,8 +55,8 @@ impl Seals {
         if !stream.contract.seals() {
             return Ok(None);
         }
-        let bus = bus.to_owned();
-        let nothing = Unsealing { bus, own: None, by: None, grant: None, fields };
+        let keys = keys::topic(bus, stream.capture.as_deref().unwrap_or_default());
+        let nothing = Unsealing { keys, own: None, by: None, grant: None, fields };
         if nothing.fields.is_empty() {
             return Ok(Some(nothing));
         }
@@ -78,7 +78,8 @@ impl Seals {
         }
         let own = Some(self.custody(&stream.owner)?);
         let fields = stream.contract.sealed().map(|field| field.name.clone()).collect();
-        let unsealing = Unsealing { bus: name.to_owned(), own, by: None, grant: None, fields };
+        let keys = keys::topic(name, stream.capture.as_deref().unwrap_or_default());
+        let unsealing = Unsealing { keys, own, by: None, grant: None, fields };
         unsealing.keys(bus.log().as_ref(), &stream.topic()).await.map(Some)
     }
 
