@@ -67,7 +67,7 @@ fn lanes(check: &mut Check<'_>, plan: &SealingPlan, subscription: &SubscriptionP
         check.error(entry.at, message, Some("take `verify` out".into()));
     }
     if let Target::Topic = subscription.into {
-        // I5: even where nothing sealed is granted, the sealed key may decide which rows are meant.
+        // I5: as a whole, so that nobody need look which columns would stand there.
         let message = format!(
             "subscription `{name}` delivers into a topic, where what is sealed in `{}` would stand in clear",
             subscription.stream.name
