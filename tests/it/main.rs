@@ -19,6 +19,7 @@ mod grants;
 mod installation;
 mod ledger;
 mod log_level;
+mod looking;
 mod narrowed;
 mod policy;
 mod preview;

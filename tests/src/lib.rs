@@ -17,6 +17,8 @@ pub fn hutong(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.current_dir(folder).args(arguments).stdin(Stdio::null());
     command.env_remove("HUTONG_CONFIG").env("HUTONG_LOG", "error");
+    // The language is the locale's, which is not the same on every machine.
+    command.env("LC_ALL", "C.UTF-8");
     command
 }
 

@@ -4,6 +4,7 @@ pub mod cmd;
 pub mod config;
 pub mod exit;
 pub mod http;
+pub mod lang;
 pub mod ledger;
 pub mod logging;
 pub mod moment;

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::looking::{Doctor, Graph, Lag, Status, Top};
+use crate::lang::Lang;
+
 /// Carries a department's changes to the departments that are permitted to see them, and to no others.
 #[derive(Debug, Parser)]
 #[command(name = "hutong", version, disable_help_subcommand = true)]
@@ -18,6 +21,9 @@ pub struct Arguments {
         value_name = "PATH"
     )]
     pub(super) config: PathBuf,
+    /// The language of what is said: the locale's (`LC_ALL`, `LC_MESSAGES`, `LANG`) unless it is named.
+    #[arg(long, global = true, value_enum)]
+    pub(super) lang: Option<Lang>,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -44,6 +50,10 @@ pub(super) enum Command {
     Status(Status),
     /// Shows how far behind each pipeline is.
     Lag(Lag),
+    /// Shows how everything goes on one screen that renews itself: pipelines or lanes, rates, lag, quarantine, and why.
+    Top(Top),
+    /// Draws what flows where: departments, streams, grants and stores, with live rates when a process answers.
+    Graph(Graph),
     /// Looks at everything once: the configuration, the bus, the stores, the running lanes; explains what it finds.
     Doctor(Doctor),
     /// Explains an alert or a kind of halt: what it means, how to see it, what to do, what not to do.
@@ -149,30 +159,6 @@ pub(super) struct Run {
     /// Only these pipelines: `capture.gongan`, `replicate.renshe_population`. May stand several times.
     #[arg(long, value_name = "PIPELINE")]
     pub(super) only: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Status {
-    /// How to print.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(super) output: Output,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Lag {
-    /// Shows it again every two seconds, until Ctrl-C.
-    #[arg(long)]
-    pub(super) watch: bool,
-    /// How to print.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(super) output: Output,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Doctor {
-    /// How to print.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(super) output: Output,
 }
 
 #[derive(Debug, Args)]

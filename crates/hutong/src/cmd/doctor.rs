@@ -6,8 +6,8 @@ use hutong_core::Result;
 use hutong_engine::{LaneStatus, State, Verdict};
 use serde::Serialize;
 
-use super::arguments::{self, Output};
-use super::{check, status, unwell};
+use super::arguments::Output;
+use super::{check, looking, status, unwell};
 use crate::exit::Exit;
 use crate::http::status::Status;
 use crate::wire::probe;
@@ -23,7 +23,7 @@ struct Diagnosis {
     code: Option<String>,
 }
 
-pub(super) async fn run(config: &Path, options: &arguments::Doctor) -> Result<Exit> {
+pub(super) async fn run(config: &Path, options: &looking::Doctor) -> Result<Exit> {
     let plan = check::load(config)?;
     let mut found = vec![good("the configuration has no problems".into())];
     found.extend(probe::all(&plan).await.into_iter().map(|finding| Diagnosis {

@@ -8,8 +8,8 @@ use hutong_core::{ErrorKind, Result, ResultExt};
 use hutong_engine::{LaneStatus, Verdict};
 use serde::Serialize;
 
-use super::arguments::{self, Output};
-use super::{check, status, table};
+use super::arguments::Output;
+use super::{check, looking, status, table};
 use crate::exit::Exit;
 
 /// How often it is asked again.
@@ -27,7 +27,7 @@ struct Row {
     reason: String,
 }
 
-pub(super) async fn run(config: &Path, options: &arguments::Lag) -> Result<Exit> {
+pub(super) async fn run(config: &Path, options: &looking::Lag) -> Result<Exit> {
     let plan = check::load(config)?;
     let terminal = std::io::stdout().is_terminal();
     loop {

@@ -6,11 +6,14 @@ mod contract;
 mod demo;
 mod doctor;
 mod explain;
+mod graph;
 mod history;
 mod lag;
 mod ledger;
 mod log;
+mod looking;
 mod metrics;
+mod pace;
 mod policy;
 mod progress;
 mod quarantine;
@@ -24,6 +27,7 @@ mod subscription;
 mod table;
 mod tap;
 mod told;
+mod top;
 mod trace;
 mod unwell;
 mod verify;
@@ -37,6 +41,7 @@ use clap::CommandFactory;
 use hutong_core::{ErrorKind, Result, ResultExt as _};
 
 use crate::exit::Exit;
+use crate::lang::Lang;
 
 /// Runs the command, prints its error when it has one, and returns the process's exit code.
 pub async fn execute(arguments: Arguments) -> ExitCode {
@@ -61,12 +66,15 @@ fn print_json(value: &impl serde::Serialize) -> Result<()> {
 
 async fn dispatch(arguments: Arguments) -> Result<Exit> {
     let config = arguments.config;
+    let lang = arguments.lang.unwrap_or_else(|| Lang::of_locale(|name| std::env::var(name).ok()));
     match arguments.command {
         Command::Demo(options) => demo::run(options).await,
         Command::Check(options) => check::run(&config, &options).await,
         Command::Run(options) => run::run(&config, &options).await,
         Command::Status(options) => status::run(&config, &options).await,
         Command::Lag(options) => lag::run(&config, &options).await,
+        Command::Top(options) => top::run(&config, &options, lang).await,
+        Command::Graph(options) => graph::run(&config, &options, lang).await,
         Command::Doctor(options) => doctor::run(&config, &options).await,
         Command::Explain { code } => explain::run(code.as_deref()),
         Command::Tap(options) => tap::run(&config, &options).await,

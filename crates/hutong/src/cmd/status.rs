@@ -9,13 +9,13 @@ use hutong_core::{Error, ErrorKind, Result, ResultExt};
 use hutong_engine::{LaneStatus, State};
 use jiff::tz::TimeZone;
 
-use super::arguments::{self, Output};
-use super::{progress, table, unwell};
+use super::arguments::Output;
+use super::{looking, progress, table, unwell};
 use crate::config::Plan;
 use crate::exit::Exit;
 use crate::http::status::Status;
 
-pub(super) async fn run(config: &Path, options: &arguments::Status) -> Result<Exit> {
+pub(super) async fn run(config: &Path, options: &looking::Status) -> Result<Exit> {
     let plan = super::check::load(config)?;
     let status = ask(&plan).await?;
     match options.output {

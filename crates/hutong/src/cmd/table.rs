@@ -27,6 +27,37 @@ pub(super) fn lines(rows: &[Vec<String>]) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
+/// Returns a text in exactly so many columns of a terminal: cut with an ellipsis, or filled up with blanks at its end. What
+/// would move a terminal's cursor becomes a blank.
+pub(super) fn fitted(text: &str, room: usize) -> String {
+    let mut fitted = String::new();
+    let mut taken = 0;
+    let whole = width(text) <= room;
+    for c in text.chars() {
+        let wide = if is_wide(c) { 2 } else { 1 };
+        if !whole && taken + wide + 1 > room {
+            if room > 0 {
+                fitted.push('…');
+                taken += 1;
+            }
+            break;
+        }
+        fitted.push(if c.is_control() { ' ' } else { c });
+        taken += wide;
+    }
+    fitted.extend(std::iter::repeat_n(' ', room - taken));
+    fitted
+}
+
+/// Returns a text that ends in the last of so many columns; one that has no room is cut.
+pub(super) fn right(text: &str, room: usize) -> String {
+    let taken = width(text);
+    if taken > room {
+        return fitted(text, room);
+    }
+    " ".repeat(room - taken) + text
+}
+
 /// Returns a number with its thousands apart: `1 234 567`.
 pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -59,6 +90,20 @@ mod tests {
     fn lines_up_wide_characters() {
         let rows = [vec!["a".into(), "b".into()], vec!["姓名".into(), "x".into()]];
         assert_eq!(lines(&rows), ["a     b", "姓名  x"]);
+        for (text, room, wanted) in [
+            ("ab", 4, "ab  "),
+            ("abcd", 4, "abcd"),
+            ("abcde", 4, "abc…"),
+            ("姓名", 4, "姓名"),
+            ("姓名", 3, "姓…"),
+            ("姓名字", 4, "姓… "),
+            ("a\u{1b}[2J", 6, "a [2J "),
+            ("ab", 1, "…"),
+            ("ab", 0, ""),
+        ] {
+            assert_eq!((fitted(text, room).as_str(), width(wanted)), (wanted, room), "{text}");
+        }
+        assert_eq!((right("12", 4), right("部门", 5)), ("  12".into(), " 部门".into()));
         assert_eq!(thousands(1_234_567), "1 234 567");
         assert_eq!(seconds(0.31), "0.3 s");
     }
