@@ -33,6 +33,7 @@ mod reset;
 mod sealed;
 mod steer;
 mod tidy;
+mod token;
 mod trace;
 mod two_halves;
 mod undecodable;

@@ -118,7 +118,7 @@ async fn replay(plan: &Plan, pipeline: &str, ids: Vec<i64>, dry_run: bool) -> Re
         );
     }
     if !settled.is_empty() && !dry_run {
-        let running = status::running(plan, &subscription.pipeline().to_string()).await;
+        let running = status::running(plan, &subscription.pipeline().to_string()).await.unwrap_or(false);
         println!(
             "{}",
             match running {

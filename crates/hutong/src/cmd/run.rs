@@ -26,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(30);
 pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit> {
     let plan = super::check::load(config)?;
     only_known(&plan, &options.only)?;
+    let guard = http::token::Guard::of(&plan.http)?;
     let (board, metrics) = (Board::new(), Metrics::new()?);
     let mut supervisor = Supervisor::new();
     let wire = Arc::new(Wire::connect(&plan, board.clone(), metrics.clone())?);
@@ -51,8 +52,8 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
         group_lag: http::status::GroupLag::of(&plan),
         roster: roster.clone(),
     };
-    let address =
-        http::serve(&mut supervisor, "http", plan.http.address, http::status::router(watched)).await?;
+    let routes = guard.before(http::status::router(watched));
+    let address = http::serve(&mut supervisor, "http", plan.http.address, routes).await?;
     info!(%address, "metrics and status");
     if let Some(address) = wire.serve_registry(&mut supervisor).await? {
         info!(%address, "schema registry");

@@ -105,9 +105,12 @@ async fn would_reload(plan: &Plan, capture: &CapturePlan, tables: &[String]) -> 
 
 /// Says that a process must be stopped first, where one runs the capture.
 async fn first_stop(plan: &Plan, capture: &CapturePlan) -> Option<String> {
-    let running = status::running(plan, &capture.pipeline().to_string()).await;
-    running
-        .then(|| format!("the process at {} runs it: it would have to be stopped first", plan.http.address))
+    match status::running(plan, &capture.pipeline().to_string()).await {
+        Ok(running) => running.then(|| {
+            format!("the process at {} runs it: it would have to be stopped first", plan.http.address)
+        }),
+        Err(error) => Some(format!("whether a process runs it is not known: {error}")),
+    }
 }
 
 fn only_own(capture: &CapturePlan, tables: &[String]) -> Result<()> {
@@ -158,7 +161,7 @@ fn told(losses: &[Loss]) -> String {
 
 /// Refuses what may not be done beside a process that runs the capture.
 async fn not_running(plan: &Plan, capture: &CapturePlan, verb: &str) -> Result<()> {
-    if !status::running(plan, &capture.pipeline().to_string()).await {
+    if !status::running(plan, &capture.pipeline().to_string()).await? {
         return Ok(());
     }
     let why = format!("the process at {} runs it", plan.http.address);

@@ -13,6 +13,7 @@ use super::arguments::Output;
 use super::{looking, progress, table, unwell};
 use crate::config::Plan;
 use crate::exit::Exit;
+use crate::http;
 use crate::http::status::Status;
 
 pub(super) async fn run(config: &Path, options: &looking::Status) -> Result<Exit> {
@@ -27,10 +28,16 @@ pub(super) async fn run(config: &Path, options: &looking::Status) -> Result<Exit
 }
 
 /// States whether a process answers where the configuration says, and runs a pipeline that has not halted.
-pub(super) async fn running(plan: &Plan, pipeline: &str) -> bool {
+///
+/// `Err(Denied)` when a process is there and does not tell it without its token: that is no reason to believe that it
+/// does not.
+pub(super) async fn running(plan: &Plan, pipeline: &str) -> Result<bool> {
     let ended = |state| matches!(state, State::Held | State::Halted | State::Stopped);
-    let lanes = ask(plan).await.map_or_else(|_| Vec::new(), |status| status.lanes);
-    lanes.iter().any(|lane| lane.pipeline == pipeline && !ended(lane.state))
+    match ask(plan).await {
+        Ok(status) => Ok(status.lanes.iter().any(|lane| lane.pipeline == pipeline && !ended(lane.state))),
+        Err(error) if error.kind == ErrorKind::Denied => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Asks the running process how everything is.
@@ -61,14 +68,34 @@ pub(super) async fn send(plan: &Plan, path: &str, text: Option<String>) -> Resul
         .no_proxy()
         .build()
         .or_kind(ErrorKind::Broken, || "make an HTTP client".into())?;
-    let request = match text {
+    let mut request = match text {
         Some(text) => client.put(&url).body(text),
         None => client.get(&url),
     };
-    request.send().await.map_err(|e| {
+    if let Some(token) = http::token::read(&plan.http)? {
+        request = request.bearer_auth(token.reveal());
+    }
+    let answer = request.send().await.map_err(|e| {
         Error::caused(ErrorKind::Unavailable, doing(), e)
             .hint("nothing runs there: start it with `hutong run`, or set [http] address")
-    })
+    })?;
+    if answer.status() == reqwest::StatusCode::UNAUTHORIZED {
+        let (why, hint) = match &plan.http.token_file {
+            Some(path) => (
+                "the process there has another token",
+                format!(
+                    "it reads {} when it starts: restart it, or ask with its configuration",
+                    path.display()
+                ),
+            ),
+            None => (
+                "the process there answers only who shows its token",
+                "set token_file of [http] as in the configuration that it runs with".to_owned(),
+            ),
+        };
+        return Err(Error::new(ErrorKind::Denied, doing(), why).hint(hint));
+    }
+    Ok(answer)
 }
 
 /// Returns how far behind a lane is, in what its source can tell.

@@ -71,6 +71,8 @@ pub(super) fn example(key: &str) -> Option<String> {
         "mask" => "{ COLUMN = \"MASK\" }",
         "into" => "{ store = \"STORE\", table = \"SCHEMA.TABLE\" } or { topic = true }",
         "path" => "\"FILE.db\"",
+        "token_file" => "\"FILE\", whose content is the token; it never stands here",
+        "open_metrics" => "true",
         "url" | "password" | "key" => "{ env = \"NAME\" } or { file = \"PATH\" }",
         "user" | "id" => "\"NAME\"",
         "governing_key" => "\"ed25519:…\", as `hutong ledger keygen FILE` prints it",

@@ -179,6 +179,8 @@ pub(super) struct Into {
 pub(super) struct Http {
     pub(super) address: Option<Text>,
     pub(super) kafka_lag_exporter: Option<Text>,
+    pub(super) token_file: Option<Text>,
+    pub(super) open_metrics: Option<bool>,
 }
 
 /// `[ledger]`

@@ -429,6 +429,10 @@ pub struct HttpPlan {
     pub address: SocketAddr,
     /// The cluster's name, when Kafka Lag Exporter's metrics are told too.
     pub kafka_lag_exporter: Option<String>,
+    /// The file of the token that whoever asks must show; always there where others than this machine can ask.
+    pub token_file: Option<PathBuf>,
+    /// Whether `/metrics` is answered without the token.
+    pub open_metrics: bool,
 }
 
 /// Where patience ends.

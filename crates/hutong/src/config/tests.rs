@@ -114,6 +114,8 @@ security = { tls = { ca_file = "ca.pem" }, sasl = { scram_sha_512 = { user = "k"
 [http]
 address = "[::1]:80"
 kafka_lag_exporter = "city"
+token_file = "token"
+open_metrics = true
 [limits]
 quarantine = 5
 [store.office.sqlite]
@@ -145,6 +147,7 @@ into = { store = "office", table = "counts" }
     assert_eq!(kafka.registry_login.as_ref().unwrap().password, SecretSource::Env("R".into()));
     assert_eq!((plan.http.address.to_string().as_str(), plan.limits.quarantine), ("[::1]:80", 5));
     assert_eq!(plan.http.kafka_lag_exporter.as_deref(), Some("city"));
+    assert_eq!((&plan.http.token_file, plan.http.open_metrics), (&Some(folder.path().join("token")), true));
     assert_eq!(plan.streams["population_base"].partitions, 2);
     let counts = &plan.subscriptions[0];
     assert_eq!(

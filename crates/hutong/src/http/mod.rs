@@ -6,6 +6,7 @@ pub mod logging;
 pub mod registry;
 mod serve;
 pub mod status;
+pub mod token;
 
 pub use serve::serve;
 

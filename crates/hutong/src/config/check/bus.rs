@@ -248,8 +248,30 @@ pub(super) fn http(check: &mut Check<'_>) -> HttpPlan {
         }
     }
     let http = check.document.http.as_ref();
-    let cluster = http.and_then(|entry| entry.body.kafka_lag_exporter.as_ref());
-    HttpPlan { address, kafka_lag_exporter: cluster.map(|name| name.get_ref().clone()) }
+    let body = http.map(|entry| &entry.body);
+    let cluster = body.and_then(|body| body.kafka_lag_exporter.as_ref());
+    let named = body.and_then(|body| body.token_file.as_ref());
+    let token_file = http.zip(named).map(|(entry, path)| beside(check, entry, path.get_ref()));
+    if let Some(entry) = http
+        && let Some(written) = &entry.body.address
+        && token_file.is_none()
+        && !entry.told(&["token_file"])
+        && !address.ip().is_loopback()
+    {
+        let message = format!(
+            "`address` {address} can be asked from other machines, and without a token anybody there reads which \
+             department gets what, and how it goes"
+        );
+        let hint = "token_file = \"FILE\", made by: (umask 077; openssl rand -hex 32 > FILE); or 127.0.0.1 for this \
+                    machine alone";
+        check.error(entry.at(written.span().start), message, Some(hint.into()));
+    }
+    HttpPlan {
+        address,
+        kafka_lag_exporter: cluster.map(|name| name.get_ref().clone()),
+        token_file,
+        open_metrics: body.and_then(|body| body.open_metrics).unwrap_or(false),
+    }
 }
 
 /// Reads `[limits]`.
