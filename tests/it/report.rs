@@ -33,6 +33,10 @@ async fn a_report_tells_what_was_offered_asked_answered_delivered_and_recalled()
     town.says(&["subscription", "suspend", "pension", "--reason", "核查"]);
     town.says(&["subscription", "revoke", "pension", "--reason", "收回", "--recall"]);
     town.reaches("nothing", Vec::is_empty).await;
+    until("what the recall has deleted is receipted", async || {
+        (report(&town, all)["sums"]["rows recalled"] == 10).then_some(())
+    })
+    .await;
     run.stop().await;
     town.says(&["ledger", "root", "gongan"]);
 

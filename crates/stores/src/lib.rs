@@ -15,4 +15,4 @@ mod waiting;
 
 pub use finding::Finding;
 pub use receipt::Kept;
-pub use steered::{NOBODYS, Steered};
+pub use steered::{NOBODYS, RECALLED, Steered};

@@ -5,6 +5,10 @@ use hutong_core::Checkpoint;
 /// Stands where the digest of a grant stood, and is none: whatever grant comes, the lane starts anew.
 pub const NOBODYS: &str = "reload";
 
+/// Begins the mark under which a recall opens a lane, and is of no grant: what was there goes, with a receipt of how many
+/// rows that were; the record of the ledger that says so follows.
+pub const RECALLED: &str = "recalled ";
+
 /// A lane to which a person's order was given.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Steered {

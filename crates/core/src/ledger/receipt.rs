@@ -69,6 +69,27 @@ impl Proof {
         Some(proof)
     }
 
+    /// Proves what a recall has deleted of a lane, in the transaction that deletes it.
+    pub fn recalled(lane: &str, grant: u64, before: &Checkpoint, deleted: u64) -> Self {
+        let last = before.note(NOTE).and_then(Head::parse).unwrap_or_else(|| begin(lane));
+        let mut proof = Self {
+            sequence: last.sequence + 1,
+            grant,
+            ranges: BTreeMap::new(),
+            changes: 0,
+            rejected: 0,
+            content: recalled(deleted),
+            chain: last.digest,
+        };
+        proof.chain = proof.chained(lane, last.digest);
+        proof
+    }
+
+    /// States whether it is of a recall, and not of a delivery.
+    pub fn is_of_recall(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// Returns the head of the lane's chain behind it: what its checkpoint notes.
     pub fn head(&self) -> Head {
         Head { sequence: self.sequence, digest: self.chain }
@@ -95,6 +116,14 @@ impl Proof {
         hash.update(self.content.0);
         Digest(hash.finalize().into())
     }
+}
+
+/// Returns the digest of how many rows a recall has deleted.
+fn recalled(deleted: u64) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(b"hutong recalled\0");
+    hash.update(deleted.to_be_bytes());
+    Digest(hash.finalize().into())
 }
 
 /// Returns the head of a lane that has left no receipt yet.
@@ -187,6 +216,11 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// States whether the count of a recall is the one that its store has proved.
+    pub fn fits_recall(&self) -> bool {
+        self.proof.content == recalled(self.deleted)
+    }
+
     /// Returns the record's bytes.
     pub fn record(&self) -> Vec<u8> {
         let mut record = MARK.to_vec();

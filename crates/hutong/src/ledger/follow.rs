@@ -47,6 +47,8 @@ pub(super) enum Word {
     },
     /// Nothing flows, and the rows of the replica are deleted.
     Recalled {
+        /// The number of the grant that is over.
+        number: u64,
         /// The record that says so.
         since: u64,
         /// When that was said, by the owner's clock.
@@ -362,7 +364,7 @@ fn of_book(book: &Book, contracts: &Contracts, subscription: &SubscriptionPlan) 
         State::Revoked { recall, reason } => {
             let why = format!("`{}` has revoked its grant: {reason}", stream.owner);
             match recall {
-                true => Word::Recalled { since: *since, since_us: *since_us, why },
+                true => Word::Recalled { number: *number, since: *since, since_us: *since_us, why },
                 false => said(why, format!("`hutong subscription request {name}` asks again")),
             }
         }

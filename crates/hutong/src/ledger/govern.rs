@@ -48,8 +48,8 @@ pub async fn govern(
                 }
                 None
             }
-            Word::Recalled { since, since_us, why } => {
-                recall(wire, subscription, place, (*since, *since_us), why, &token).await;
+            Word::Recalled { number, since, since_us, why } => {
+                recall(wire, subscription, place, (*number, *since, *since_us), why, &token).await;
                 None
             }
         };
@@ -169,12 +169,12 @@ async fn recall(
     wire: &Wire,
     subscription: &SubscriptionPlan,
     place: &Place,
-    (since, since_us): (u64, i64),
+    (number, since, since_us): (u64, u64, i64),
     why: &str,
     token: &CancellationToken,
 ) {
     loop {
-        match wire.recall(subscription, &place.lane, since).await {
+        match wire.recall(subscription, &place.lane, number, since).await {
             Ok(()) => {
                 let what = match subscription.into {
                     Target::Table { .. } => "the rows of the replica are deleted",

@@ -2,6 +2,7 @@
 
 use hutong_core::{Error, LaneId, Result};
 use hutong_engine::{Lane, status::now_us};
+use hutong_stores::RECALLED;
 
 use super::{Wire, us};
 use crate::config::plan::{SubscriptionPlan, Target};
@@ -54,12 +55,20 @@ impl Wire {
     /// of a delivery its topics: what is no longer granted is not kept for any reader.
     ///
     /// Shuts out whoever runs the lane. A lane that is opened under a mark that no grant has starts anew, which is all
-    /// that a recall is; a second time nothing is left to delete.
-    pub async fn recall(&self, subscription: &SubscriptionPlan, lane: &LaneId, since: u64) -> Result<()> {
+    /// that a recall is; a second time nothing is left to delete. A store leaves a receipt of how many rows went, under the
+    /// grant's number.
+    pub async fn recall(
+        &self,
+        subscription: &SubscriptionPlan,
+        lane: &LaneId,
+        number: u64,
+        since: u64,
+    ) -> Result<()> {
         if subscription.into == Target::Topic {
             return super::generations(&self.bus, &self.bus_name, subscription).recall(lane, since).await;
         }
-        let mut sink = self.sink(subscription, lane, format!("recalled {since}"), None)?;
+        let mark = format!("{RECALLED}{since}");
+        let mut sink = self.sink(subscription, lane, mark, (None, Some(number)))?;
         sink.open(lane).await?;
         sink.close().await
     }

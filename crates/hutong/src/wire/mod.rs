@@ -220,7 +220,7 @@ impl Wire {
         let source = TopicSource::new(log, Arc::clone(self.bus.registry()), config).unsealing(unsealing);
         let (mark, projection) = (mark(subscription)?, permit.projection());
         let sink: Box<dyn Sink> = match subscription.into {
-            Target::Table { .. } => self.sink(subscription, &id, mark, Some((projection, number)))?,
+            Target::Table { .. } => self.sink(subscription, &id, mark, (Some(projection), number))?,
             Target::Topic => Box::new(self.delivery(subscription, mark, projection).sink()),
         };
         let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
@@ -249,9 +249,8 @@ impl Wire {
         subscription: &SubscriptionPlan,
         id: &LaneId,
         grant: String,
-        granted: Option<(Arc<Contract>, Option<u64>)>,
+        (contract, number): (Option<Arc<Contract>>, Option<u64>),
     ) -> Result<Box<dyn Sink>> {
-        let (contract, number) = granted.map_or((None, None), |(contract, number)| (Some(contract), number));
         let (store, table) = subscription.replica("write")?;
         self.store(store)?.sink(store::Replica {
             lane: id.clone(),

@@ -153,8 +153,10 @@ impl Apply {
             Some((_, reason)) => reason.clone(),
             None => {
                 connection.execute_batch("SAVEPOINT removal")?;
-                let done =
-                    self.targets.iter().try_for_each(|t| remove_rows(connection, &self.lane, &t.table));
+                let done = self
+                    .targets
+                    .iter()
+                    .try_for_each(|t| remove_rows(connection, &self.lane, &t.table).map(drop));
                 let refused = match done {
                     Ok(()) => None,
                     Err(error) => Some(error::refusal(&error).ok_or(error)?),

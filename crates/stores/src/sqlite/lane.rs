@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use hutong_core::ledger::{Proof, receipt::NOTE};
 use hutong_core::{Checkpoint, Error, ErrorKind, LaneId, Result};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -10,6 +11,8 @@ use super::error::Context;
 use super::install::now_us;
 use super::sink::SinkConfig;
 use super::{connect, receipts, room, row};
+use crate::receipt;
+use crate::steered::RECALLED;
 
 const TABLES: &str = r#"
 CREATE TABLE IF NOT EXISTS hutong_lane (
@@ -131,7 +134,7 @@ pub(super) fn create(connection: &Connection) -> Result<()> {
 /// I5: under another grant, or into another table, its rows and its quarantine go and it starts anew, when the table
 /// takes what comes instead. With lane 0 go the lanes that the pipeline no longer has.
 pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64, Checkpoint)> {
-    let SinkConfig { lane, table, grant, partitions, contract, .. } = config;
+    let SinkConfig { lane, table, grant, partitions, contract, number, .. } = config;
     let name = lane.to_string();
     let doing = || format!("open lane {name}");
     let sql = "SELECT checkpoint, epoch, \"grant\", table_name FROM hutong_lane WHERE lane = ?1";
@@ -149,9 +152,13 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
             (read_checkpoint(&text)?, epoch + 1)
         }
         Some((text, epoch, _, old_table)) => {
-            row::remove_rows(connection, &name, &old_table).doing(doing)?;
+            let removed = row::remove_rows(connection, &name, &old_table).doing(doing)?;
             connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [&name]).doing(doing)?;
-            (read_checkpoint(&text)?.anew(), epoch + 1)
+            let mut checkpoint = read_checkpoint(&text)?.anew();
+            if let Some(number) = number.filter(|_| grant.starts_with(RECALLED)) {
+                recalled(connection, &name, grant, (number, removed), &mut checkpoint).doing(doing)?;
+            }
+            (checkpoint, epoch + 1)
         }
     };
     let sql = "INSERT INTO hutong_lane (lane, checkpoint, epoch, \"grant\", table_name, changed_us) \
@@ -162,6 +169,25 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         retire(connection, lane, partitions).doing(doing)?;
     }
     Ok((epoch, checkpoint))
+}
+
+/// Leaves the receipt of what a recall has deleted, in the transaction that deletes it (I2).
+fn recalled(
+    connection: &Connection,
+    lane: &str,
+    mark: &str,
+    (number, removed): (u64, usize),
+    checkpoint: &mut Checkpoint,
+) -> rusqlite::Result<()> {
+    let proof = Proof::recalled(lane, number, checkpoint, removed as u64);
+    let sql = "INSERT INTO hutong_receipt \
+               (lane, delta, \"grant\", changes, written, deleted, quarantined, at_us, sequence, proof) \
+               VALUES (?1, '{}', ?2, 0, 0, ?3, 0, ?4, ?5, ?6)";
+    let sequence = proof.sequence.cast_signed();
+    connection
+        .execute(sql, params![lane, mark, removed as i64, now_us(), sequence, receipt::text(&proof)])?;
+    checkpoint.notes.insert(NOTE.into(), proof.head().to_string());
+    Ok(())
 }
 
 /// Removes the lanes of a pipeline that its partitions no longer have, with their rows and their quarantine:

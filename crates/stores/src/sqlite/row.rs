@@ -91,21 +91,23 @@ fn exists(connection: &Connection, target: &Target, key: Vec<Stored>) -> rusqlit
 }
 
 /// Removes the rows of a lane from a table; nothing when there is no such table.
-pub(super) fn remove_rows(connection: &Connection, lane: &str, table: &str) -> rusqlite::Result<()> {
+///
+/// Returns how many there were.
+pub(super) fn remove_rows(connection: &Connection, lane: &str, table: &str) -> rusqlite::Result<usize> {
     let columns = "SELECT name FROM pragma_table_info(?1)";
     let columns: Vec<String> = connection
         .prepare(columns)?
         .query_map([table], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
     if columns.iter().any(|c| c == LANE) {
-        connection.execute(&format!("DELETE FROM {} WHERE {LANE} = ?1", quoted(table)), [lane])?;
-        return Ok(());
+        return connection.execute(&format!("DELETE FROM {} WHERE {LANE} = ?1", quoted(table)), [lane]);
     }
     let sql = "SELECT key FROM hutong_row WHERE table_name = ?1 AND lane = ?2";
     let keys: Vec<String> = connection
         .prepare(sql)?
         .query_map([table, lane], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
+    let mut removed = 0;
     if !columns.is_empty() {
         for key in keys {
             let Ok(parts) = serde_json::from_str::<Vec<(String, super::cursor::Place)>>(&key) else {
@@ -114,11 +116,11 @@ pub(super) fn remove_rows(connection: &Connection, lane: &str, table: &str) -> r
             let condition = parts.iter().map(|(c, _)| same(c)).collect::<Vec<_>>().join(" AND ");
             let bound: Vec<Stored> = parts.iter().map(|(_, place)| place.stored()).collect();
             let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
-            connection.prepare_cached(&sql)?.execute(params_from_iter(bound))?;
+            removed += connection.prepare_cached(&sql)?.execute(params_from_iter(bound))?;
         }
     }
     connection.execute("DELETE FROM hutong_row WHERE table_name = ?1 AND lane = ?2", [table, lane])?;
-    Ok(())
+    Ok(removed)
 }
 
 /// Returns how many rows of a table each lane has written; none when there is no such table.

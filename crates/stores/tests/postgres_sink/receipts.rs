@@ -2,6 +2,7 @@
 
 use hutong_core::ledger::receipt::{NOTE, begin};
 use hutong_core::{Op, Sink as _};
+use hutong_stores::RECALLED;
 use hutong_stores::postgres::sink::{Receipts, Sink, SinkConfig};
 
 use crate::given::{Store, TABLE, Topic, lane, people, person};
@@ -52,4 +53,30 @@ async fn i2_a_receipt_commits_with_its_rows_and_its_chain_outlives_the_grant() {
     assert_eq!(receipts.since(&name, 3, 9).await.unwrap().len(), 1);
     assert_eq!(receipts.forget(&name, 2).await.unwrap(), 2);
     assert_eq!(receipts.since(&name, 0, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn i2_a_recall_leaves_one_receipt_of_what_it_has_deleted() {
+    let store = Store::fresh().await;
+    let contract = people();
+    let mut topic = Topic::new(&contract);
+    let mut one = sink(&store, "g1", 4);
+    one.open(&lane(0)).await.unwrap();
+    one.prepare(&contract).await.unwrap();
+    one.commit(&topic.batch([(Op::Read, person(1, "张三", 30)), (Op::Read, person(2, "李四", 40))]))
+        .await
+        .unwrap();
+    // Whoever is killed behind it does it again, and finds nothing left to do (I7).
+    for _ in 0..2 {
+        let mut recall = sink(&store, &format!("{RECALLED}9"), 4);
+        assert!(recall.open(&lane(0)).await.unwrap().is_empty());
+    }
+    let name = lane(0).to_string();
+    let mut receipts = Receipts::new(store.url.clone());
+    let kept = receipts.since(&name, 2, 9).await.unwrap();
+    let told: Vec<_> = kept.iter().map(|k| (k.proof.sequence, k.proof.grant, k.written, k.deleted)).collect();
+    assert_eq!(told, [(2, 4, 0, 2)]);
+    let last = receipts.since(&name, 1, 1).await.unwrap()[0].proof.head();
+    assert!(kept[0].proof.is_of_recall() && kept[0].proof.follows(&name, &last));
+    assert_eq!(receipts.heads().await.unwrap(), [(name, kept[0].proof.head())].into());
 }

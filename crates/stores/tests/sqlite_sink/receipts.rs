@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hutong_core::ledger::receipt::{NOTE, begin};
 use hutong_core::{Op, Sink as _};
+use hutong_stores::RECALLED;
 use hutong_stores::sqlite::{self, SinkConfig, Store, receipts};
 
 use super::{Lane, Office, lane, row};
@@ -53,4 +54,26 @@ async fn i2_a_receipt_commits_with_its_rows_and_its_chain_outlives_the_grant() {
     assert_eq!(receipts::forget(&path, &name, 2).unwrap(), 2);
     assert_eq!(receipts::since(&path, &name, 0, 9).unwrap().len(), 1);
     assert!(receipts::heads(&path.with_file_name("nowhere.db")).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn i2_a_recall_leaves_one_receipt_of_what_it_has_deleted() {
+    let office = Office::new("");
+    let mut one = open(&office, "g1", 4).await;
+    one.commit(&[(Op::Insert, row(1, "a", None)), (Op::Insert, row(2, "b", None))]).await.unwrap();
+    // Whoever is killed behind it does it again, and finds nothing left to do (I7).
+    for _ in 0..2 {
+        let store = Arc::new(Store::new(office.path()));
+        let config = office.config(0, &format!("{RECALLED}9"));
+        let mut sink = sqlite::Sink::new(SinkConfig { number: Some(4), store, ..config });
+        assert!(sink.open(&lane(0)).await.unwrap().is_empty());
+    }
+    let (path, name) = (office.path(), lane(0).to_string());
+    let kept = receipts::since(&path, &name, 2, 9).unwrap();
+    let told: Vec<_> = kept.iter().map(|k| (k.proof.sequence, k.proof.grant, k.written, k.deleted)).collect();
+    assert_eq!(told, [(2, 4, 0, 2)]);
+    let last = receipts::since(&path, &name, 1, 1).unwrap()[0].proof.head();
+    assert!(kept[0].proof.is_of_recall() && kept[0].proof.follows(&name, &last));
+    assert_eq!(receipts::heads(&path).unwrap(), [(name, kept[0].proof.head())].into());
+    assert!(office.rows().is_empty());
 }

@@ -26,6 +26,7 @@ struct Delivered {
     quarantined: u64,
     first_us: Option<i64>,
     last_us: i64,
+    recalled: u64,
     grants: Vec<u64>,
 }
 
@@ -50,7 +51,7 @@ pub(super) struct Done {
 }
 
 /// The sums in the order in which they are told.
-const SUMS: [&str; 15] = [
+const SUMS: [&str; 16] = [
     "offered",
     "changed",
     "withdrawn",
@@ -64,6 +65,7 @@ const SUMS: [&str; 15] = [
     "suspended",
     "revoked",
     "recalled",
+    "rows recalled",
     "changes delivered",
     "receipts that do not fit",
 ];
@@ -203,6 +205,11 @@ impl<'a> Report<'a> {
             }
             self.add("changes delivered", receipt.proof.changes);
             let name = [owner.to_owned(), receipt.stream, receipt.department, receipt.subscription];
+            if receipt.proof.is_of_recall() {
+                self.add("rows recalled", receipt.deleted);
+                self.delivered.entry(name).or_default().recalled += receipt.deleted;
+                return Ok(true);
+            }
             let sum = self.delivered.entry(name).or_default();
             sum.receipts += 1;
             sum.changes += receipt.proof.changes;
@@ -265,6 +272,7 @@ impl<'a> Report<'a> {
                 "quarantined",
                 "first",
                 "last",
+                "recalled",
             ],
         );
         for ([owner, stream, department, subscription], sum) in &self.delivered {
@@ -280,7 +288,8 @@ impl<'a> Report<'a> {
                 json!(sum.deleted),
                 json!(sum.quarantined),
                 json!(sum.first_us.map(|us| self.day(us))),
-                json!(self.day(sum.last_us)),
+                json!(sum.first_us.map(|_| self.day(sum.last_us))),
+                json!(sum.recalled),
             ]);
         }
         let sums = SUMS.iter().map(|name| (*name, self.sums.get(name).copied().unwrap_or(0))).collect();

@@ -2,7 +2,7 @@
 //!
 //! Knows `hutong_lane` and `hutong_receipt`; nothing of rows, but how to remove those of a lane.
 
-use hutong_core::ledger::Proof;
+use hutong_core::ledger::{Proof, receipt::NOTE};
 use hutong_core::{Checkpoint, Error, ErrorKind, Hold, LaneId, Result};
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Statement};
@@ -14,6 +14,7 @@ use super::writer::SinkConfig;
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, literal, quote};
 use crate::receipt;
+use crate::steered::RECALLED;
 
 /// Statements that every commit needs.
 pub(super) struct Fixed {
@@ -123,7 +124,7 @@ pub(super) async fn take_over(
     lane: &LaneId,
     config: &SinkConfig,
 ) -> Result<(i64, Checkpoint)> {
-    let SinkConfig { grant, table, partitions, contract, .. } = config;
+    let SinkConfig { grant, table, partitions, contract, number, .. } = config;
     let failed = |e| error::of(e, || format!("take over {lane}"));
     let name = lane.to_string();
     let tx = client.transaction().await.map_err(failed)?;
@@ -157,8 +158,11 @@ pub(super) async fn take_over(
     if other {
         let held = TableName::parse(&held)?;
         tx.batch_execute(UNHURRIED).await.map_err(failed)?;
-        clear(tx.client(), &held, &name).await?;
+        let removed = clear(tx.client(), &held, &name).await?;
         checkpoint = checkpoint.anew();
+        if let Some(number) = number.filter(|_| grant.starts_with(RECALLED)) {
+            recalled(tx.client(), &name, grant, (number, removed), &mut checkpoint).await?;
+        }
         tx.execute("DELETE FROM hutong.hutong_quarantine WHERE lane = $1", &[&name]).await.map_err(failed)?;
         tx.execute(
             r#"UPDATE hutong.hutong_lane SET "position" = $2, "grant" = $3, table_name = $4 WHERE lane = $1"#,
@@ -175,6 +179,28 @@ pub(super) async fn take_over(
         .await
         .map_err(|e| Error::new(ErrorKind::Unknown, format!("take over {lane}"), error::text(&e)))?;
     Ok((epoch, checkpoint))
+}
+
+/// Leaves the receipt of what a recall has deleted, in the transaction that deletes it (I2).
+async fn recalled(
+    client: &Client,
+    lane: &str,
+    mark: &str,
+    (number, removed): (u64, u64),
+    checkpoint: &mut Checkpoint,
+) -> Result<()> {
+    let proof = Proof::recalled(lane, number, checkpoint, removed);
+    let sql = r#"INSERT INTO hutong.hutong_receipt
+                 (lane, "from", "to", "grant", changes, written, deleted, quarantined, sequence, proof)
+                 VALUES ($1, '{}', '{}', $2, 0, 0, $3, 0, $4, $5)"#;
+    let (removed, sequence) = (removed.cast_signed(), proof.sequence.cast_signed());
+    let text = receipt::text(&proof);
+    client
+        .execute(sql, &[&lane, &mark, &removed, &sequence, &text])
+        .await
+        .map_err(|e| error::of(e, || format!("leave the receipt of the recall of {lane}")))?;
+    checkpoint.notes.insert(NOTE.into(), proof.head().to_string());
+    Ok(())
 }
 
 /// Removes the lanes of a pipeline that its partitions no longer have, with their rows and their quarantine:
@@ -201,13 +227,13 @@ async fn retire(client: &Client, lane: &LaneId, partitions: u32) -> Result<()> {
     Ok(())
 }
 
-/// Removes the rows of a lane from a table, and no others.
-pub(super) async fn clear(client: &Client, table: &TableName, lane: &str) -> Result<()> {
+/// Removes the rows of a lane from a table, and no others; returns how many there were.
+pub(super) async fn clear(client: &Client, table: &TableName, lane: &str) -> Result<u64> {
     let failed = |e| error::of(e, || format!("remove the rows of {lane} from {}", table.plain()));
-    let Some(found) = catalog::read(client, table).await? else { return Ok(()) };
+    let Some(found) = catalog::read(client, table).await? else { return Ok(0) };
     if found.created_by_hutong() {
-        client.execute(&format!("DELETE FROM {table} WHERE {LANE} = $1"), &[&lane]).await.map_err(failed)?;
-        return Ok(());
+        let sql = format!("DELETE FROM {table} WHERE {LANE} = $1");
+        return client.execute(&sql, &[&lane]).await.map_err(failed);
     }
     // The side table tells the key's columns; their types are the catalog's.
     let names = client
@@ -230,13 +256,13 @@ pub(super) async fn clear(client: &Client, table: &TableName, lane: &str) -> Res
         same.push(format!("t.{} = (r.key ->> {})::{}", quote(&name), literal(&name), column.declared));
     }
     if same.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let sql = format!(
         "DELETE FROM {table} t USING hutong.hutong_row r WHERE r.table_name = $1 AND r.lane = $2 AND {}",
         same.join(" AND ")
     );
-    client.execute(&sql, &[&table.to_string(), &lane]).await.map_err(failed)?;
+    let removed = client.execute(&sql, &[&table.to_string(), &lane]).await.map_err(failed)?;
     client
         .execute(
             "DELETE FROM hutong.hutong_row WHERE table_name = $1 AND lane = $2",
@@ -244,5 +270,5 @@ pub(super) async fn clear(client: &Client, table: &TableName, lane: &str) -> Res
         )
         .await
         .map_err(failed)?;
-    Ok(())
+    Ok(removed)
 }
