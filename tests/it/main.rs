@@ -6,6 +6,7 @@ mod alarms;
 mod cli;
 mod command_line;
 mod connect;
+mod correction;
 mod crash;
 mod delivery;
 mod demo;

@@ -61,6 +61,21 @@ pub struct Request {
     pub into: String,
 }
 
+/// A doubt about what was delivered. It names no row's value: the ledger is for everybody to read, and for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Doubt {
+    /// The grant under which it was delivered.
+    pub grant: Digest,
+    /// The wire names of the columns that are doubted.
+    pub columns: Vec<String>,
+    /// Where the row's record stands in the stream's topic, `PARTITION/OFFSET`; `None` when it is not about one row.
+    #[serde(default)]
+    pub at: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
 /// What an entry says. A grant goes by the digest of its request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -145,6 +160,17 @@ pub enum Act {
         /// The grant.
         grant: Digest,
     },
+    /// A department doubts what it was given, and asks the owner to correct it.
+    Doubted(Doubt),
+    /// The owner answers a doubt.
+    Corrected {
+        /// The doubt.
+        doubt: Digest,
+        /// Whether it was wrong, and is corrected at the source.
+        accepted: bool,
+        /// What was found.
+        reason: String,
+    },
     /// What was delivered of a department's streams is this, up to the end of a day: the head of its receipt topic.
     Rooted {
         /// The day.
@@ -158,6 +184,7 @@ impl Act {
     /// Returns the first version of the ledger in which it can be said.
     pub fn version(&self) -> u16 {
         match self {
+            Self::Doubted(_) | Self::Corrected { .. } => 3,
             Self::Rooted { .. } => 2,
             _ => 1,
         }
@@ -182,6 +209,9 @@ impl Act {
             Self::Revoked { recall: false, .. } => "revoked",
             Self::Revoked { .. } => "revoked with recall",
             Self::Expired { .. } => "expired",
+            Self::Doubted(_) => "correction requested",
+            Self::Corrected { accepted: true, .. } => "corrected",
+            Self::Corrected { .. } => "correction refused",
             Self::Rooted { .. } => "rooted",
         }
     }

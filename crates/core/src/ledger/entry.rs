@@ -17,7 +17,7 @@ use super::key::{PrivateKey, PublicKey};
 pub const RECORD_LIMIT_BYTES: usize = 256 << 10;
 
 /// The newest version that this program writes and reads.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 const MARK: &[u8] = b"hutong.ledger\0";
 

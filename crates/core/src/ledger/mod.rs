@@ -17,10 +17,11 @@ mod key;
 pub mod receipt;
 mod terms;
 
-pub use act::{Act, Condition, Offer, Request};
+pub use act::{Act, Condition, Doubt, Offer, Request};
 pub use audit::{Audit, Audited};
 pub use book::{
-    Answer, Asked, Book, Contradiction, Granted, Member, Numbered, Offered, Root, Skipped, State, Taken,
+    Answer, Asked, Book, Contradiction, Corrected, Correction, Granted, Member, Numbered, Offered, Root,
+    Skipped, State, Taken,
 };
 pub use calendar::Calendar;
 pub use entry::{Charter, Entry, RECORD_LIMIT_BYTES, VERSION};

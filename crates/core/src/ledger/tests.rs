@@ -390,7 +390,7 @@ fn rubbish_stops_nobody_and_is_counted() {
 fn a_newer_version_that_a_department_has_signed_halts_and_an_unsigned_claim_is_rubbish() {
     let mut scene = Scene::new();
     let mut claim = scene.signed("gongan", Act::Withdrawn { stream: "population".into() });
-    claim[15] = 3;
+    claim[15] = 4;
     assert_eq!(scene.skips(claim).0, "signature");
     let key = "sm2:00".to_owned();
     let joined = scene.signed("shuju", Act::Joined { department: "x".into(), key });

@@ -75,7 +75,7 @@ pub(super) enum Command {
     /// Looks after what could not go on.
     Quarantine {
         #[command(subcommand)]
-        action: Quarantine,
+        action: super::quarantine::Quarantine,
     },
     /// Drafts, checks and compares contracts.
     Contract {
@@ -101,6 +101,11 @@ pub(super) enum Command {
     },
     /// Shows or changes what the running process logs.
     Log(super::log::Log),
+    /// Asks the owner of a stream to correct what was delivered, and answers.
+    Correction {
+        #[command(subcommand)]
+        action: super::correction::Correction,
+    },
     /// Prints what is shipped for Prometheus and Grafana, and the table of all metrics.
     Metrics {
         #[command(subcommand)]
@@ -290,46 +295,6 @@ pub(super) struct Report {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) output: Output,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Quarantine {
-    /// Lists what waits, with its reason.
-    List {
-        /// A subscription or a capture.
-        pipeline: String,
-        /// How to print.
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
-    },
-    /// Shows one item whole.
-    Show {
-        /// A subscription or a capture.
-        pipeline: String,
-        /// The item, as the list names it: ID, or of a capture STREAM/ID.
-        id: String,
-    },
-    /// Applies an item again, after its cause is mended.
-    Replay {
-        /// A subscription.
-        pipeline: String,
-        /// The items; all that wait when none is named.
-        ids: Vec<i64>,
-        /// Says what it would do, and changes nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Gives an item up. It stays recorded.
-    Discard {
-        /// A subscription.
-        pipeline: String,
-        /// The items.
-        #[arg(required = true)]
-        ids: Vec<i64>,
-        /// Says what it would do, and changes nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
 }
 
 #[derive(Debug, Subcommand)]

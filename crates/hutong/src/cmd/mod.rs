@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod contract;
+mod correction;
 mod demo;
 mod doctor;
 mod explain;
@@ -85,6 +86,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit> {
         Command::Contract { action } => contract::run(&config, action).await,
         Command::Source { action } => source::run(&config, action).await,
         Command::Subscription { action } => subscription::run(&config, action).await,
+        Command::Correction { action } => correction::run(&config, action).await,
         Command::Ledger { action } => ledger::run(&config, action).await,
         Command::Verify(options) => verify::run(&config, &options).await,
         Command::Log(options) => log::run(&config, &options).await,

@@ -2,15 +2,56 @@
 
 use std::path::Path;
 
+use clap::Subcommand;
 use hutong_core::{Error, ErrorKind, Result, Verb};
 
-use super::arguments::{Output, Quarantine};
+use super::arguments::Output;
 use super::{check, status, steer, table};
 use crate::config::Plan;
 use crate::config::plan::{CapturePlan, StorePlan, SubscriptionPlan};
 use crate::exit::Exit;
 use crate::ledger::permitted;
 use crate::wire::{self, items, items::Item};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Quarantine {
+    /// Lists what waits, with its reason.
+    List {
+        /// A subscription or a capture.
+        pipeline: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Shows one item whole.
+    Show {
+        /// A subscription or a capture.
+        pipeline: String,
+        /// The item, as the list names it: ID, or of a capture STREAM/ID.
+        id: String,
+    },
+    /// Applies an item again, after its cause is mended.
+    Replay {
+        /// A subscription.
+        pipeline: String,
+        /// The items; all that wait when none is named.
+        ids: Vec<i64>,
+        /// Says what it would do, and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Gives an item up. It stays recorded.
+    Discard {
+        /// A subscription.
+        pipeline: String,
+        /// The items.
+        #[arg(required = true)]
+        ids: Vec<i64>,
+        /// Says what it would do, and changes nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
 
 /// Whose quarantine is meant.
 enum Pipeline<'a> {

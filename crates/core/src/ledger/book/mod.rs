@@ -1,5 +1,6 @@
 //! The book: what stands after the records that were read, in their order.
 
+mod correction;
 mod rules;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +14,8 @@ use super::head::{Digest, Head};
 use super::key::PublicKey;
 use super::terms::Terms;
 use crate::error::{Error, ErrorKind, Result};
+
+pub use correction::{Corrected, Correction};
 
 /// How many skipped records are kept with their reasons; all are counted.
 const TOLD: usize = 1_000;
@@ -218,6 +221,7 @@ pub struct Book {
     numbers: BTreeMap<u64, Numbered>,
     /// Department to the roots of its receipts, in their order.
     roots: BTreeMap<String, Vec<Root>>,
+    corrections: HashMap<Digest, Correction>,
     /// Well-signed entries to the record in which each stands first.
     stands: HashMap<Digest, u64>,
     skipped: Vec<Skipped>,
@@ -239,6 +243,7 @@ impl Book {
             current: BTreeMap::new(),
             numbers: BTreeMap::new(),
             roots: BTreeMap::new(),
+            corrections: HashMap::new(),
             stands: HashMap::new(),
             skipped: Vec::new(),
             counts: BTreeMap::new(),

@@ -7,9 +7,9 @@ use super::super::key::PublicKey;
 use super::super::terms::Terms;
 use super::{Answer, Asked, Book, Fault, Granted, Member, Numbered, Offered, Root, State};
 
-type Ruled = Result<(), Fault>;
+pub(super) type Ruled = Result<(), Fault>;
 
-fn refuse<T>(why: impl Into<String>) -> Result<T, Fault> {
+pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T, Fault> {
     Err(("refused", why.into()))
 }
 
@@ -95,6 +95,8 @@ impl Book {
                 self.living(by, grant)?;
                 self.becomes(grant, State::Expired, entry.at_us, sequence)
             }
+            Act::Doubted(doubt) => self.doubted(entry, doubt, digest, sequence),
+            Act::Corrected { doubt, accepted, reason } => self.corrected(entry, doubt, *accepted, reason),
             Act::Rooted { day, receipts } => {
                 self.rooted_by(by, Root { day: *day, receipts: *receipts, since: sequence })
             }
@@ -293,7 +295,7 @@ fn numbered(request: Digest, terms: &Terms, entry: &Entry) -> Numbered {
     Numbered { request, terms: terms.clone(), at_us: entry.at_us, act: entry.act.name() }
 }
 
-fn owns(by: &str, owner: &str) -> Ruled {
+pub(super) fn owns(by: &str, owner: &str) -> Ruled {
     if by == owner {
         return Ok(());
     }
@@ -310,6 +312,6 @@ fn within(terms: &Terms, wider: &Terms) -> Ruled {
     }
 }
 
-fn said(reason: &str) -> Ruled {
+pub(super) fn said(reason: &str) -> Ruled {
     if reason.trim().is_empty() { refuse("it gives no reason") } else { Ok(()) }
 }

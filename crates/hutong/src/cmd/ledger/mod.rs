@@ -78,7 +78,7 @@ pub(super) async fn read(plan: &Plan, keep: bool) -> Result<Reading> {
 }
 
 /// Signs for a department and writes it down.
-async fn say(plan: &Plan, department: &str, act: Act) -> Result<Digest> {
+pub(super) async fn say(plan: &Plan, department: &str, act: Act) -> Result<Digest> {
     let ledger = self::plan(plan)?;
     let key = ledger::private_key(ledger, department)?;
     let (log, append) = Bus::beside(&plan.bus)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hutong_bus::log::Log;
 use hutong_bus::receipts::{topic, walk};
 use hutong_core::Result;
-use hutong_core::ledger::{Act, Answer, Asked, Audit, Book, Condition, Digest, Entry, Taken};
+use hutong_core::ledger::{Act, Answer, Asked, Audit, Book, Condition, Correction, Digest, Entry, Taken};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value as Json, json};
@@ -51,7 +51,7 @@ pub(super) struct Done {
 }
 
 /// The sums in the order in which they are told.
-const SUMS: [&str; 16] = [
+const SUMS: [&str; 18] = [
     "offered",
     "changed",
     "withdrawn",
@@ -66,6 +66,8 @@ const SUMS: [&str; 16] = [
     "revoked",
     "recalled",
     "rows recalled",
+    "corrections asked",
+    "corrections answered",
     "changes delivered",
     "receipts that do not fit",
 ];
@@ -161,8 +163,39 @@ impl<'a> Report<'a> {
                 let cells = [json!(day), json!(by), json!(receipts.sequence), json!(record)];
                 self.roots.rows.push(cells.to_vec());
             }
+            Act::Doubted(_) | Act::Corrected { .. } => self.correction(book, entry, record),
             _ => {}
         }
+    }
+
+    /// Takes a correction that was asked for, or its answer.
+    fn correction(&mut self, book: &Book, entry: &Entry, record: u64) {
+        let answered = match &entry.act {
+            Act::Corrected { doubt, reason, .. } => Some((*doubt, reason)),
+            _ => None,
+        };
+        let all = book.corrections();
+        let of = |(digest, asked): &&(Digest, &Correction)| match answered {
+            Some((doubt, _)) => *digest == doubt,
+            None => asked.sequence == record,
+        };
+        let Some((_, asked)) = all.iter().find(of) else { return };
+        if !self.concerns(&[&asked.owner, &asked.department]) {
+            return;
+        }
+        self.add(if answered.is_some() { "corrections answered" } else { "corrections asked" }, 1);
+        self.words.rows.push(vec![
+            json!(self.day(entry.at_us)),
+            json!(asked.owner),
+            json!(asked.stream),
+            json!(asked.department),
+            json!(asked.subscription),
+            json!(entry.act.name()),
+            json!(asked.doubt.columns),
+            Json::Null,
+            json!(answered.map_or(&asked.doubt.reason, |(_, reason)| reason)),
+            json!(record),
+        ]);
     }
 
     /// Takes an owner's word about a request or its grant.
