@@ -240,3 +240,18 @@ async fn the_screen_shows_what_is_true_obeys_keys_and_gives_the_terminal_back() 
     );
     run.stop().await;
 }
+
+#[test]
+fn the_locale_chooses_the_language_unless_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let explain = |locale: &str, arguments: &[&str]| {
+        let mut command = hutong(folder.path(), &[&["explain", "position_lost"], arguments].concat());
+        command.env("LC_ALL", locale);
+        ended(command).expect(0)
+    };
+    assert!(explain("zh_CN.UTF-8", &[]).starts_with("含义。 源头已经没有"));
+    assert!(explain("zh_CN.UTF-8", &["--lang", "en"]).starts_with("What it means. "));
+    assert!(explain("C", &[]).starts_with("What it means. "));
+    let chinese = explain("de_DE", &["--lang", "zh"]);
+    assert!(chinese.contains("hutong subscription reload NAME --reason"), "{chinese}");
+}

@@ -105,6 +105,9 @@ pub struct LaneStatus {
     /// Why, in words.
     #[serde(default)]
     pub reason: String,
+    /// The same in Chinese; empty from an older process.
+    #[serde(default)]
+    pub reason_zh: String,
     /// The kind of the last error, when the lane is not well.
     #[serde(default)]
     pub kind: Option<String>,
@@ -346,7 +349,8 @@ impl Entry {
             pause: inner.checkpoint.pause(),
             last_loss: inner.checkpoint.losses().pop(),
             verdict,
-            reason,
+            reason: reason.en(),
+            reason_zh: reason.zh(),
             kind: inner.kind.map(str::to_owned),
             freshness_seconds: inner.promise.freshness.map(|target| target.as_secs_f64()),
             // What is unread is no older than the lag, and nothing younger than `history` is ever trimmed.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::lag::SHORTEST_INTERVAL_US;
+use crate::reason::Reason;
 use crate::status::State;
 
 /// How many intervals of the lane's watermarks a window spans.
@@ -100,57 +101,45 @@ impl Window {
     }
 
     /// Judges the lane by the window and a look of this moment, and says why.
-    pub fn judge(&self, now: Sample) -> (Verdict, String) {
+    pub fn judge(&self, now: Sample) -> (Verdict, Reason) {
         match now.state {
-            State::Halted => return (Verdict::Stopped, "it halted: a person must act".into()),
-            State::Stopped => {
-                return (Verdict::Stopped, "it was asked to stop, or its source has ended".into());
-            }
-            State::Paused => return (Verdict::Paused, "a person has paused it".into()),
-            State::Held => return (Verdict::Paused, "nothing may flow through it now".into()),
+            State::Halted => return (Verdict::Stopped, Reason::Halted),
+            State::Stopped => return (Verdict::Stopped, Reason::Ended),
+            State::Paused => return (Verdict::Paused, Reason::Paused),
+            State::Held => return (Verdict::Paused, Reason::Held),
             State::Opening | State::Running | State::Retrying => {}
         }
         let span_us = self.interval_us * WINDOW as i64;
         if let Some(at_us) = self.rewound_us.filter(|at| now.at_us - at < span_us) {
             let ago = (now.at_us - at_us).max(0) / 1_000_000;
-            return (Verdict::Rewound, format!("it went back {ago} s ago and reads again"));
+            return (Verdict::Rewound, Reason::WentBack(ago));
         }
         let tolerated = 2.0 * self.interval_us.max(SHORTEST_INTERVAL_US) as f64 / 1e6;
         let caught_up = |s: &Sample| s.lag_seconds <= tolerated && s.state == State::Running;
         if self.samples.iter().chain([&now]).any(caught_up) {
-            return (Verdict::Ok, "it was caught up within the window".into());
+            return (Verdict::Ok, Reason::CaughtUp);
         }
         let Some(first) = self.samples.front().filter(|_| self.samples.len() > WINDOW) else {
-            return (Verdict::Ok, "it is watched for too short a time to judge".into());
+            return (Verdict::Ok, Reason::Young);
         };
         let seconds = (now.at_us - first.at_us) / 1_000_000;
         if self.samples.iter().chain([&now]).all(|s| s.state != State::Running) {
-            return (Verdict::Stopped, format!("it could not open for {seconds} s"));
+            return (Verdict::Stopped, Reason::Closed(seconds));
         }
         if now.passed == first.passed {
             let why = match now.waiting {
-                Some(0) => format!(
-                    "nothing is seen to wait, and no watermark has passed for {:.0} s: its capture is silent, or a \
-                     transaction was left open on the topic",
-                    now.lag_seconds
-                ),
-                Some(count) => format!("{count} changes wait, and none has passed in {seconds} s"),
-                None => format!("nothing has passed in {seconds} s"),
+                Some(0) => Reason::Silent(now.lag_seconds),
+                Some(count) => Reason::Waiting(count, seconds),
+                None => Reason::Nothing(seconds),
             };
             return (Verdict::Stalled, why);
         }
         if now.lag_seconds >= first.lag_seconds {
             let passed = now.passed.saturating_sub(first.passed);
-            let why = format!(
-                "{passed} changes passed in {seconds} s, and it fell from {:.0} s to {:.0} s behind",
-                first.lag_seconds, now.lag_seconds
-            );
-            return (Verdict::Slow, why);
+            let (before, now) = (first.lag_seconds, now.lag_seconds);
+            return (Verdict::Slow, Reason::Falling { passed, seconds, before, now });
         }
-        (
-            Verdict::Ok,
-            format!("it catches up: {:.0} s behind, {:.0} s before", now.lag_seconds, first.lag_seconds),
-        )
+        (Verdict::Ok, Reason::Gaining(now.lag_seconds, first.lag_seconds))
     }
 }
 
@@ -225,7 +214,7 @@ mod tests {
         for n in 0..130 {
             window.take(Sample { at_us: n * SECOND / 10, ..sample(0, 5, 900.0) });
         }
-        assert_eq!(window.judge(sample(13, 5, 900.0)).1, "7 changes wait, and none has passed in 11 s");
+        assert_eq!(window.judge(sample(13, 5, 900.0)).1.en(), "7 changes wait, and none has passed in 11 s");
     }
 
     proptest! {

@@ -7,9 +7,10 @@ use hutong_engine::{LaneStatus, State, Verdict};
 use serde::Serialize;
 
 use super::arguments::Output;
-use super::{check, looking, status, unwell};
+use super::{check, looking, pace, status, unwell};
 use crate::exit::Exit;
 use crate::http::status::Status;
+use crate::lang::Lang;
 use crate::wire::probe;
 
 /// One thing that was looked at.
@@ -23,9 +24,11 @@ struct Diagnosis {
     code: Option<String>,
 }
 
-pub(super) async fn run(config: &Path, options: &looking::Doctor) -> Result<Exit> {
+pub(super) async fn run(config: &Path, options: &looking::Doctor, lang: Lang) -> Result<Exit> {
     let plan = check::load(config)?;
-    let mut found = vec![good("the configuration has no problems".into())];
+    // What programs read is the same everywhere.
+    let said = if options.output == Output::Json { Lang::En } else { lang };
+    let mut found = vec![good(said.pick("the configuration has no problems", "配置没有问题").into())];
     found.extend(probe::all(&plan).await.into_iter().map(|finding| Diagnosis {
         ok: finding.ok,
         what: finding.what,
@@ -34,7 +37,7 @@ pub(super) async fn run(config: &Path, options: &looking::Doctor) -> Result<Exit
     }));
     let answered = status::ask(&plan).await;
     found.extend(match &answered {
-        Ok(status) => of_lanes(status),
+        Ok(status) => of_lanes(status, said),
         Err(error) => vec![Diagnosis {
             ok: false,
             what: error.to_string(),
@@ -44,45 +47,63 @@ pub(super) async fn run(config: &Path, options: &looking::Doctor) -> Result<Exit
     });
     match options.output {
         Output::Json => super::print_json(&found)?,
-        Output::Text => found.iter().for_each(print),
+        Output::Text => found.iter().for_each(|one| print(one, lang)),
     }
     Ok(if found.iter().all(|one| one.ok) { Exit::Done } else { Exit::Broken })
 }
 
-fn of_lanes(status: &Status) -> Vec<Diagnosis> {
+fn of_lanes(status: &Status, lang: Lang) -> Vec<Diagnosis> {
     let bad = |what, hint: Option<String>, code: Option<String>| Diagnosis { ok: false, what, hint, code };
     let mut found: Vec<Diagnosis> =
-        unwell::paragraphs(status).into_iter().map(|what| bad(what, None, None)).collect();
+        unwell::paragraphs(status, lang).into_iter().map(|what| bad(what, None, None)).collect();
     for lane in &status.lanes {
         if let Some(pause) = lane.pause.as_ref().filter(|_| lane.state == State::Paused) {
             let name = lane.pipeline.split_once('.').map_or(lane.pipeline.as_str(), |(_, name)| name);
             let hint = format!("`hutong subscription history {name}`");
-            let what = format!("{} is paused, by {}, because: {}", lane.lane, pause.by, pause.reason);
+            let what = lang.pick(
+                format!("{} is paused, by {}, because: {}", lane.lane, pause.by, pause.reason),
+                format!("{} 已由 {} 暂停，原因：{}", lane.lane, pause.by, pause.reason),
+            );
             found.push(Diagnosis { ok: true, what, hint: Some(hint), code: None });
         }
         if let Some(error) = lane.error.as_ref().filter(|_| lane.state == State::Held) {
-            let what = format!("{} is held: {error}", lane.lane);
+            let what = lang.pick(
+                format!("{} is held: {error}", lane.lane),
+                format!("{} 未获准流动：{error}", lane.lane),
+            );
             found.push(Diagnosis { ok: true, what, hint: lane.hint.clone(), code: None });
         } else if let Some(error) = &lane.error {
-            let what = format!("{} is {}: {error}", lane.lane, lane.state.name());
+            let is = lang.pick(" is ", "：");
+            let what = format!("{}{is}{}: {error}", lane.lane, pace::state(lane.state, lang));
             found.push(bad(what, lane.hint.clone(), lane.kind.clone().filter(|_| is_halted(lane))));
         }
         for table in &lane.suspended {
-            let hint = "mend that, and start again; the table is then read anew".to_owned();
-            let what = format!("{}: {} is suspended: {}", lane.lane, table.table, table.reason);
-            found.push(bad(what, Some(hint), None));
+            let hint = lang.pick(
+                "mend that, and start again; the table is then read anew",
+                "排除原因后重新启动，该表会从头再读一遍",
+            );
+            let suspended = lang.pick("is suspended", "已挂起");
+            let what = format!("{}: {} {suspended}: {}", lane.lane, table.table, table.reason);
+            found.push(bad(what, Some(hint.to_owned()), None));
         }
         if lane.quarantined > 0 {
             let own =
                 ["replicate.", "deliver."].into_iter().find_map(|kind| lane.pipeline.strip_prefix(kind));
             let name = own.unwrap_or(&lane.pipeline);
-            let what = format!("{} has set {} changes aside since it started", lane.lane, lane.quarantined);
+            let (name_of_lane, count) = (&lane.lane, lane.quarantined);
+            let what = lang.pick(
+                format!("{name_of_lane} has set {count} changes aside since it started"),
+                format!("{name_of_lane} 自启动以来隔离了 {count} 条变更"),
+            );
             let hint = format!("`hutong quarantine list {name}`");
             found.push(bad(what, Some(hint), Some("HutongQuarantineGrew".into())));
         }
     }
     let well = status.lanes.iter().filter(|lane| lane.verdict == Verdict::Ok && lane.error.is_none()).count();
-    found.push(good(format!("{well} of {} lanes are well", status.lanes.len())));
+    let all = status.lanes.len();
+    found.push(good(
+        lang.pick(format!("{well} of {all} lanes are well"), format!("{all} 条通道中 {well} 条正常")),
+    ));
     found
 }
 
@@ -94,12 +115,13 @@ fn good(what: String) -> Diagnosis {
     Diagnosis { ok: true, what, hint: None, code: None }
 }
 
-fn print(one: &Diagnosis) {
-    println!("{} {}", if one.ok { "ok  " } else { "FAIL" }, one.what);
+fn print(one: &Diagnosis, lang: Lang) {
+    let word = if one.ok { lang.pick("ok  ", "正常") } else { lang.pick("FAIL", "异常") };
+    println!("{word} {}", one.what);
     if let Some(hint) = &one.hint {
-        println!("       hint: {hint}");
+        println!("       {}: {hint}", lang.pick("hint", "提示"));
     }
     if let Some(code) = &one.code {
-        println!("       more: hutong explain {code}");
+        println!("       {}: hutong explain {code}", lang.pick("more", "详见"));
     }
 }

@@ -4,41 +4,52 @@ use hutong_core::problem::nearest;
 use hutong_core::{Error, ErrorKind, Result};
 
 use crate::exit::Exit;
+use crate::lang::Lang;
 
 /// The runbook, whose sections are called by their codes.
-pub(super) const RUNBOOK: &str = include_str!("../../../../RUNBOOK.md");
+const ENGLISH: &str = include_str!("../../../../RUNBOOK.md");
+/// The same page in Chinese.
+const CHINESE: &str = include_str!("../../../../RUNBOOK.zh-CN.md");
 
 /// Prints the section of a code, or every code with what it means.
-pub(super) fn run(code: Option<&str>) -> Result<Exit> {
+pub(super) fn run(code: Option<&str>, lang: Lang) -> Result<Exit> {
     match code {
-        Some(code) => println!("{}", plain(section(code)?)),
-        None => sections().for_each(|(code, text)| println!("{code}\n  {}\n", meaning(text))),
+        Some(code) => println!("{}", plain(section(code, lang)?)),
+        None => sections(lang).for_each(|(code, text)| println!("{code}\n  {}\n", meaning(text, lang))),
     }
     Ok(Exit::Done)
 }
 
 /// Returns every code of the runbook with its section.
-pub(super) fn sections() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let sections = RUNBOOK.split("\n### ").skip(1).filter_map(|section| section.split_once('\n'));
+pub(super) fn sections(lang: Lang) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let runbook = lang.pick(ENGLISH, CHINESE);
+    let sections = runbook.split("\n### ").skip(1).filter_map(|section| section.split_once('\n'));
     // The last section of a chapter ends where the next chapter begins.
     sections.map(|(title, text)| (title.trim_matches('`'), text.split("\n## ").next().unwrap_or(text).trim()))
 }
 
 /// Returns the section of a code, however its letters are written; `Err(Config)` names the nearest that there is.
-fn section(code: &str) -> Result<&'static str> {
-    if let Some((_, text)) = sections().find(|(known, _)| known.eq_ignore_ascii_case(code)) {
+fn section(code: &str, lang: Lang) -> Result<&'static str> {
+    if let Some((_, text)) = sections(lang).find(|(known, _)| known.eq_ignore_ascii_case(code)) {
         return Ok(text);
     }
     let error = Error::new(ErrorKind::Config, format!("explain {code}"), "there is no such code");
-    Err(error.hint(match nearest(code, sections().map(|(known, _)| known)) {
+    Err(error.hint(match nearest(code, sections(lang).map(|(known, _)| known)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "`hutong explain` lists all codes".to_owned(),
     }))
 }
 
-fn meaning(text: &str) -> String {
+/// Returns what is to be done about a code, in one line; `None` of a code that the runbook does not have.
+pub(super) fn cure(code: &str, lang: Lang) -> Option<String> {
+    let (_, text) = sections(lang).find(|(known, _)| *known == code)?;
+    let mark = lang.pick("**What to do.** ", "**怎么办。** ");
+    text.lines().find_map(|line| line.strip_prefix(mark)).map(plain)
+}
+
+fn meaning(text: &str, lang: Lang) -> String {
     let first = text.lines().next().unwrap_or_default();
-    plain(first.trim_start_matches("**What it means.** "))
+    plain(first.trim_start_matches(lang.pick("**What it means.** ", "**含义。** ")))
 }
 
 /// Returns Markdown as plain text: no emphasis, and of a link its words.
@@ -65,14 +76,39 @@ mod tests {
 
     #[test]
     fn finds_a_section_and_prints_it_without_marks() {
-        let lost = plain(section("Position_Lost").unwrap());
+        let lang = Lang::En;
+        let lost = plain(section("Position_Lost", lang).unwrap());
         assert!(lost.starts_with("What it means. The origin no longer holds"), "{lost}");
-        let forecast = plain(section("hutongsourcelogforecast").unwrap());
+        let forecast = plain(section("hutongsourcelogforecast", lang).unwrap());
         assert!(forecast.contains("the query of HutongSourceLogKept."), "{forecast}");
-        let last_alert = section("HutongClockSkew").unwrap();
+        let last_alert = section("HutongClockSkew", lang).unwrap();
         assert!(!last_alert.contains("Halts"), "{last_alert}");
-        let unknown = section("position_los").unwrap_err();
+        let unknown = section("position_los", lang).unwrap_err();
         assert_eq!(unknown.hint.as_deref(), Some("did you mean `position_lost`?"));
-        assert!(sections().all(|(_, text)| !meaning(text).is_empty() && !meaning(text).contains('*')));
+        for lang in [Lang::En, Lang::Zh] {
+            for (code, text) in sections(lang) {
+                let meaning = meaning(text, lang);
+                assert!(!meaning.is_empty() && !meaning.contains('*'), "{code}: {meaning}");
+                assert!(cure(code, lang).is_some_and(|cure| !cure.contains('*')), "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_has_its_section_in_both_languages_part_by_part() {
+        let chinese: Vec<(&str, &str)> = sections(Lang::Zh).collect();
+        assert!(sections(Lang::En).count() > 20);
+        for (code, english) in sections(Lang::En) {
+            let found = chinese.iter().find(|(known, _)| *known == code);
+            let (_, text) = found.unwrap_or_else(|| panic!("RUNBOOK.zh-CN.md has no section {code}"));
+            for part in ["**含义。**", "**如何查看。**", "**怎么办。**", "**不要做。**"] {
+                assert!(text.contains(part), "{code} lacks {part}");
+            }
+            // What is to be typed is the same in both.
+            for command in english.split('`').skip(1).step_by(2).filter(|span| span.starts_with("hutong ")) {
+                let command = command.split(['"', '…']).next().unwrap_or_default();
+                assert!(text.contains(command), "{code} lacks `{command}`");
+            }
+        }
     }
 }

@@ -9,8 +9,9 @@ use hutong_engine::{LaneStatus, Verdict};
 use serde::Serialize;
 
 use super::arguments::Output;
-use super::{check, looking, status, table};
+use super::{check, looking, pace, status, table};
 use crate::exit::Exit;
+use crate::lang::Lang;
 
 /// How often it is asked again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -25,9 +26,10 @@ struct Row {
     headroom_seconds: Option<f64>,
     verdict: Verdict,
     reason: String,
+    reason_zh: String,
 }
 
-pub(super) async fn run(config: &Path, options: &looking::Lag) -> Result<Exit> {
+pub(super) async fn run(config: &Path, options: &looking::Lag, lang: Lang) -> Result<Exit> {
     let plan = check::load(config)?;
     let terminal = std::io::stdout().is_terminal();
     loop {
@@ -36,7 +38,7 @@ pub(super) async fn run(config: &Path, options: &looking::Lag) -> Result<Exit> {
         let text = match options.output {
             // One document a look, so that a program can read them line by line.
             Output::Json => serde_json::to_string(&rows).or_kind(ErrorKind::Broken, || "print lag".into())?,
-            Output::Text => table::lines(&written(&rows)).join("\n"),
+            Output::Text => table::lines(&written(&rows, lang)).join("\n"),
         };
         let before = if options.watch && terminal { "\x1b[2J\x1b[H" } else { "" };
         println!("{before}{text}");
@@ -70,12 +72,14 @@ fn rows(lanes: &[LaneStatus]) -> Vec<Row> {
                 headroom_seconds: lane.headroom_seconds,
                 verdict: lane.verdict,
                 reason: lane.reason.clone(),
+                reason_zh: lane.reason_zh.clone(),
             }),
             Some(row) => {
                 if lane.verdict != Verdict::Ok
                     && (row.verdict == Verdict::Ok || lane.lag_seconds > row.lag_seconds)
                 {
-                    (row.verdict, row.reason) = (lane.verdict, lane.reason.clone());
+                    row.verdict = lane.verdict;
+                    (row.reason, row.reason_zh) = (lane.reason.clone(), lane.reason_zh.clone());
                 }
                 row.lag_seconds = row.lag_seconds.max(lane.lag_seconds);
                 // What one lane does not know, nobody knows of all.
@@ -87,15 +91,21 @@ fn rows(lanes: &[LaneStatus]) -> Vec<Row> {
     rows
 }
 
-fn written(rows: &[Row]) -> Vec<Vec<String>> {
-    let head = ["pipeline", "lag", "promised", "behind", "headroom", "verdict"];
+fn written(rows: &[Row], lang: Lang) -> Vec<Vec<String>> {
+    let english = ["pipeline", "lag", "promised", "behind", "headroom", "verdict"];
+    let head = lang.pick(english, ["管道", "延迟", "承诺", "落后", "保留余量", "结论"]);
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     let time = |seconds: Option<f64>| seconds.map_or_else(|| "-".into(), table::seconds);
     for row in rows {
         let verdict = match row.verdict {
-            Verdict::Ok if row.missed() => "ok, and later than promised".into(),
-            Verdict::Ok => "ok".into(),
-            verdict => format!("{}: {}", verdict.name(), row.reason),
+            Verdict::Ok if row.missed() => {
+                lang.pick("ok, and later than promised", "正常，但超过承诺的时效").into()
+            }
+            Verdict::Ok => pace::verdict(Verdict::Ok, lang).into(),
+            verdict => {
+                let why = pace::reason(&row.reason, &row.reason_zh, lang);
+                format!("{}: {why}", pace::verdict(verdict, lang))
+            }
         };
         lines.push(vec![
             row.pipeline.clone(),
@@ -129,15 +139,18 @@ mod tests {
         });
         (lanes[1].lag_seconds, lanes[1].headroom_seconds) = (75.0, Some(15.0));
         (lanes[1].verdict, lanes[1].reason) = (Verdict::Slow, "it fell behind".into());
+        lanes[1].reason_zh = "越落越远的原因".into();
         let rows = rows(&lanes);
         assert_eq!(rows.len(), 1);
         assert!(rows[0].missed());
         assert_eq!(
-            table::lines(&written(&rows)),
+            table::lines(&written(&rows, Lang::En)),
             [
                 "pipeline     lag   promised  behind  headroom  verdict",
                 "replicate.a  75 s  60 s      6       15 s      slow: it fell behind"
             ]
         );
+        let chinese = table::lines(&written(&rows, Lang::Zh));
+        assert!(chinese[1].ends_with("越落越远: 越落越远的原因"), "{chinese:?}");
     }
 }

@@ -165,6 +165,7 @@ mod tests {
 
     use super::*;
     use crate::cmd::explain;
+    use crate::lang::Lang;
 
     #[test]
     fn the_page_of_metrics_is_what_the_program_prints() {
@@ -217,7 +218,7 @@ mod tests {
 
     #[test]
     fn every_alert_and_every_halt_has_its_section_in_the_runbook() {
-        let sections: Vec<(&str, &str)> = explain::sections().collect();
+        let sections: Vec<(&str, &str)> = explain::sections(Lang::En).collect();
         let alerts: Vec<&str> =
             RULES.lines().filter_map(|line| line.trim_start().strip_prefix("- alert: ")).collect();
         assert!(alerts.len() > 10);

@@ -112,6 +112,33 @@ impl Word {
     }
 }
 
+/// Returns the word for what a lane is doing, as a person reads it.
+pub(super) fn state(state: State, lang: Lang) -> &'static str {
+    let zh = match state {
+        State::Opening => "正在打开",
+        State::Running => "运行中",
+        State::Retrying => "正在重试",
+        State::Paused => "已暂停",
+        State::Held => "未获准",
+        State::Halted => "已停止",
+        State::Stopped => "未在运行",
+    };
+    lang.pick(state.name(), zh)
+}
+
+/// Returns the word for what is to be thought of a lane, as a person reads it.
+pub(super) fn verdict(verdict: Verdict, lang: Lang) -> &'static str {
+    let zh = match verdict {
+        Verdict::Ok => "正常",
+        Verdict::Slow => "越落越远",
+        Verdict::Stalled => "毫无进展",
+        Verdict::Stopped => "未在运行",
+        Verdict::Rewound => "回退重读",
+        Verdict::Paused => "已暂停",
+    };
+    lang.pick(verdict.name(), zh)
+}
+
 /// The lanes of a pipeline, or one lane, as they go now.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Pace {
@@ -123,6 +150,8 @@ pub(super) struct Pace {
     pub(super) word: Word,
     /// Why, of the worst lane.
     pub(super) reason: String,
+    /// The same in Chinese; empty from an older process.
+    pub(super) reason_zh: String,
     /// The error of the worst lane.
     pub(super) error: Option<String>,
     /// What a person must do about it.
@@ -151,6 +180,7 @@ impl Pace {
             lanes: 1,
             word: Word::of(lane),
             reason: lane.reason.clone(),
+            reason_zh: lane.reason_zh.clone(),
             error: lane.error.clone(),
             hint: lane.hint.clone(),
             kind: lane.kind.clone(),
@@ -166,7 +196,8 @@ impl Pace {
     fn joined(&mut self, lane: Self) {
         if (lane.word, lane.lag_seconds) > (self.word, self.lag_seconds) {
             self.word = lane.word;
-            (self.reason, self.error, self.hint, self.kind) = (lane.reason, lane.error, lane.hint, lane.kind);
+            (self.reason, self.reason_zh) = (lane.reason, lane.reason_zh);
+            (self.error, self.hint, self.kind) = (lane.error, lane.hint, lane.kind);
         }
         self.lanes += 1;
         self.rate += lane.rate;
@@ -176,6 +207,11 @@ impl Pace {
         self.lag_changes = self.lag_changes.zip(lane.lag_changes).map(|(a, b)| a + b);
         self.lag_bytes = self.lag_bytes.zip(lane.lag_bytes).map(|(a, b)| a + b);
         self.quarantined += lane.quarantined;
+    }
+
+    /// Returns why it is as it is: the error, or the verdict's reason.
+    pub(super) fn why(&self, lang: Lang) -> &str {
+        self.error.as_deref().unwrap_or_else(|| reason(&self.reason, &self.reason_zh, lang))
     }
 
     /// Returns how far behind it is, in what its source can tell.
@@ -195,6 +231,11 @@ impl Pace {
             rate => table::thousands(rate.round() as u64),
         }
     }
+}
+
+/// Returns a reason in a language, or in the other where only that is known.
+pub(super) fn reason<'a>(en: &'a str, zh: &'a str, lang: Lang) -> &'a str {
+    if zh.is_empty() { en } else { lang.pick(en, zh) }
 }
 
 /// Returns the pipelines, by name.
@@ -279,6 +320,12 @@ mod tests {
         for word in Word::ALL {
             assert!(word.name(Lang::En).is_ascii());
             assert!(!word.name(Lang::Zh).is_ascii(), "{word:?}");
+        }
+        for one in State::ALL {
+            assert!(state(one, Lang::En) == one.name() && !state(one, Lang::Zh).is_ascii());
+        }
+        for one in Verdict::ALL {
+            assert!(verdict(one, Lang::En) == one.name() && !verdict(one, Lang::Zh).is_ascii());
         }
     }
 }

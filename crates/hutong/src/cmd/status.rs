@@ -10,18 +10,19 @@ use hutong_engine::{LaneStatus, State};
 use jiff::tz::TimeZone;
 
 use super::arguments::Output;
-use super::{looking, progress, table, unwell};
+use super::{explain, looking, pace, progress, table, unwell};
 use crate::config::Plan;
 use crate::exit::Exit;
 use crate::http;
 use crate::http::status::Status;
+use crate::lang::Lang;
 
-pub(super) async fn run(config: &Path, options: &looking::Status) -> Result<Exit> {
+pub(super) async fn run(config: &Path, options: &looking::Status, lang: Lang) -> Result<Exit> {
     let plan = super::check::load(config)?;
     let status = ask(&plan).await?;
     match options.output {
         Output::Json => super::print_json(&status)?,
-        Output::Text => print(&status, &plan.bus.zone),
+        Output::Text => print(&status, &plan.bus.zone, lang),
     }
     let halted = status.lanes.iter().any(|lane| lane.state == State::Halted);
     Ok(if halted { Exit::Broken } else { Exit::Done })
@@ -107,9 +108,9 @@ fn behind(lane: &LaneStatus) -> String {
     }
 }
 
-fn print(status: &Status, zone: &TimeZone) {
+fn print(status: &Status, zone: &TimeZone, lang: Lang) {
     let colours = std::io::stdout().is_terminal();
-    let head = [
+    let english = [
         "lane",
         "state",
         "verdict",
@@ -121,12 +122,13 @@ fn print(status: &Status, zone: &TimeZone) {
         "quarantined",
         "waiting",
     ];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let chinese = ["通道", "状态", "结论", "延迟", "落后", "每秒", "已写入", "未交付", "已隔离", "待处理"];
+    let mut rows = vec![lang.pick(english, chinese).map(str::to_owned).to_vec()];
     for lane in &status.lanes {
         rows.push(vec![
             lane.lane.clone(),
-            lane.state.name().to_owned(),
-            lane.verdict.name().to_owned(),
+            pace::state(lane.state, lang).to_owned(),
+            pace::verdict(lane.verdict, lang).to_owned(),
             table::seconds(lane.lag_seconds),
             behind(lane),
             format!("{:.0}", lane.rate),
@@ -145,47 +147,61 @@ fn print(status: &Status, zone: &TimeZone) {
             _ => println!("{line}"),
         }
     }
-    share(status).iter().for_each(|said| println!("\n{said}"));
+    share(status, lang).iter().for_each(|said| println!("\n{said}"));
     for lane in &status.lanes {
         progress::lines(lane).iter().for_each(|line| println!("\n{line}"));
     }
     for lane in &status.lanes {
         for table in &lane.suspended {
-            println!("\n{}: {} is suspended: {}", lane.lane, table.table, table.reason);
-            println!("  what to do: mend that, and start again; the table is then read anew");
+            let suspended = lang.pick("is suspended", "已挂起");
+            let mend = lang.pick(
+                "mend that, and start again; the table is then read anew",
+                "排除原因后重新启动，该表会从头再读一遍",
+            );
+            println!("\n{}: {} {suspended}: {}", lane.lane, table.table, table.reason);
+            println!("  {}{mend}", unwell::to_do(lang));
         }
     }
-    unwell::paused(status, zone).iter().for_each(|said| println!("\n{said}"));
-    unwell::held(status, zone).iter().for_each(|said| println!("\n{said}"));
-    unwell::paragraphs(status).iter().for_each(|said| println!("\n{said}"));
+    unwell::paused(status, zone, lang).iter().for_each(|said| println!("\n{said}"));
+    unwell::held(status, zone, lang).iter().for_each(|said| println!("\n{said}"));
+    unwell::paragraphs(status, lang).iter().for_each(|said| println!("\n{said}"));
     let unwell = status.lanes.iter().filter(|lane| lane.error.is_some() && lane.state != State::Held);
     for lane in unwell {
-        println!("\n{} is {}: {}", lane.lane, lane.state.name(), lane.error.as_deref().unwrap_or_default());
+        let is = lang.pick(" is ", "：");
+        let state = pace::state(lane.state, lang);
+        println!("\n{}{is}{state}: {}", lane.lane, lane.error.as_deref().unwrap_or_default());
         if let Some(hint) = &lane.hint {
-            println!("  what to do: {hint}");
+            println!("  {}{hint}", unwell::to_do(lang));
         }
         if let (State::Halted, Some(kind)) = (lane.state, &lane.kind) {
-            println!("  more: hutong explain {kind}");
+            if let Some(cure) = explain::cure(kind, lang).filter(|_| lang == Lang::Zh) {
+                println!("  {}{cure}", unwell::to_do(lang));
+            }
+            println!("  {}: hutong explain {kind}", lang.pick("more", "详见"));
         }
     }
 }
 
 /// Says of the lanes that are not run here where to look for them.
-fn share(status: &Status) -> Option<String> {
+fn share(status: &Status, lang: Lang) -> Option<String> {
     let share = status.share.as_ref()?;
     if !share.joined {
         let why = share.problem.as_deref().unwrap_or("it has not answered yet");
-        return Some(format!(
-            "this process does not know yet what to run: group {}: {why}",
-            share.groups.join(", ")
+        let groups = share.groups.join(", ");
+        return Some(lang.pick(
+            format!("this process does not know yet what to run: group {groups}: {why}"),
+            format!("此进程尚不知道该运行什么：消费组 {groups}：{why}"),
         ));
     }
     let count = share.elsewhere.len();
     (count > 0).then(|| {
-        format!(
-            "{count} lanes are not run here: another process runs them, or their topic is not there yet (group {}): {}",
-            share.groups.join(", "),
-            share.elsewhere.join(", ")
+        let (groups, lanes) = (share.groups.join(", "), share.elsewhere.join(", "));
+        lang.pick(
+            format!(
+                "{count} lanes are not run here: another process runs them, or their topic is not there yet (group \
+                 {groups}): {lanes}"
+            ),
+            format!("{count} 条通道不在此处运行：由另一个进程运行，或其主题尚不存在（消费组 {groups}）：{lanes}"),
         )
     })
 }

@@ -4,30 +4,39 @@ use hutong_engine::status::now_us;
 use hutong_engine::{LaneStatus, PartStatus, State, Verdict};
 use jiff::tz::TimeZone;
 
-use super::{table, told};
+use super::{explain, pace, table, told};
 use crate::http::status::Status;
+use crate::lang::Lang;
 use crate::moment;
 
 /// Returns a paragraph for each thing that is not well and has no error of its own.
-pub(super) fn paragraphs(status: &Status) -> Vec<String> {
+pub(super) fn paragraphs(status: &Status, lang: Lang) -> Vec<String> {
     let now_us = now_us();
-    let parts = status.parts.iter().filter_map(|part| of_part(part, now_us));
-    parts.chain(status.lanes.iter().flat_map(of_lane)).collect()
+    let parts = status.parts.iter().filter_map(|part| of_part(part, now_us, lang));
+    parts.chain(status.lanes.iter().flat_map(|lane| of_lane(lane, lang))).collect()
 }
 
 /// Returns a paragraph for each pipeline that a person has paused.
-pub(super) fn paused(status: &Status, zone: &TimeZone) -> Vec<String> {
+pub(super) fn paused(status: &Status, zone: &TimeZone, lang: Lang) -> Vec<String> {
     let mut said: Vec<(&str, String)> = Vec::new();
     for lane in status.lanes.iter().filter(|lane| lane.state == State::Paused) {
         let Some(pause) = &lane.pause else { continue };
         // Its lanes are paused together.
         if said.last().is_none_or(|(pipeline, _)| *pipeline != lane.pipeline) {
             let name = lane.pipeline.split_once('.').map_or(lane.pipeline.as_str(), |(_, name)| name);
-            let text = format!(
-                "{} is paused {}\n  what to do: when that is over, `hutong subscription resume {name}`",
-                lane.pipeline,
-                told::pause(pause, zone)
-            );
+            let pipeline = &lane.pipeline;
+            let text = match lang {
+                Lang::En => format!(
+                    "{pipeline} is paused {}\n  what to do: when that is over, `hutong subscription resume {name}`",
+                    told::pause(pause, zone)
+                ),
+                Lang::Zh => format!(
+                    "{pipeline} 已暂停：自 {}，由 {}，原因：{}\n  处理办法：事毕后执行 `hutong subscription resume {name}`",
+                    moment::text(pause.since_us, zone),
+                    pause.by,
+                    pause.reason
+                ),
+            };
             said.push((&lane.pipeline, text));
         }
     }
@@ -35,14 +44,18 @@ pub(super) fn paused(status: &Status, zone: &TimeZone) -> Vec<String> {
 }
 
 /// Returns a paragraph for each pipeline through which nothing may flow: since when, and why.
-pub(super) fn held(status: &Status, zone: &TimeZone) -> Vec<String> {
+pub(super) fn held(status: &Status, zone: &TimeZone, lang: Lang) -> Vec<String> {
     let mut said: Vec<String> = Vec::new();
     for lane in status.lanes.iter().filter(|lane| lane.state == State::Held) {
         let why = lane.error.as_deref().unwrap_or_default();
         let since = moment::text(lane.since_us, zone);
-        let mut text = format!("{} is held since {since}: {why}", lane.pipeline);
+        let pipeline = &lane.pipeline;
+        let mut text = lang.pick(
+            format!("{pipeline} is held since {since}: {why}"),
+            format!("{pipeline} 自 {since} 起未获准流动：{why}"),
+        );
         if let Some(hint) = &lane.hint {
-            text.push_str(&format!("\n  what to do: {hint}"));
+            text.push_str(&format!("\n  {}{hint}", to_do(lang)));
         }
         // Its lanes are held together, but for one that is still at its recall.
         if !said.contains(&text) {
@@ -52,25 +65,54 @@ pub(super) fn held(status: &Status, zone: &TimeZone) -> Vec<String> {
     said
 }
 
-fn of_part(part: &PartStatus, now_us: i64) -> Option<String> {
+fn of_part(part: &PartStatus, now_us: i64, lang: Lang) -> Option<String> {
     let error = part.error.as_deref().filter(|_| part.answers == Some(false))?;
     let since = table::seconds(now_us.saturating_sub(part.since_us).max(0) as f64 / 1e6);
-    let mut text = format!("{} does not answer for {since}: {error}", part.name);
+    let name = &part.name;
+    let mut text = lang.pick(
+        format!("{name} does not answer for {since}: {error}"),
+        format!("{name} 已有 {since} 没有应答：{error}"),
+    );
     if let Some(hint) = &part.hint {
-        text.push_str(&format!("\n  what to do: {hint}"));
+        text.push_str(&format!("\n  {}{hint}", to_do(lang)));
     }
     Some(text)
 }
 
-fn of_lane(lane: &LaneStatus) -> Vec<String> {
+/// Returns what stands before what a person may do.
+pub(super) fn to_do(lang: Lang) -> &'static str {
+    lang.pick("what to do: ", "处理办法：")
+}
+
+/// Returns the runbook's code of a verdict, where it has one.
+fn code(verdict: Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::Slow => Some("HutongLaneSlow"),
+        Verdict::Stalled => Some("HutongLaneStalled"),
+        Verdict::Stopped => Some("HutongLaneStopped"),
+        Verdict::Ok | Verdict::Rewound | Verdict::Paused => None,
+    }
+}
+
+fn of_lane(lane: &LaneStatus, lang: Lang) -> Vec<String> {
     let mut said = Vec::new();
     // A pause is told of the pipeline as a whole.
     if !matches!(lane.verdict, Verdict::Ok | Verdict::Paused) && lane.error.is_none() {
-        said.push(format!("{} is {}: {}", lane.lane, lane.verdict.name(), lane.reason));
+        let word = pace::verdict(lane.verdict, lang);
+        let why = pace::reason(&lane.reason, &lane.reason_zh, lang);
+        said.push(match (lang, code(lane.verdict).and_then(|code| explain::cure(code, lang))) {
+            (Lang::En, _) => format!("{} is {word}: {why}", lane.lane),
+            (Lang::Zh, Some(cure)) => format!("{}：{word}，{why}\n  处理办法：{cure}", lane.lane),
+            (Lang::Zh, None) => format!("{}：{word}，{why}", lane.lane),
+        });
     }
     if let Some(target) = lane.freshness_seconds.filter(|target| lane.lag_seconds > *target) {
         let (lag, target) = (table::seconds(lane.lag_seconds), table::seconds(target));
-        said.push(format!("{} is {lag} behind, and its subscription promises {target}", lane.lane));
+        let name = &lane.lane;
+        said.push(lang.pick(
+            format!("{name} is {lag} behind, and its subscription promises {target}"),
+            format!("{name} 落后 {lag}，而其订阅承诺 {target}"),
+        ));
     }
     said
 }
@@ -98,6 +140,7 @@ mod tests {
         still.pause = Some(Pause { since_us: 0, by: "li".into(), reason: "维护".into() });
         (alike.state, alike.verdict, alike.pause) = (still.state, still.verdict, still.pause.clone());
         (lanes[1].verdict, lanes[1].reason) = (Verdict::Stalled, "7 changes wait".into());
+        lanes[1].reason_zh = "7 条变更在等待".into();
         let part = |name: &str, error: Option<&str>| PartStatus {
             name: name.into(),
             answers: Some(error.is_none()),
@@ -109,13 +152,27 @@ mod tests {
         let lanes = [vec![still, alike], lanes].concat();
         let status = Status { version: String::new(), lanes, parts, share: None };
         assert_eq!(
-            paused(&status, &TimeZone::UTC),
+            paused(&status, &TimeZone::UTC, Lang::En),
             [
                 "replicate.a is paused since 1970-01-01 00:00:00 +00:00, by li, because: 维护\n  what to do: when that is \
               over, `hutong subscription resume a`"
             ]
         );
-        let said = paragraphs(&status);
+        let chinese = [paused(&status, &TimeZone::UTC, Lang::Zh), paragraphs(&status, Lang::Zh)].concat();
+        assert_eq!(
+            chinese[..2],
+            [
+                "replicate.a 已暂停：自 1970-01-01 00:00:00 +00:00，由 li，原因：维护\n  处理办法：事毕后执行 `hutong \
+                 subscription resume a`",
+                "store renshe 已有 30 s 没有应答：failed to connect",
+            ]
+        );
+        assert!(
+            chinese[2].starts_with("replicate.b.0：毫无进展，7 条变更在等待\n  处理办法：如果是捕获"),
+            "{chinese:?}"
+        );
+        assert_eq!(chinese[3], "replicate.b.0 落后 75 s，而其订阅承诺 60 s");
+        let said = paragraphs(&status, Lang::En);
         assert_eq!(
             said,
             [

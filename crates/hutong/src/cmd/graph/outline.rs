@@ -23,7 +23,7 @@ pub(super) fn text(flow: &Flow, lang: Lang) -> String {
         let rows: Vec<Vec<String>> = stream.grants.iter().map(row).collect();
         for (line, grant) in table::lines(&rows).iter().zip(&stream.grants) {
             text.push_str(&format!("    -> {line}\n"));
-            if let Some(why) = trouble(grant.pace.as_ref()) {
+            if let Some(why) = trouble(grant.pace.as_ref(), lang) {
                 text.push_str(&format!("         {why}\n"));
             }
         }
@@ -133,7 +133,7 @@ fn paced(pace: Option<&Pace>, elsewhere: bool, lang: Lang) -> String {
 }
 
 /// Returns why a pipeline is not well.
-pub(super) fn trouble(pace: Option<&Pace>) -> Option<&str> {
+pub(super) fn trouble(pace: Option<&Pace>, lang: Lang) -> Option<&str> {
     let pace = pace.filter(|pace| matches!(pace.word.level(), Level::Watch | Level::Bad))?;
-    Some(pace.error.as_deref().unwrap_or(&pace.reason))
+    Some(pace.why(lang))
 }

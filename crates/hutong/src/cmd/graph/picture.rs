@@ -81,7 +81,7 @@ pub(super) fn svg(flow: &Flow, lang: Lang) -> String {
 }
 
 fn row_height(grant: &Grant) -> u32 {
-    if outline::trouble(grant.pace.as_ref()).is_some() { TALL } else { ROW }
+    if outline::trouble(grant.pace.as_ref(), Lang::En).is_some() { TALL } else { ROW }
 }
 
 fn band_height(stream: &Stream) -> u32 {
@@ -339,7 +339,7 @@ impl Canvas<'_> {
             self.text((x + RATE, line), "n", &pace.per_second());
             self.text((x + LAG, line), "n", &table::seconds(pace.lag_seconds));
         }
-        if let Some(why) = outline::trouble(grant.pace.as_ref()) {
+        if let Some(why) = outline::trouble(grant.pace.as_ref(), self.lang) {
             let ink = colours(level).0;
             self.coloured((x + WHO.0, line + 16), "s", ink, &fitted(why, LAG - WHO.0, 11));
         }
@@ -365,6 +365,7 @@ mod tests {
             lanes: 1,
             word,
             reason: "7 changes wait".into(),
+            reason_zh: String::new(),
             error: None,
             hint: None,
             kind: None,

@@ -144,6 +144,7 @@ mod tests {
             lanes: 1,
             word,
             reason: String::new(),
+            reason_zh: String::new(),
             error: None,
             hint: None,
             kind: None,

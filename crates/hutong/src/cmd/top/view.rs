@@ -227,7 +227,7 @@ fn told(row: Option<&Row>, wide: usize, lang: Lang) -> Vec<Line> {
 /// Returns why a row is as it is, and what to do where there is something.
 fn said(row: &Row, lang: Lang) -> Vec<String> {
     let pace = &row.pace;
-    let why = pace.error.as_deref().unwrap_or(&pace.reason);
+    let why = pace.why(lang);
     let (is, because) = lang.pick((" is ", ": "), ("：", "，"));
     let mut said = vec![format!("{}{is}{}{because}{why}", pace.name, pace.word.name(lang))];
     let halted = pace.kind.as_ref().filter(|_| pace.word.level() == Level::Bad);
@@ -266,6 +266,7 @@ mod tests {
             lanes: 4,
             word,
             reason: "7 changes wait, and none has passed in 60 s".into(),
+            reason_zh: String::new(),
             error: (word == Word::Halted).then(|| "failed to read the secret\u{1b}[2J".into()),
             hint: (word == Word::Halted).then(|| "give the privilege".into()),
             kind: (word == Word::Halted).then(|| "denied".into()),
