@@ -11,6 +11,8 @@ COPY crates crates
 COPY tests tests
 COPY schemas schemas
 COPY deploy deploy
+# `hutong explain` prints its sections.
+COPY RUNBOOK.md RUNBOOK.zh-CN.md ./
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --package hutong --bin hutong \
