@@ -9,7 +9,7 @@ use crate::ledger::{Town, ten};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_differs_and_a_ledger_that_was_cut_are_alarms_that_fire_and_clear() {
     let town = Town::embedded("alarmstrust").await;
-    town.installation.announce(&["the replica differs from its source"]);
+    town.installation.announce(&["the replica differs from its source", "the ledger stops all delivery"]);
     let path = town.installation.path("hutong.toml");
     let text = std::fs::read_to_string(&path).unwrap();
     let often = text.replace("into = { store = \"renshe\"", "verify = \"10s\"\ninto = { store = \"renshe\"");
