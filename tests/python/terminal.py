@@ -32,6 +32,8 @@ class Screen:
         self.alternate = self.taken = False
         self.cursor_hidden = False
         self.overrun = False
+        # Between the marks of a synchronized update a screen is half old and half new.
+        self.whole = True
         self.wipe()
         self.rest = ""
 
@@ -67,6 +69,8 @@ class Screen:
                 self.wipe()
             elif first == [25]:
                 self.cursor_hidden = letter == "l"
+            elif first == [2026]:
+                self.whole = letter == "l"
         elif letter == "H":
             self.row = max(first[0], 1) - 1
             self.column = max(first[1] if len(first) > 1 else 1, 1) - 1
@@ -123,7 +127,7 @@ def main():
             except UnicodeDecodeError as cut:
                 text, pending = pending[: cut.start].decode(), pending[cut.start :]
             screen.feed(text)
-            if steps and any(steps[0][0] in line for line in screen.text()):
+            if steps and screen.whole and any(steps[0][0] in line for line in screen.text()):
                 screens.append(screen.text())
                 keys = steps.pop(0)[1]
                 if keys.startswith("SIG"):
