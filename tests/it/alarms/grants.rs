@@ -127,10 +127,11 @@ async fn a_refused_schema_an_undecided_grant_and_a_certificate_near_its_end_are_
         .unwrap();
     run.stop().await;
     run = installation.run();
-    pager.clear().await;
     pager
         .comes("hutong_changes_captured_total{stream=\"other\",operation=\"read\"}", |count| count == 10.0)
         .await;
+    pager.comes("hutong_schemas_refused", |refused| refused == 0.0).await;
+    pager.clear().await;
     pager.was_always_sane().await;
     run.stop().await;
 }
