@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hutong_core::grant::{Grant, Permit};
 use hutong_core::{
     Act, Change, ErrorKind, Hold, Kind, LaneId, Op, Order, PipelineId, Result, Secret, Sink, Source, Step,
@@ -309,6 +310,23 @@ async fn a_lane_that_a_person_shut_out_opens_again_and_writes_the_next_topic() {
     }
     assert_eq!(replica(&office, 2, columns).await.len(), 9);
     assert!(!exists(&office, "gongan.person.to.pension.v1").await);
+}
+
+#[tokio::test]
+async fn i7_lanes_that_are_recalled_at_once_are_in_nobodys_way() {
+    for _ in 0..5 {
+        let office = Office::new();
+        let (mut capture, _) = opened(&office).await;
+        let people = (1..=9).map(|id| office.change(1, Op::Insert, id, "甲"));
+        capture.commit(&batch(0, 1, people.collect(), 1)).await.unwrap();
+        run(&office, "m", &["id", "name"], None).await;
+        let topics = generations(&office);
+        let lanes: Vec<LaneId> = (0..PARTITIONS).map(lane).collect();
+        for recalled in join_all(lanes.iter().map(|lane| topics.recall(lane, 7))).await {
+            recalled.unwrap();
+        }
+        assert!(!exists(&office, "gongan.person.to.pension.v1").await);
+    }
 }
 
 #[tokio::test]
