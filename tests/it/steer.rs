@@ -97,7 +97,7 @@ impl Town {
                     "INSERT INTO entry SELECT n, nextval('versions'), '新' FROM generate_series({id}, {}) n ON CONFLICT DO NOTHING",
                     id + 5
                 ),
-                20..25 => format!("UPDATE entry SET id = id + 1000000 + nextval('versions') WHERE id = {id}"),
+                20..25 => format!("UPDATE entry SET id = 1000000 + nextval('versions') WHERE id = {id}"),
                 _ => format!("UPDATE entry SET version = nextval('versions') WHERE {some}"),
             };
             client.batch_execute(&sql).await.unwrap();
