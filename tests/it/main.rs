@@ -32,6 +32,7 @@ mod replica;
 mod report;
 mod reset;
 mod sealed;
+mod secured;
 mod steer;
 mod tidy;
 mod token;

@@ -103,6 +103,17 @@ fn core_has_no_input_output_and_no_runtime() {
 }
 
 #[test]
+fn one_file_speaks_to_a_library_without_the_compilers_care() {
+    let says = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap();
+        // Put together, so that this file does not say it.
+        text.contains(&["unsafe", "_code"].concat())
+    };
+    let found: Vec<PathBuf> = sources().into_iter().filter(says).collect();
+    assert_eq!(found, [root().join("crates/bus/src/kafka/acl.rs")]);
+}
+
+#[test]
 fn files_are_small_and_have_names_of_their_own() {
     let forbidden: BTreeSet<_> = [
         "util", "utils", "common", "helper", "helpers", "types", "manager", "info", "data", "misc", "process",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hutong_core::{Checkpoint, Error, ErrorKind, LaneId, Order, PipelineId, Result};
 use tracing::info;
 
+use super::Subscriber;
 use crate::log::{Log, Writer, checkpoint_topic};
 use crate::quarantine;
 use crate::registry::SchemaRegistry;
@@ -32,6 +33,8 @@ pub struct Generations {
     pub pipeline: PipelineId,
     /// What their names share: `<owner>.<stream>.to.<subscription>`.
     pub stem: String,
+    /// Who may read them; `None` where the bus does not ask who comes, or the configuration names nobody.
+    pub subscriber: Option<Subscriber>,
 }
 
 /// What a lane has noted.
@@ -92,6 +95,29 @@ impl Generations {
         let newest = self.highest(taken.noted.as_ref()).await?;
         self.begin(taken, &Noted { generation: newest, mark: format!("recalled {since}") }).await?;
         self.forget(newest).await
+    }
+
+    /// Lets the subscriber read a generation.
+    pub(super) async fn admit(&self, generation: u32) -> Result<()> {
+        match &self.subscriber {
+            Some(subscriber) => subscriber.admit(&self.topic(generation)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Takes away the subscriber's right to read any generation. May be called again at any time.
+    pub async fn dismiss(&self) -> Result<()> {
+        self.dismiss_upto(u32::MAX).await
+    }
+
+    async fn dismiss_upto(&self, upto: u32) -> Result<()> {
+        let Some(subscriber) = &self.subscriber else { return Ok(()) };
+        let over = |topic: &str| {
+            let number =
+                topic.strip_prefix(&self.stem).and_then(|rest| rest.strip_prefix(".v")?.parse().ok());
+            number.is_some_and(|number: u32| number <= upto)
+        };
+        subscriber.dismiss(over).await
     }
 
     /// Ends the present generation, so that the lanes begin the next one when they open; returns where each lane stood
@@ -183,6 +209,7 @@ impl Generations {
 
     /// Deletes the topics up to a generation, and what was set aside from them.
     pub(super) async fn forget(&self, upto: u32) -> Result<()> {
+        self.dismiss_upto(upto).await?;
         for topic in (1..=upto).map(|generation| self.topic(generation)).chain([self.quarantine_topic()]) {
             if self.log.delete(&topic).await? {
                 info!(topic, "deleted: its generation is over");

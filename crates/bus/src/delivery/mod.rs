@@ -6,6 +6,8 @@
 
 mod generations;
 mod sink;
+mod subscriber;
 
 pub use generations::Generations;
 pub use sink::{Delivery, DeliveryConfig, DeliverySink};
+pub use subscriber::Subscriber;

@@ -152,6 +152,9 @@ impl Sink for DeliverySink {
         // I5: a client that was refused for a topic that is gone may let the broker make it again. This lane's is shut
         // out now, and each lane does this.
         delivery.generations.forget_before(self.generation).await?;
+        // Each time: a suspension has taken it away, or nobody had said who reads it. Before there is a topic, so that
+        // whoever looks for it finds what he may read.
+        delivery.generations.admit(self.generation).await?;
         let mut inner = delivery.writes(self.generation, lane.partition);
         let opening = delivery.opening.lock().await;
         let checkpoint = inner.open(lane).await.map_err(|error| delivery.explained(error))?;

@@ -39,6 +39,9 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(config: Config) -> Result<Self> {
+        // Before librdkafka does it: else OpenSSL frees what all connections share when the program ends, and a client of
+        // which somebody still holds a part then ends it by a signal, after its work was done.
+        openssl_sys::init();
         let base = settings(&config);
         let admin = base.create().map_err(|e| failed("make a Kafka admin client", e))?;
         let asker = base
@@ -57,6 +60,11 @@ impl Client {
 
     pub(super) fn admin(&self) -> &AdminClient<DefaultClientContext> {
         &self.admin
+    }
+
+    /// Returns the client as librdkafka knows it; it lives as long as this one.
+    pub(super) fn native(&self) -> *mut rdkafka::bindings::rd_kafka_t {
+        self.admin.inner().native_ptr()
     }
 
     pub(super) fn asker(&self) -> &BaseConsumer {

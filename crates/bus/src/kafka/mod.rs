@@ -3,6 +3,7 @@
 //! Everything that librdkafka blocks on runs off the async runtime: administration and commits in
 //! `spawn_blocking`, reading on a thread of its own for each reader.
 
+mod acl;
 mod append;
 mod client;
 mod error;
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
 
+pub use acl::{May, Right};
 pub use client::Config;
 pub use group::{SILENCE, of_captures, of_subscriptions};
 
@@ -31,17 +33,44 @@ use crate::log::{Extent, Log, Reader, TopicSpec, Trim, Writer};
 #[derive(Clone)]
 pub struct Bus {
     client: Arc<client::Client>,
+    /// Who gives or takes rights looks at them first, and nobody else meanwhile.
+    rights: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Bus {
     /// Makes the bus; touches the network only when it is asked something.
     pub fn new(config: Config) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self { client: Arc::new(client::Client::new(config)?) }))
+        Ok(Arc::new(Self { client: Arc::new(client::Client::new(config)?), rights: Arc::default() }))
     }
 
     /// Removes the records of a partition before an offset. The caller keeps base and history.
     pub async fn delete_before(&self, topic: &str, partition: u32, offset: u64) -> Result<()> {
         topics::delete_before(&self.client, topic, partition, offset).await
+    }
+
+    /// Returns everything that a principal is allowed or denied by its own name.
+    ///
+    /// `Err(Config)` when the cluster has no authorizer, so that there are no rights.
+    pub async fn rights(&self, principal: &str) -> Result<Vec<Right>> {
+        let (client, principal) = (Arc::clone(&self.client), principal.to_owned());
+        blocking(move || acl::of(&client, &principal)).await
+    }
+
+    /// Gives rights; those that are there already stay.
+    pub async fn give(&self, rights: Vec<Right>) -> Result<()> {
+        let client = Arc::clone(&self.client);
+        blocking(move || acl::give(&client, &rights)).await
+    }
+
+    /// Takes rights away; those that are not there are no error.
+    pub async fn take_away(&self, rights: Vec<Right>) -> Result<()> {
+        let client = Arc::clone(&self.client);
+        blocking(move || acl::take(&client, &rights)).await
+    }
+
+    /// Lets nobody else of this process change rights while it is held.
+    pub(crate) async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.rights.lock().await
     }
 
     /// Returns how many brokers the cluster has; for probes.

@@ -26,6 +26,7 @@ fn generations(office: &Office) -> Generations {
         bus: "hutong".into(),
         pipeline: PipelineId::new(Kind::Deliver, "pension"),
         stem: STEM.into(),
+        subscriber: None,
     }
 }
 

@@ -82,6 +82,12 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
         let task = scheduled(shared, subscription.clone(), every, holds, metrics, supervisor.token());
         supervisor.spawn(format!("verify {pipeline}"), OnError::Continue, task);
     }
+    let ends = |s: &&SubscriptionPlan| s.principal.is_some() && s.until.is_some() && wire.ledger().is_none();
+    for subscription in subscriptions.iter().copied().filter(ends) {
+        let name = format!("the end of {}", subscription.name);
+        let task = Arc::clone(&wire).close_at_the_end(subscription.clone(), supervisor.token());
+        supervisor.spawn(name, OnError::Continue, task);
+    }
     supervisor.spawn("progress", OnError::Continue, progress::tell(board, supervisor.token()));
     stop_on_signal(&mut supervisor)?;
     supervisor.wait(GRACE).await?;

@@ -70,6 +70,7 @@ pub(super) fn example(key: &str) -> Option<String> {
         "rows" => "\"A CONDITION IN SQL\"",
         "mask" => "{ COLUMN = \"MASK\" }",
         "into" => "{ store = \"STORE\", table = \"SCHEMA.TABLE\" } or { topic = true }",
+        "principal" => "\"User:NAME\"",
         "path" => "\"FILE.db\"",
         "token_file" => "\"FILE\", whose content is the token; it never stands here",
         "open_metrics" => "true",

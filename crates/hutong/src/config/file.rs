@@ -86,6 +86,7 @@ pub(super) struct Embedded {
 #[serde(deny_unknown_fields)]
 pub(super) struct Department {
     pub(super) name: Option<Text>,
+    pub(super) principal: Option<Text>,
 }
 
 /// `[stream.X]`
@@ -99,6 +100,7 @@ pub(super) struct Stream {
     pub(super) compatibility: Option<Text>,
     pub(super) generation: Option<Number>,
     pub(super) capture: Option<Text>,
+    pub(super) delivered: Option<Text>,
 }
 
 /// Who may have a stream at all.

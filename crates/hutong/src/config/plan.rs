@@ -27,6 +27,8 @@ pub struct Plan {
     pub bus: BusPlan,
     /// Names of the departments, by their short names.
     pub departments: BTreeMap<String, String>,
+    /// Who departments are for the cluster, by their short names, where the configuration says it.
+    pub principals: BTreeMap<String, String>,
     /// The streams, by name.
     pub streams: BTreeMap<String, Arc<StreamPlan>>,
     /// The stores, by name.
@@ -170,12 +172,16 @@ pub struct StreamPlan {
     pub compatibility: Compatibility,
     /// The capture that feeds it: this configuration's, or another's that it names.
     pub capture: Option<String>,
+    /// The subscription whose delivery topic is read here in the place of the change topic.
+    pub delivered: Option<String>,
 }
 
 impl StreamPlan {
-    /// Returns the name of the change topic: `<owner>.<stream>.v<generation>`.
+    /// Returns the name of the change topic, `<owner>.<stream>.v<generation>`, or of the delivery topic,
+    /// `<owner>.<stream>.to.<subscription>.v<generation>`.
     pub fn topic(&self) -> String {
-        format!("{}.{}.v{}", self.owner, self.name, self.generation)
+        let to = self.delivered.iter().map(|name| format!(".to.{name}")).collect::<String>();
+        format!("{}.{}{to}.v{}", self.owner, self.name, self.generation)
     }
 
     /// Returns the name of the topic in which the capture sets items aside: `<owner>.<stream>.quarantine`.
@@ -327,6 +333,8 @@ pub struct SubscriptionPlan {
     pub verify: Option<Duration>,
     /// Where it writes.
     pub into: Target,
+    /// Who its department is for the cluster, such as `User:renshe`: who may read a delivery topic.
+    pub principal: Option<String>,
 }
 
 impl SubscriptionPlan {

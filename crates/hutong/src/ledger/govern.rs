@@ -46,6 +46,7 @@ pub async fn govern(
                     Ground::Said(since_us) => wire.held(&place.lane, &problem, *since_us),
                     Ground::Wrong => wire.halted(&place.lane, &problem),
                 }
+                dismiss(wire, ledger, subscription, &word, &token).await;
                 None
             }
             Word::Recalled { number, since, since_us, why } => {
@@ -76,7 +77,11 @@ pub async fn govern(
                     continue;
                 }
                 // It has told its own error; another word may start it again.
-                _ = &mut running => {}
+                _ = &mut running => {
+                    if over(wire, subscription, &word) {
+                        dismiss(wire, ledger, subscription, &word, &token).await;
+                    }
+                }
             }
         }
         tokio::select! {
@@ -159,6 +164,32 @@ fn lane(
             warn!(lane = %place.lane, error = %problem, "nothing flows");
             wire.halted(&place.lane, &problem);
             None
+        }
+    }
+}
+
+/// States whether what is granted has come to its last day.
+fn over(wire: &Wire, subscription: &SubscriptionPlan, word: &Word) -> bool {
+    let Word::Flows { terms, .. } = word else { return false };
+    wire.is_over(&SubscriptionPlan { until: terms.until, ..subscription.clone() })
+}
+
+/// Takes away what the department may read of its delivery, while the ledger says so: a process that has not read it
+/// yet, or cannot, knows nothing.
+async fn dismiss(
+    wire: &Wire,
+    ledger: &Ledger,
+    subscription: &SubscriptionPlan,
+    word: &Word,
+    token: &CancellationToken,
+) {
+    while ledger.is_verified(&subscription.department) && ledger.word(subscription) == *word {
+        let Err(problem) = wire.dismiss(subscription).await else { return };
+        let (name, hint) = (&subscription.name, problem.hint.as_deref().unwrap_or(""));
+        warn!(subscription = name, error = %problem, hint, "its department may still read: tried again");
+        tokio::select! {
+            () = token.cancelled() => return,
+            () = tokio::time::sleep(PAUSE) => {}
         }
     }
 }

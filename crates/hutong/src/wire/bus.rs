@@ -113,7 +113,8 @@ impl Bus {
         &self.registry
     }
 
-    /// Returns the Kafka cluster, whose groups share out work; `None` for a folder, which one process has.
+    /// Returns the Kafka cluster, whose groups share out work and which knows who may read what; `None` for a folder, which
+    /// one process has.
     pub fn cluster(&self) -> Option<&Arc<kafka::Bus>> {
         self.cluster.as_ref()
     }

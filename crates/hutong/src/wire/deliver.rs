@@ -1,13 +1,21 @@
 //! Deliveries: a subscription's delivery topic, for departments with Kafka clients of their own.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use hutong_bus::{Delivery, DeliveryConfig, Generations};
+use hutong_bus::{Delivery, DeliveryConfig, Generations, Subscriber};
+use hutong_core::grant::expired;
 use hutong_core::{Checkpoint, Contract, LaneId, Order, Result};
+use hutong_engine::status::now_us;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::{Bus, Wire};
 use crate::config::Plan;
-use crate::config::plan::SubscriptionPlan;
+use crate::config::plan::{SubscriptionPlan, Target};
+
+/// How often is looked whether a last day is over.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Returns the delivery topics of a subscription.
 pub fn generations(bus: &Bus, bus_name: &str, subscription: &SubscriptionPlan) -> Generations {
@@ -17,7 +25,16 @@ pub fn generations(bus: &Bus, bus_name: &str, subscription: &SubscriptionPlan) -
         bus: bus_name.to_owned(),
         pipeline: subscription.pipeline(),
         stem: subscription.delivery_stem(),
+        subscriber: subscriber(bus, subscription),
     }
+}
+
+fn subscriber(bus: &Bus, subscription: &SubscriptionPlan) -> Option<Subscriber> {
+    Some(Subscriber {
+        cluster: Arc::clone(bus.cluster()?),
+        principal: subscription.principal.clone()?,
+        department: subscription.department.clone(),
+    })
 }
 
 /// Ends the present generation of a delivery; returns where its lanes stood. Whoever runs them is shut out, and opens
@@ -34,6 +51,45 @@ pub async fn begin_anew(
 }
 
 impl Wire {
+    /// Takes away what the department of a subscription may read of its delivery, if it has one. May be called again.
+    pub async fn dismiss(&self, subscription: &SubscriptionPlan) -> Result<()> {
+        match subscription.into {
+            Target::Table { .. } => Ok(()),
+            Target::Topic => generations(&self.bus, &self.bus_name, subscription).dismiss().await,
+        }
+    }
+
+    /// States whether the last day of a subscription is over.
+    pub fn is_over(&self, subscription: &SubscriptionPlan) -> bool {
+        subscription.until.is_some_and(|until| expired(until, &self.zone, now_us()))
+    }
+
+    /// Waits for the last day of a subscription to end and takes away what its department may read.
+    pub async fn close_at_the_end(
+        self: Arc<Self>,
+        subscription: SubscriptionPlan,
+        token: CancellationToken,
+    ) -> Result<()> {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                _ = looks.tick() => {}
+            }
+            if !self.is_over(&subscription) {
+                continue;
+            }
+            match self.dismiss(&subscription).await {
+                Ok(()) => return Ok(()),
+                Err(problem) => {
+                    let (name, hint) = (&subscription.name, problem.hint.as_deref().unwrap_or(""));
+                    warn!(subscription = name, error = %problem, hint, "its department may still read: tried again");
+                }
+            }
+        }
+    }
+
     /// Returns the delivery that the lanes of a subscription share in this process, while what is delivered is the same.
     pub(super) fn delivery(
         &self,

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hutong_bus::kafka;
+use hutong_bus::Subscriber;
+use hutong_bus::kafka::{self, May, Right};
 use hutong_core::grant::Permit;
 use hutong_core::{Error, Result};
 use hutong_stores::{Finding, postgres, sqlite};
@@ -33,7 +34,55 @@ pub async fn all(plan: &Plan) -> Vec<Finding> {
         let target = target(plan, subscription);
         findings.extend(within(&format!("subscription {}", subscription.name), target).await);
     }
+    for (department, principal) in &plan.principals {
+        findings
+            .extend(within(&format!("department {department}"), rights(plan, department, principal)).await);
+    }
     findings
+}
+
+/// Compares what a department's principal may do on the cluster with what its deliveries need. What a person has given
+/// by hand is told and left to him.
+async fn rights(plan: &Plan, department: &str, principal: &str) -> Result<Vec<Finding>> {
+    let bus = super::Bus::look(&plan.bus)?;
+    let (Some(cluster), BusSystem::Kafka(kafka)) = (bus.cluster(), &plan.bus.system) else {
+        return Ok(Vec::new());
+    };
+    let mut needed = Vec::new();
+    for subscription in plan.subscriptions.iter().filter(|s| s.department == department) {
+        if subscription.into == Target::Topic {
+            let topics = super::generations(&bus, &plan.bus.name, subscription);
+            let newest = topics.newest().await?;
+            needed.extend(newest.into_iter().flat_map(|newest| Subscriber::reads(&topics.topic(newest))));
+            needed.extend(topics.subscriber.map(|subscriber| subscriber.groups()));
+        }
+    }
+    let rights = cluster.rights(principal).await?;
+    let (wanted, other): (Vec<_>, Vec<_>) = rights.into_iter().partition(|right| needed.contains(&right.may));
+    let wanted: Vec<String> = wanted.iter().map(|right| right.may.to_string()).collect();
+    let told = if wanted.is_empty() { "nothing yet".to_owned() } else { wanted.join(", ") };
+    let mut findings =
+        vec![good(format!("department {department}: {principal} may do what is delivered: {told}"))];
+    findings.extend(other.iter().map(|right| {
+        let what =
+            format!("department {department}: {principal} has {}, which no delivery of it needs", right.may);
+        Finding::bad(what, removal(&kafka.brokers, right))
+    }));
+    Ok(findings)
+}
+
+/// Returns the command by which a person takes a right away.
+fn removal(brokers: &str, right: &Right) -> String {
+    let of = match &right.may {
+        May::ReadTopic(name) => format!("--operation READ --topic {name}"),
+        May::DescribeTopic(name) => format!("--operation DESCRIBE --topic {name}"),
+        May::ReadGroups(name) => format!("--operation READ --group {name} --resource-pattern-type prefixed"),
+        May::Other(_) => return format!("look at it: kafka-acls.sh --bootstrap-server {brokers} --list"),
+    };
+    format!(
+        "kafka-acls.sh --bootstrap-server {brokers} --remove --allow-principal {} {of}; or leave it, if it was meant",
+        right.principal
+    )
 }
 
 async fn bus(plan: &Plan) -> Vec<Finding> {
@@ -150,7 +199,21 @@ async fn target(plan: &Plan, subscription: &SubscriptionPlan) -> Result<Vec<Find
             }
             StoreSystem::Sqlite { path } => sqlite::probe_target(path, table, &granted),
         },
-        Target::Topic => old_rows(plan, subscription, &permit).await?,
+        Target::Topic => {
+            let mut findings = old_rows(plan, subscription, &permit).await?;
+            if subscription.principal.is_none() && matches!(plan.bus.system, BusSystem::Kafka(_)) {
+                let department = &subscription.department;
+                findings.push(Finding {
+                    ok: true,
+                    what: format!(
+                        "nobody is given the right to read its topic, for `{department}` has no principal: on a cluster \
+                         that asks nobody, everybody reads it"
+                    ),
+                    hint: Some(format!("principal = \"User:NAME\" in [department.{department}]")),
+                });
+            }
+            findings
+        }
     };
     let prefix = |finding: &mut Finding| {
         finding.what = format!("subscription {}: {}", subscription.name, finding.what);

@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::error::{Doing, Error, Result};
 use super::port::free_port;
+use super::secured::Locks;
 use super::server::{self, Program, Server};
 use super::{java, template};
 
@@ -36,6 +37,7 @@ pub struct KafkaBuilder {
     properties: Vec<(String, String)>,
     advertised: Option<u16>,
     second: Option<u16>,
+    locks: Option<Locks>,
 }
 
 /// An Apache Kafka of several nodes, each of them broker and controller, to be stopped and killed one by one.
@@ -170,6 +172,12 @@ impl KafkaBuilder {
         self
     }
 
+    /// Asks clients who they are.
+    pub(crate) fn locked(mut self, locks: Locks) -> Self {
+        self.locks = Some(locks);
+        self
+    }
+
     /// Starts the broker and waits until it answers.
     pub async fn start(self) -> Result<Kafka> {
         let (port, controller) = (free_port(), free_port());
@@ -186,16 +194,24 @@ impl KafkaBuilder {
         let libs = libs()?;
         let folder = server::folder(None)?;
         let data = folder.path().join("data");
-        let version = version(&libs)?;
-        template::copy(&format!("{version}-node{}", node.id), &data, || format(&libs, node.id))?;
-
         let properties = folder.path().join("server.properties");
         let mut text = defaults(&data, node);
+        if let Some(locks) = &self.locks {
+            text.push_str(&locks.properties(node.port, node.controllers[node.id - 1]));
+        }
         for (name, value) in &self.properties {
             // Of two lines with one name, Java takes the later.
             writeln!(text, "{name}={value}").expect("a string takes whatever is written");
         }
         fs::write(&properties, text).doing(|| format!("write {}", properties.display()))?;
+        match &self.locks {
+            // The users stand in the folder.
+            Some(locks) => formatting(&libs, &properties)?.args(locks.scram()).run().map(drop)?,
+            None => {
+                let name = format!("{}-node{}", version(&libs)?, node.id);
+                template::copy(&name, &data, || format(&libs, node.id))?;
+            }
+        }
 
         let program = kafka_java(&libs, 512)?.arg("kafka.Kafka").arg(properties);
         let second = node.second.map(|(port, _)| port);
@@ -236,11 +252,13 @@ fn format(libs: &Path, id: usize) -> Result<Formatted> {
     // Only the number of the node and the cluster's name stay in the folder.
     let node = Node { id, port: 9092, advertised: 9092, second: None, controllers: vec![9093; id] };
     fs::write(&properties, defaults(&data, &node)).doing(|| format!("write {}", properties.display()))?;
-    kafka_java(libs, 256)?
-        .args(["kafka.tools.StorageTool", "format", "-t", "aHV0b25nLXRlc3RraXQtMQ", "-c"])
-        .arg(properties)
-        .run()?;
+    formatting(libs, &properties)?.run()?;
     Ok(Formatted { data, _folder: folder })
+}
+
+fn formatting(libs: &Path, properties: &Path) -> Result<Program> {
+    let format = ["kafka.tools.StorageTool", "format", "-t", "aHV0b25nLXRlc3RraXQtMQ", "-c"];
+    Ok(kafka_java(libs, 256)?.args(format).arg(properties))
 }
 
 struct Formatted {

@@ -21,6 +21,7 @@ mod postgres;
 mod prometheus;
 mod proxy;
 mod registry;
+mod secured;
 mod server;
 mod template;
 
@@ -31,3 +32,4 @@ pub use postgres::{Database, Postgres, PostgresBuilder, connect};
 pub use prometheus::Prometheus;
 pub use proxy::Proxy;
 pub use registry::{Registry, RegistryBuilder};
+pub use secured::{OPERATOR, SecuredKafka};

@@ -9,6 +9,7 @@ mod flow;
 mod grant;
 mod ledger;
 mod name;
+mod principal;
 mod say;
 mod sealing;
 mod store;
@@ -53,6 +54,7 @@ pub(super) fn check(
 ) -> (Option<Plan>, Vec<Problem>) {
     let mut check = Check { document, contracts, now, problems: Vec::new() };
     name::check(&mut check);
+    principal::check(&mut check);
     let settings = bus::settings(&mut check);
     let streams = stream::streams(&mut check, settings.partitions);
     let stores = store::stores(&mut check);
@@ -68,6 +70,7 @@ pub(super) fn check(
     let plan = settings.bus.filter(|_| whole).map(|bus| Plan {
         bus,
         departments: name::departments(document),
+        principals: principal::all(document),
         streams,
         stores,
         captures,

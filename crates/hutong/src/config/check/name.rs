@@ -55,8 +55,8 @@ pub(super) fn one(check: &mut Check<'_>, kind: &str, name: &str, at: At, undersc
 /// Returns the departments' names, by their short names.
 pub(super) fn departments(document: &Document) -> BTreeMap<String, String> {
     let name = |entry: &Entry<_>| match &entry.body {
-        crate::config::file::Department { name: Some(name) } => name.get_ref().clone(),
-        crate::config::file::Department { name: None } => entry.name.clone(),
+        crate::config::file::Department { name: Some(name), .. } => name.get_ref().clone(),
+        crate::config::file::Department { name: None, .. } => entry.name.clone(),
     };
     document.departments.iter().map(|(short, entry)| (short.clone(), name(entry))).collect()
 }

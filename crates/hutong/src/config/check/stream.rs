@@ -43,6 +43,7 @@ fn stream(check: &mut Check<'_>, entry: &Entry<file::Stream>, partitions: u32) -
     let contract = contract(check, entry)?;
     let sharing = sharing(check, entry, &contract);
     let capture = capture(check, entry);
+    let delivered = delivered(check, entry, capture.as_deref());
     Some(StreamPlan {
         name: entry.name.clone(),
         // A stream whose owner has a problem still has columns to check subscriptions against; it never becomes a plan.
@@ -53,6 +54,7 @@ fn stream(check: &mut Check<'_>, entry: &Entry<file::Stream>, partitions: u32) -
         partitions,
         compatibility,
         capture,
+        delivered,
     })
 }
 
@@ -83,6 +85,21 @@ fn capture(check: &mut Check<'_>, entry: &Entry<file::Stream>) -> Option<String>
     } else if document.bus.as_ref().is_none_or(|bus| bus.body.kafka.is_none() && !bus.told(&["kafka"])) {
         let message = format!("capture `{named}` is not here, and nothing else writes an embedded bus");
         check.error(at, message, Some("add the capture, or leave `capture` out".into()));
+    }
+    Some(named.clone())
+}
+
+/// Returns the subscription whose delivery topic is read: by a department that runs its own half.
+fn delivered(check: &mut Check<'_>, entry: &Entry<file::Stream>, capture: Option<&str>) -> Option<String> {
+    let written = entry.body.delivered.as_ref()?;
+    let (at, named) = (entry.at(written.span().start), written.get_ref());
+    name::one(check, "subscription", named, at, true);
+    if let Some(capture) = capture {
+        let message =
+            format!("the stream is read as delivered to `{named}`, and capture `{capture}` feeds it");
+        let hint =
+            "a delivery topic is written by who captures the stream: leave `delivered` out there".to_owned();
+        check.error(at, message, Some(hint));
     }
     Some(named.clone())
 }

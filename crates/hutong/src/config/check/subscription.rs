@@ -92,6 +92,7 @@ fn subscription(
         freshness,
         verify,
         into: into?,
+        principal: super::principal::all(document).remove(department?),
     })
 }
 
