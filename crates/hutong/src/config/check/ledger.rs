@@ -1,7 +1,6 @@
 //! The ledger: who governs it, whose keys act here, and how long patience and terms are.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hutong_core::ledger::{Calendar, Charter, PublicKey};
@@ -10,8 +9,8 @@ use jiff::civil::Date;
 use toml::Spanned;
 use toml::value::Datetime;
 
-use super::Check;
 use super::say::Part;
+use super::{Check, keys};
 use crate::config::document::Entry;
 use crate::config::file;
 use crate::config::plan::LedgerPlan;
@@ -42,7 +41,7 @@ pub(super) fn ledger(check: &mut Check<'_>, bus: &str) -> Option<LedgerPlan> {
         None => Some(bus),
         id => check.text(&part, "id", id.as_ref()),
     };
-    let keys = keys(check, entry);
+    let keys = keys::files(check, entry, body.keys.as_ref(), "hutong-private-key");
     let patience = patience(check, entry);
     let answer_days = check.number(entry, "answer_days", body.answer_days.as_ref(), 1..=250, 10);
     let calendar = Calendar {
@@ -51,27 +50,6 @@ pub(super) fn ledger(check: &mut Check<'_>, bus: &str) -> Option<LedgerPlan> {
     };
     let charter = Charter { id: id?.to_owned(), governing: governing?.to_owned(), key: key? };
     Some(LedgerPlan { charter, keys, patience, answer_days, calendar })
-}
-
-/// Returns the files of the private keys, by department.
-fn keys(check: &mut Check<'_>, entry: &Entry<file::Ledger>) -> BTreeMap<String, PathBuf> {
-    let mut keys = BTreeMap::new();
-    let Some(written) = &entry.body.keys else { return keys };
-    for (department, path) in written.get_ref() {
-        let at = entry.at(department.span().start);
-        check.known("department", &check.document.departments, at, department.get_ref());
-        let at = entry.at(path.span().start);
-        if path.get_ref().starts_with("hutong-private-key") {
-            let hint = "keep the key in a file of mode 600, and name the file".to_owned();
-            check.error(at, "a private key may not be written out", Some(hint));
-        } else if path.get_ref().trim().is_empty() {
-            check.error(at, "the file of a key has no name", None);
-        } else {
-            let folder = check.document.files[at.file].folder();
-            keys.insert(department.get_ref().clone(), folder.join(path.get_ref()));
-        }
-    }
-    keys
 }
 
 fn patience(check: &mut Check<'_>, entry: &Entry<file::Ledger>) -> Duration {

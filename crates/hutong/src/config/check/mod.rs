@@ -7,6 +7,7 @@ mod bus;
 mod capture;
 mod flow;
 mod grant;
+mod keys;
 mod ledger;
 mod name;
 mod principal;

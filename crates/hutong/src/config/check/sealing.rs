@@ -2,12 +2,11 @@
 //! does not work with sealed columns yet, is no configuration.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use hutong_core::seal::PublicKey;
 
-use super::Check;
 use super::stream::Streams;
+use super::{Check, keys};
 use crate::config::document::Entry;
 use crate::config::file;
 use crate::config::plan::{CapturePlan, SealingPlan, StreamPlan, SubscriptionPlan, Target};
@@ -23,7 +22,10 @@ pub(super) fn sealing(
     let mut plan = SealingPlan::default();
     let told = document.sealing.as_ref().is_some_and(|entry| !entry.broken.is_empty());
     if let Some(entry) = &document.sealing {
-        plan = SealingPlan { keys: keys(check, entry), public: public(check, entry) };
+        plan = SealingPlan {
+            keys: keys::files(check, entry, entry.body.keys.as_ref(), "hutong-sealing-key"),
+            public: public(check, entry),
+        };
     }
     for stream in streams.values().filter(|stream| stream.contract.seals()) {
         let here =
@@ -118,27 +120,6 @@ fn make(department: &str) -> String {
         "`hutong ledger keygen --sealing {department}.seal` makes one; then keys = {{ {department} = \"{department}.seal\" }} \
          under [sealing]"
     )
-}
-
-/// Returns the files of the private keys, by department.
-fn keys(check: &mut Check<'_>, entry: &Entry<file::Sealing>) -> BTreeMap<String, PathBuf> {
-    let mut keys = BTreeMap::new();
-    let Some(written) = &entry.body.keys else { return keys };
-    for (department, path) in written.get_ref() {
-        let at = entry.at(department.span().start);
-        check.known("department", &check.document.departments, at, department.get_ref());
-        let at = entry.at(path.span().start);
-        if path.get_ref().starts_with("hutong-sealing-key") {
-            let hint = "keep the key in a file of mode 600, and name the file".to_owned();
-            check.error(at, "a private key may not be written out", Some(hint));
-        } else if path.get_ref().trim().is_empty() {
-            check.error(at, "the file of a key has no name", None);
-        } else {
-            let folder = check.document.files[at.file].folder();
-            keys.insert(department.get_ref().clone(), folder.join(path.get_ref()));
-        }
-    }
-    keys
 }
 
 /// Returns the public keys, by department.
