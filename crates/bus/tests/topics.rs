@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use hutong_bus::kafka::{Bus, Config};
 use hutong_bus::log::{Log, checkpoint_topic};
 use hutong_bus::{
@@ -227,6 +228,17 @@ async fn a_looser_level_is_set_before_the_schema_that_needs_it() {
 
     office.compatibility = Some("NONE");
     assert_eq!(office.sink().open(&office.lane()).await.unwrap().suspended(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i6_lanes_that_set_the_same_level_at_the_same_time_all_go_on() {
+    let office = Office::new("at-once").await;
+    for at in 0..10 {
+        let subject = format!("{}.{at}-value", office.name);
+        office.registry.register(&subject, "\"int\"").await.unwrap();
+        let all = (0..8).map(|_| office.registry.set_compatibility(&subject, "FULL_TRANSITIVE"));
+        try_join_all(all).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -139,8 +139,24 @@ impl SchemaRegistry for HttpRegistry {
     async fn set_compatibility(&self, subject: &str, level: &str) -> Result<()> {
         let doing = format!("set the compatibility of {subject} to {level}");
         let path = format!("/config/{}", escape(subject));
-        let answer = self.send(&doing, Method::PUT, &path, Some(&json!({"compatibility": level}))).await?;
-        if answer.status().is_success() { Ok(()) } else { Err(refused(&doing, answer).await) }
+        let body = json!({"compatibility": level});
+        let mut answer = self.send(&doing, Method::PUT, &path, Some(&body)).await?;
+        if answer.status() == StatusCode::CONFLICT {
+            // Somebody set it at the same time, and now there is one to replace: Apicurio says so where others wait.
+            answer = self.send(&doing, Method::PUT, &path, Some(&body)).await?;
+        }
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            // I6: no word about a schema, which would suspend the stream.
+            StatusCode::CONFLICT => {
+                Err(Error::new(ErrorKind::Unavailable, doing, refusal(answer).await.message))
+            }
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                let error = Error::new(ErrorKind::Config, doing, refusal(answer).await.message);
+                Err(error.hint("name a level that the registry knows in the stream's `compatibility`"))
+            }
+            _ => Err(refused(&doing, answer).await),
+        }
     }
 
     async fn check(&self, subject: &str, schema: &str) -> Result<Checked> {
@@ -258,6 +274,7 @@ fn escape(subject: &str) -> String {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::sync::{Arc, Mutex};
 
     use hutong_testkit::hostile;
@@ -348,6 +365,25 @@ mod tests {
                 let _ = registry.check("s", "\"int\"").await;
             });
         });
+    }
+
+    #[tokio::test]
+    async fn i6_a_level_that_another_sets_at_the_same_time_is_no_word_about_a_schema() {
+        let answering = |status: &'static str, times: usize| {
+            let left = AtomicUsize::new(times);
+            sending(move |connection| {
+                let refuses = left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+                let status = if refuses { status } else { "200 OK" };
+                let body = json!({"error_code": 409, "message": "exists already"}).to_string();
+                let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length:");
+                let _ = write!(connection, "{head} {}\r\n\r\n{body}", body.len());
+            })
+        };
+        answering("409 Conflict", 1).set_compatibility("s", "FULL").await.unwrap();
+        let error = answering("409 Conflict", 2).set_compatibility("s", "FULL").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        let error = answering("422 Unprocessable Entity", 1).set_compatibility("s", "ODD").await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Config, "{error}");
     }
 
     #[tokio::test]
