@@ -401,15 +401,23 @@ async fn i5_a_departments_own_half_fills_its_store_with_no_right_on_the_change_t
     );
     until("what came since", async || people().filter(|told| told == "1 甲,3 戊")).await;
 
-    given.says(&["subscription", "revoke", "pension", "--reason", "收回"]);
+    given.says(&["subscription", "suspend", "pension", "--reason", "核查"]);
     given.may("renshe", &[]).await;
+    // The group takes them away, too: not because another process has them.
+    until("its lanes are taken away", async || (half.times_logged("gives back") > 0).then_some(())).await;
     until("its lanes say that they may not read", async || {
-        let lanes = half.lanes()?;
+        let status = half.status()?;
+        let lanes = status["lanes"].as_array()?;
         let denied = |lane: &serde_json::Value| lane["state"] == "halted" && lane["kind"] == "denied";
-        (lanes.len() == 2 && lanes.iter().all(denied)).then_some(())
+        let elsewhere = status["share"]["elsewhere"].as_array()?.len();
+        (elsewhere == 0 && lanes.len() == 2 && lanes.iter().all(denied)).then_some(())
     })
     .await;
     assert_eq!(people().as_deref(), Some("1 甲,3 戊"), "what it holds stays");
+
+    given.change("UPDATE entry SET name = '庚' WHERE id = 3");
+    given.says(&["subscription", "resume", "pension"]);
+    until("what came meanwhile", async || people().filter(|told| told == "1 甲,3 庚")).await;
     own.stop().await;
     run.stop().await;
 }

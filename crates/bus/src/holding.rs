@@ -4,10 +4,11 @@
 //! a pair that is taken away is passed on when its work has ended, or after a bounded time: the fence makes a slow loser
 //! harmless.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use hutong_core::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -59,6 +60,8 @@ struct State {
     used: HashMap<Pair, usize>,
     joined: bool,
     problem: Option<String>,
+    /// The topics that nobody under this name may read, and why: their pairs are given to nobody.
+    denied: BTreeMap<String, Arc<Error>>,
     looked: Looked,
     doubted_until: Option<Instant>,
 }
@@ -102,6 +105,7 @@ impl Holding {
             used: HashMap::new(),
             joined: everything,
             problem: None,
+            denied: BTreeMap::new(),
             looked: Looked::now(),
             doubted_until: None,
         };
@@ -162,6 +166,23 @@ impl Holding {
         self.until(|state| !state.holds(pair)).await;
     }
 
+    /// Returns why a topic's pairs are given to nobody, where that is known.
+    pub fn why_denied(&self, topic: &str) -> Option<Arc<Error>> {
+        self.lock().denied.get(topic).cloned()
+    }
+
+    /// Waits until a topic may not be read, and returns why. Cancel safe.
+    pub async fn denied(&self, topic: &str) -> Arc<Error> {
+        let mut changed = self.0.changed.subscribe();
+        loop {
+            if let Some(problem) = self.why_denied(topic) {
+                return problem;
+            }
+            // The sender is in `self`.
+            let _ = changed.changed().await;
+        }
+    }
+
     /// Waits until nobody works on anything. Cancel safe.
     pub async fn idle(&self) {
         self.until(|state| state.used.is_empty()).await;
@@ -199,7 +220,10 @@ impl Holding {
     /// Adds what the group gives.
     pub(crate) fn gain(&self, pairs: impl IntoIterator<Item = Pair>) {
         let mut state = self.lock();
-        state.held.extend(pairs);
+        for pair in pairs {
+            state.denied.remove(&pair.topic);
+            state.held.insert(pair);
+        }
         state.joined = true;
         state.problem = None;
         drop(state);
@@ -222,6 +246,12 @@ impl Holding {
     /// Notes that the group does not know this process any more.
     pub(crate) fn parted(&self) {
         self.lock().joined = false;
+    }
+
+    /// Notes that a topic may not be read, until one of its pairs is given again.
+    pub(crate) fn deny(&self, topic: &str, problem: Error) {
+        self.lock().denied.insert(topic.to_owned(), Arc::new(problem));
+        self.0.changed.send_replace(());
     }
 
     /// Notes why the group does not answer.
@@ -266,6 +296,7 @@ impl Drop for Hold {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
+    use hutong_core::ErrorKind;
 
     use super::*;
 
@@ -288,6 +319,19 @@ mod tests {
         assert!(!losing.await.unwrap(), "it was passed on in time");
         holding.idle().await;
         assert!(holding.holds(&pair(1)));
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_may_not_be_read_is_told_until_it_is_given_again() {
+        let holding = Holding::nothing();
+        holding.gain([pair(0), Pair::new("gongan.homes.v1", 0)]);
+        assert!(holding.denied(&pair(0).topic).now_or_never().is_none());
+        holding.deny(&pair(0).topic, Error::new(ErrorKind::Denied, "take part", "no right on the topic"));
+        holding.lose(&[pair(0)], Duration::ZERO);
+        assert_eq!(holding.denied(&pair(0).topic).await.kind, ErrorKind::Denied);
+        assert!(holding.why_denied("gongan.homes.v1").is_none(), "of another topic nothing is said");
+        holding.gain([pair(0)]);
+        assert!(holding.denied(&pair(0).topic).now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -38,6 +38,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long one turn waits for something to happen.
 const TURN: Duration = Duration::from_millis(200);
 
+/// How long the cluster may take to say which topics may be read.
+const ASKING: Duration = Duration::from_secs(5);
+
 /// How long before topics that could not be made are tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -157,7 +160,12 @@ async fn turns(
             tokio::select! {
                 turn = &mut turn => {
                     if let Some(error) = turn? {
+                        let refuses = error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed);
                         tell(group, holding, error);
+                        if refuses {
+                            let (client, holding) = (Arc::clone(&consumer), holding.clone());
+                            blocking(move || note_denied(&client, &holding)).await?;
+                        }
                     }
                     continue 'turns;
                 }
@@ -185,6 +193,21 @@ fn tell(group: &str, holding: &Holding, error: KafkaError) {
     let problem = failed(format!("take part in group {group}"), error);
     warn!(group, error = %problem, hint = problem.hint.as_deref().unwrap_or_default(), "the group does not answer");
     holding.failed(problem.to_string());
+}
+
+/// Notes which topics of the group may not be read: the client tells of one of them, and not of which.
+fn note_denied(consumer: &BaseConsumer<Member>, holding: &Holding) -> Result<()> {
+    let subscribed = consumer.subscription().map_err(|e| failed("ask for what the group shares", e))?;
+    for topic in subscribed.elements().iter().map(|element| element.topic().to_owned()) {
+        // Who does not answer now is asked again when the client tells of it again.
+        let Ok(metadata) = consumer.fetch_metadata(Some(&topic), ASKING) else { continue };
+        let told = metadata.topics().iter().find(|told| told.name() == topic);
+        let Some(code) = told.and_then(|told| told.error()).map(Code::from) else { continue };
+        if code == Code::TopicAuthorizationFailed {
+            holding.deny(&topic, failed(format!("read {topic}"), KafkaError::MetadataFetch(code)));
+        }
+    }
+    Ok(())
 }
 
 /// What the client tells of the group.

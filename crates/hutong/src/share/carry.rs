@@ -24,6 +24,14 @@ pub async fn carry(wire: Arc<Wire>, place: Place, token: CancellationToken) -> R
         let hold = tokio::select! {
             () = token.cancelled() => return Ok(()),
             hold = place.holding.take(&place.pair) => hold,
+            problem = place.holding.denied(&place.pair.topic) => {
+                // No process of this name may run it: it is not with another one, it halts.
+                wire.cannot_run(place.lane.clone(), &problem);
+                tokio::select! {
+                    () = token.cancelled() => return Ok(()),
+                    hold = place.holding.take(&place.pair) => hold,
+                }
+            }
         };
         if place.holding.is_shared() {
             info!(lane = %place.lane, "is run here");

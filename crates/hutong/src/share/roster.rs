@@ -164,7 +164,9 @@ impl Roster {
             return None;
         }
         let Inner { places, groups } = &*self.0;
-        let elsewhere = places.iter().filter(|place| !place.holding.holds(&place.pair));
+        let elsewhere = places.iter().filter(|place| {
+            !place.holding.holds(&place.pair) && place.holding.why_denied(&place.pair.topic).is_none()
+        });
         Some(Share {
             groups: groups.iter().map(|group| group.name.clone()).collect(),
             joined: groups.iter().all(|group| group.holding.is_joined()),
