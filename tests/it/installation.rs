@@ -209,17 +209,23 @@ impl Installation {
         let tap = Run { child: command.spawn().unwrap(), log: self.path("tap.log") };
         let mut read = BufReader::new(File::open(&out).unwrap());
         let (mut changes, mut line) = (Vec::new(), String::new());
-        until(&format!("tap {stream} has told enough"), async || {
-            // The last line may not be whole yet.
-            while read.read_line(&mut line).unwrap() > 0 && line.ends_with('\n') {
-                changes.push(serde_json::from_str(&line).unwrap());
-                line.clear();
+        loop {
+            // However long a stream is: it goes on.
+            let more = format!("tap {stream} tells more");
+            let told = until(&more, async || {
+                let known = changes.len();
+                // The last line may not be whole yet.
+                while read.read_line(&mut line).unwrap() > 0 && line.ends_with('\n') {
+                    changes.push(serde_json::from_str(&line).unwrap());
+                    line.clear();
+                }
+                (changes.len() > known).then(|| enough(&changes))
+            });
+            if told.await {
+                drop(tap);
+                return changes;
             }
-            enough(&changes).then_some(())
-        })
-        .await;
-        drop(tap);
-        changes
+        }
     }
 }
 
