@@ -8,6 +8,7 @@ pub mod lang;
 pub mod ledger;
 pub mod logging;
 pub mod moment;
+pub mod program;
 pub mod share;
 pub mod verify;
 pub mod wire;
