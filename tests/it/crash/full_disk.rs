@@ -24,11 +24,12 @@ struct Disk {
 }
 
 impl Disk {
-    /// Mounts it; `None`: we may not.
-    fn mount(folder: PathBuf) -> Option<Self> {
+    /// Mounts it, with room for what a number of rounds writes; `None`: we may not.
+    fn mount(folder: PathBuf, rounds: u64) -> Option<Self> {
         fs::create_dir_all(&folder).unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=64m,mode=700", "none"]).arg(&folder);
+        let options = format!("size={}m,mode=700", 64 + 16 * rounds);
+        mount.args(["-t", "tmpfs", "-o", &options, "none"]).arg(&folder);
         mount.status().is_ok_and(|status| status.success()).then_some(Self { folder })
     }
 
@@ -89,7 +90,7 @@ async fn i7_a_disk_without_room_costs_nothing_when_there_is_room_again() {
     let workload = Workload::new(&connect(&source.url).await.unwrap(), seed, Pace::Slow).await;
     let places = [&source, &share].map(|database| Place::plain(&database.url));
     let register = Register::new(&Bus::Embedded.table().await, &source.name, &places[0], &places[1]);
-    let disks = ["bus", "office"].map(|folder| Disk::mount(register.installation.path(folder)));
+    let disks = ["bus", "office"].map(|folder| Disk::mount(register.installation.path(folder), rounds()));
 
     let mut run = register.installation.run_without_xfsz();
     register.streams().await;
