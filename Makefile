@@ -12,8 +12,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 ARGS ?=
 
 # Integration tests share the machine with a broker, a registry and databases. On two cores, more than
-# four at a time starve the Java servers until clients run into their timeouts.
-TEST_THREADS ?= 4
+# three at a time starve the Java servers until clients run into their timeouts.
+TEST_THREADS ?= 3
 
 # How often `make crash` goes through each scenario; CI does once. HUTONG_TEST_SEED=... repeats what a failure printed.
 ROUNDS ?= 5

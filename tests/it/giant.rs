@@ -27,7 +27,7 @@ const SNAPSHOT_ROWS_IN_CI: usize = 60_000;
 const MOST_KB: u64 = 192 << 10;
 
 /// How long nothing may move.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 const CHUNK_ROWS: usize = 5_000;
 

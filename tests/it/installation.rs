@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::cli::{self, Ended, ended, root};
 
 /// How long a condition may take to come true.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Which bus an installation goes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::installation::{Installation, until};
+use crate::installation::{Installation, PATIENCE, until};
 
 const CONTRACT: &str = r#"{"type":"record","name":"entry","title":"登记","key":["id"],
     "sharing":"conditional","condition":"用于履行法定职责","fields":[
@@ -194,7 +194,7 @@ impl Given {
         count: usize,
     ) -> Result<Vec<Incoming>, Code> {
         let consumer = self.consumer(user, group, topic);
-        let (deadline, mut found) = (Instant::now() + Duration::from_secs(60), Vec::new());
+        let (deadline, mut found) = (Instant::now() + PATIENCE, Vec::new());
         loop {
             match consumer.poll(Duration::from_millis(500)) {
                 Some(Ok(message)) => found.push(Incoming {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// How long anything may take that a check waits for.
-pub(super) const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits for a future, at most [`DEADLINE`].
 pub(super) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::error::{Doing, Error, Result};
 
 /// How long a server may take to come up or to go down.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How long one question whether the server is ready may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
