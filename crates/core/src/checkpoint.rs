@@ -84,6 +84,7 @@ impl Checkpoint {
         for (partition, (_, to)) in &delta.ranges {
             self.positions.insert(partition.clone(), *to);
         }
+        self.caught_up();
         for (name, note) in &delta.notes {
             match note {
                 Some(text) => self.notes.insert(name.clone(), text.clone()),

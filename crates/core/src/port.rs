@@ -36,6 +36,9 @@ pub struct Refused {
     pub lasting: u64,
     /// Those that a change of another lane may cure: the sink tries them again by itself, and keeps their number low.
     pub curable: u64,
+    /// Those that a lane reads again which a person has set back, and that lack a row which is gone by now. What makes it so
+    /// comes by again; what of them still waits when the lane is where it was, the sink counts then.
+    pub again: u64,
     /// How many items of the lane wait in the quarantine now, where the sink has counted them.
     pub waiting: Option<u64>,
 }
@@ -43,7 +46,7 @@ pub struct Refused {
 impl Refused {
     /// Returns how many there are.
     pub fn count(self) -> u64 {
-        self.lasting + self.curable
+        self.lasting + self.curable + self.again
     }
 }
 

@@ -117,7 +117,7 @@ impl Order {
                 if before.position(partition) <= *to {
                     return None;
                 }
-                after.positions.insert(partition.clone(), *to);
+                after.set_back(partition, *to);
             }
             Verb::Reload => {}
         }

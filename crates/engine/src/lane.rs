@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hutong_core::{
-    Batch, Change, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink, Source,
+    Act, Batch, Change, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink, Source,
     Step, Verdict,
 };
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,8 @@ use crate::status::{Entry, Passed, State, now_us};
 /// How a lane behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Changes that may be quarantined since the lane was started, before it halts: a flood is not an exception.
+    /// Changes that may be quarantined since the lane was started, or a person last acted on it, before it halts: a flood
+    /// is not an exception.
     pub quarantine_limit: u64,
     /// The first moment at which nothing may leave any more, microseconds since 1970 UTC (I5).
     pub ends_us: Option<i64>,
@@ -89,6 +90,23 @@ impl Held {
     }
 }
 
+/// How many changes were set aside since the lane was started, or since a person last acted on it: who sets it back has
+/// looked at them, and they come again.
+#[derive(Default)]
+struct Aside {
+    count: u64,
+    act: Option<Act>,
+}
+
+impl Aside {
+    fn opened(&mut self, checkpoint: &Checkpoint) {
+        let act = checkpoint.acts().pop();
+        if act != self.act {
+            *self = Self { count: 0, act };
+        }
+    }
+}
+
 /// What happens next.
 enum Turn {
     Asked,
@@ -135,9 +153,9 @@ impl Lane {
     async fn rounds(mut self, token: CancellationToken) -> Result<()> {
         self.metrics.lane_added(&self.id);
         let mut backoff = Backoff::of(&self.id);
-        let mut quarantined = 0;
+        let mut aside = Aside::default();
         let halted = loop {
-            let ended = self.session(&token, &mut backoff, &mut quarantined).await;
+            let ended = self.session(&token, &mut backoff, &mut aside).await;
             match self.turned_or(ended).await {
                 Ok(End::Turned) => {
                     info!(lane = %self.id, "a person has acted on it, or another process has taken it: it opens again");
@@ -188,13 +206,14 @@ impl Lane {
         &mut self,
         token: &CancellationToken,
         backoff: &mut Backoff,
-        quarantined: &mut u64,
+        aside: &mut Aside,
     ) -> Result<End> {
         self.permitted_now()?;
         // The sink first: it shuts an earlier owner out, and only it knows where the lane stands (I2).
         let mut checkpoint = until(token, self.sink.open(&self.id)).await?;
         let Some(checkpoint) = checkpoint.as_mut() else { return Ok(End::Asked) };
         self.entry.opened(checkpoint, now_us());
+        aside.opened(checkpoint);
         if let Some(pause) = checkpoint.pause() {
             return self.paused(&pause, token).await;
         }
@@ -246,7 +265,7 @@ impl Lane {
             };
             self.entry.reading(batch.changes.iter().map(|c| c.origin.committed_us).min());
             // Counted only when they are committed: a commit that is tried again is no flood.
-            let would_be = *quarantined + batch.rejected.len() as u64;
+            let would_be = aside.count + batch.rejected.len() as u64;
             if would_be > self.settings.quarantine_limit {
                 return Err(self.flooded(would_be, &batch));
             }
@@ -260,7 +279,7 @@ impl Lane {
             let refused;
             (refused, early) = self.commit_while_reading(&batch, &mut held).await?;
             // What another lane may cure is no flood: the sink keeps it low and tries it again.
-            *quarantined = would_be + refused.lasting;
+            aside.count = would_be + refused.lasting;
             checkpoint.advance(&batch.delta)?;
             backoff.reset();
             // The commit was the look.

@@ -237,12 +237,13 @@ fn a_flood_of_rejects_halts_before_it_is_written() {
 }
 
 fn refused(lasting: u64, curable: u64) -> Refused {
-    Refused { lasting, curable, waiting: Some(lasting + curable) }
+    Refused { lasting, curable, again: 0, waiting: Some(lasting + curable) }
 }
 
 #[test]
 fn what_another_lane_may_cure_is_counted_and_is_no_flood() {
-    for (refused, limit, halts) in [(refused(0, 2), 1, false), (refused(2, 0), 3, true)] {
+    let again = Refused { again: 2, ..refused(0, 0) };
+    for (refused, limit, halts) in [(refused(0, 2), 1, false), (again, 1, false), (refused(2, 0), 3, true)] {
         let (world, board) = (filled(9, 3), Board::new());
         world.lock().faults = vec![Fault::SetAside(refused); 3].into();
         let done = in_paused_time(lane(&world, &board, Vec::new(), limit).run(CancellationToken::new()));

@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 use hutong_core::{Change, Contract, Op, Rejected, Row, Value};
 
+use crate::reread::NOT_THERE;
+
 /// The rule under which a change is rejected that needs a value which nobody has told.
 pub const UNKNOWN_VALUE: &str = "unknown_value";
 
@@ -185,8 +187,7 @@ fn part(changes: &[Change], range: Range<usize>, rejected: &mut Vec<Rejected>) -
         }
     }
     for at in keys.iter().flat_map(|keyed| &keyed.behind) {
-        let why = "a value is not told and the row is not there";
-        rejected.push(reject(&changes[*at], UNKNOWN_VALUE, why));
+        rejected.push(reject(&changes[*at], UNKNOWN_VALUE, NOT_THERE));
     }
     rejected.sort_by_key(|item| item.position);
     Part { contract, changes: range, keys }

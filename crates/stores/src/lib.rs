@@ -9,6 +9,7 @@ pub mod holding;
 pub mod keep;
 pub mod postgres;
 mod receipt;
+mod reread;
 pub mod sqlite;
 mod steered;
 mod waiting;

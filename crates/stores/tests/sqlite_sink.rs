@@ -8,6 +8,8 @@ mod random;
 mod receipts;
 #[path = "sqlite_sink/refuse.rs"]
 mod refuse;
+#[path = "sqlite_sink/reread.rs"]
+mod reread;
 #[path = "sqlite_sink/room.rs"]
 mod room;
 #[path = "sqlite_sink/steer.rs"]

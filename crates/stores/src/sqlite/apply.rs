@@ -6,15 +6,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hutong_core::{Change, Op, Rejected, Value};
+use hutong_core::{Change, Op, Rejected, Reread, Value};
 use rusqlite::Connection;
 
-use super::replay::BEHIND;
 use super::row::{self, Fault, remove_rows};
 use super::target::Target;
 use super::{error, quarantine};
 use crate::fold::{self, End, Folded, Keyed, Part};
 use crate::keep;
+use crate::reread::{self, BEHIND_RULE};
 
 /// The rule under which a change is rejected that the store refuses.
 pub(super) const STORE: &str = "store";
@@ -38,6 +38,10 @@ pub(super) struct Applied {
     pub(super) quarantined: u64,
     /// Those of them that a change of another lane may cure.
     pub(super) curable: u64,
+    /// How many of those are no matter of a lane that was set back.
+    pub(super) pressing: u64,
+    /// Those that lack a row that is gone by now, since the lane was set back.
+    pub(super) again: u64,
     /// Whether anything of the lane waits in the quarantine.
     waiting: bool,
 }
@@ -57,6 +61,8 @@ pub(super) struct Apply {
     /// Changes that the whole transaction would fail by, under which rule and why: a trigger rolled it back
     /// (`RAISE(ROLLBACK, …)`), or a constraint speaks up at COMMIT.
     pub(super) poison: HashMap<usize, (&'static str, String)>,
+    /// What the lane reads again, when a person has set it back.
+    pub(super) reread: Option<Reread>,
 }
 
 /// A key whose last state another row of the batch may cure.
@@ -76,21 +82,6 @@ enum Went {
     Undone(usize),
 }
 
-impl Applied {
-    fn set_aside(
-        &mut self,
-        connection: &Connection,
-        lane: &str,
-        rejected: &Rejected,
-    ) -> rusqlite::Result<()> {
-        quarantine::insert(connection, lane, rejected)?;
-        self.quarantined += 1;
-        self.curable += u64::from(rejected.rule == CONFLICT);
-        self.waiting = true;
-        Ok(())
-    }
-}
-
 impl Apply {
     /// Applies the batch; `None` when a trigger rolled the transaction back and it must be run again.
     pub(super) fn run(&mut self, connection: &Connection) -> rusqlite::Result<Option<Applied>> {
@@ -98,7 +89,7 @@ impl Apply {
             Applied { waiting: quarantine::waits(connection, &self.lane)?, ..Applied::default() };
         // I3: set aside before anything is applied, so that a later change of the same batch settles it.
         for rejected in self.rejected.iter().chain(&self.folded.rejected) {
-            applied.set_aside(connection, &self.lane, rejected)?;
+            self.set_aside(connection, rejected, &mut applied)?;
         }
         if let Some(at) = self.changes.iter().rposition(|c| c.op == Op::Truncate)
             && !self.truncate(connection, at, &mut applied)?
@@ -144,6 +135,24 @@ impl Apply {
         Ok(Some(applied))
     }
 
+    /// Sets a change aside, and counts it.
+    fn set_aside(
+        &self,
+        connection: &Connection,
+        rejected: &Rejected,
+        applied: &mut Applied,
+    ) -> rusqlite::Result<()> {
+        quarantine::insert(connection, &self.lane, rejected)?;
+        let (reread, conflicts) = (self.reread.as_ref(), rejected.rule == CONFLICT);
+        applied.quarantined += 1;
+        applied.curable += u64::from(conflicts);
+        // Older states of rows stand in the way of newer ones, until each is where it was.
+        applied.pressing += u64::from(conflicts && !reread::comes_again(reread, rejected));
+        applied.again += u64::from(reread::again(reread, rejected));
+        applied.waiting = true;
+        Ok(())
+    }
+
     /// Removes the rows of the lane; what refers to them may refuse it, and then the truncate is set aside (I3).
     ///
     /// Returns whether the transaction still stands.
@@ -174,7 +183,7 @@ impl Apply {
                 refusal.reason
             }
         };
-        applied.set_aside(connection, &self.lane, &fold::reject(change, STORE, reason))?;
+        self.set_aside(connection, &fold::reject(change, STORE, reason), applied)?;
         Ok(true)
     }
 
@@ -328,7 +337,7 @@ impl Apply {
             Err(Fault::Failed(error)) => return Err(error),
             Err(Fault::RolledBack) => return Ok(Some(at)),
         };
-        applied.set_aside(connection, &self.lane, &fold::reject(&self.changes[at], rule, reason))?;
+        self.set_aside(connection, &fold::reject(&self.changes[at], rule, reason), applied)?;
         Ok(None)
     }
 
@@ -352,7 +361,10 @@ impl Apply {
         if let (End::Patch, Some(key)) = (end, &key)
             && quarantine::waits_for(connection, &self.lane, key, position)?
         {
-            return Err(Fault::Rule(BEHIND, "an earlier change of its row waits in the quarantine".into()));
+            return Err(Fault::Rule(
+                BEHIND_RULE,
+                "an earlier change of its row waits in the quarantine".into(),
+            ));
         }
         row::write(connection, target, &self.lane, position, end, row)?;
         if let (End::Put | End::Delete, Some(key)) = (end, &key) {

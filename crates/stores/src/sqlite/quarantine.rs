@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use hutong_core::{Position, Rejected, Result};
+use hutong_core::{Position, Rejected, Reread, Result};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value as Json;
 
@@ -15,6 +15,7 @@ use super::install::now_us;
 pub use super::replay::replay;
 use super::{connect, lane};
 use crate::keep;
+use crate::reread;
 
 /// An item of a quarantine.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,6 +119,17 @@ pub(super) fn of_rule(
 pub(super) fn count(connection: &Connection, lane: &str, rule: &str) -> rusqlite::Result<u64> {
     let sql = "SELECT count(*) FROM hutong_quarantine WHERE lane = ?1 AND rule = ?2 AND state = 'waiting'";
     connection.prepare_cached(sql)?.query_row([lane, rule], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+}
+
+/// Returns how many changes wait, of those that a lane has read again, whose rows are not there.
+pub(super) fn lacking(connection: &Connection, lane: &str, again: &Reread) -> rusqlite::Result<u64> {
+    let sql = format!(
+        "SELECT count(*) FROM hutong_quarantine WHERE lane = ?1 AND state = 'waiting' \
+         AND position >= ?2 AND position < ?3 AND {}",
+        reread::lacking()
+    );
+    let bound = params![lane, again.from.to_string(), again.to.to_string()];
+    connection.query_row(&sql, bound, |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
 /// Returns how many items of a lane wait.

@@ -15,9 +15,7 @@ use super::store::Store;
 use super::{connect, lane, target};
 use crate::again::Round;
 use crate::keep;
-
-/// The rule under which a partial change waits behind another of its row.
-pub(super) const BEHIND: &str = "behind";
+use crate::reread::BEHIND_RULE;
 
 /// How many items a lane tries again at a time.
 const AT_A_TIME: i64 = 100;
@@ -64,8 +62,9 @@ async fn again(store: &Store, item: &Item) -> Result<bool> {
         return Ok(false);
     }
     let (first, doing) = (item.clone(), || "read what queues behind an item".to_owned());
-    let read =
-        move |connection: &Connection| quarantine::behind(connection, &first, BEHIND).doing(doing).map(Some);
+    let read = move |connection: &Connection| {
+        quarantine::behind(connection, &first, BEHIND_RULE).doing(doing).map(Some)
+    };
     for next in store.write(read).await? {
         if !alone(store, next).await? {
             return Ok(false);

@@ -13,6 +13,7 @@ use super::error::{self, Refusal};
 use super::target::{LANE, OFFSET, Target, same};
 use super::values;
 use crate::fold::{End, UNKNOWN_VALUE};
+use crate::reread::NOT_THERE;
 
 const SKIPPED: &str = "the store leaves the row as it is and says nothing: a trigger of the table skips it";
 
@@ -201,7 +202,7 @@ fn patch(
     bound.extend(key(target, row)?);
     match connection.prepare_cached(&sql)?.execute(params_from_iter(bound))? {
         0 if exists(connection, target, key(target, row)?)? => Err(skipped()),
-        0 => Err(Fault::Rule(UNKNOWN_VALUE, "a value is not told and the row is not there".into())),
+        0 => Err(Fault::Rule(UNKNOWN_VALUE, NOT_THERE.into())),
         _ => Ok(()),
     }
 }

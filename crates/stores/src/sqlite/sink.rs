@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hutong_core::ledger::{Proof, receipt};
-use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Result};
+use hutong_core::{
+    Act, Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Reread, Result,
+};
 use rusqlite::{Connection, params};
 use tracing::debug;
 
@@ -18,6 +20,7 @@ use super::{lane, orphan, quarantine, replay, steer};
 use crate::again::{Again, Round};
 use crate::fold;
 use crate::receipt as kept;
+use crate::reread;
 use crate::waiting::Waiting;
 
 /// How often a constraint that speaks up at COMMIT is left to another lane before its rows are set aside.
@@ -58,8 +61,9 @@ pub struct Sink {
     stand: Option<Stand>,
     targets: Vec<Arc<Target>>,
     again: Option<Again>,
-    /// How many rows the store has refused for good.
+    /// How many rows the store has refused for good, since a person last acted on the lane.
     refused: u64,
+    act: Option<Act>,
     waiting: Waiting,
     /// How often in a row a commit has failed that may go through when another lane has written.
     given_way: u32,
@@ -81,6 +85,7 @@ impl Sink {
             targets: Vec::new(),
             again: None,
             refused: 0,
+            act: None,
             waiting: Waiting::default(),
             given_way: 0,
             own: None,
@@ -99,6 +104,10 @@ impl hutong_core::Sink for Sink {
         let (epoch, checkpoint) = self.config.store.write(work).await?;
         self.stand = Some(Stand { epoch, checkpoint: checkpoint.clone() });
         self.own = Some((lane.to_string(), epoch));
+        let act = checkpoint.acts().pop();
+        if act != self.act {
+            (self.act, self.refused) = (act, 0);
+        }
         // The first commit finds out whether anything waits for another lane.
         self.again.get_or_insert_with(Again::now);
         Ok(checkpoint)
@@ -120,7 +129,8 @@ impl hutong_core::Sink for Sink {
         let Some(stand) = self.stand.take() else {
             return Err(Error::new(ErrorKind::Broken, format!("commit lane {name}"), "the lane is not open"));
         };
-        let mut checkpoint = stand.checkpoint;
+        let before = stand.checkpoint;
+        let mut checkpoint = before.clone();
         let number = self.config.number;
         let proof = number.and_then(|number| Proof::of(&name, number, &checkpoint, batch));
         checkpoint.advance(&batch.delta)?;
@@ -143,12 +153,14 @@ impl hutong_core::Sink for Sink {
                 folded,
                 targets: self.targets.clone(),
                 poison: HashMap::new(),
+                reread: before.reread(),
             },
             delta: serde_json::to_string(&batch.delta).expect("texts print"),
             grant: self.config.grant.clone(),
             proof,
             epoch: stand.epoch,
             checkpoint: checkpoint.clone(),
+            ended: reread::ended(&before, &checkpoint),
             room: self.config.quarantine_limit.saturating_sub(self.refused),
             limit: self.config.quarantine_limit,
             patient: self.given_way < PATIENCE,
@@ -156,9 +168,9 @@ impl hutong_core::Sink for Sink {
         };
         let written = self.config.store.write(move |connection| commit.run(connection)).await;
         match &written {
-            Ok(refused) => {
+            Ok((refused, lost)) => {
                 self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
-                self.refused += refused.lasting;
+                self.refused += refused.lasting + lost;
                 if let Some(count) = refused.waiting {
                     self.waiting.found(count);
                 }
@@ -174,7 +186,7 @@ impl hutong_core::Sink for Sink {
         }
         // Also after an error: where the lane gives way, only what is replayed makes room.
         self.try_again().await;
-        written
+        written.map(|(refused, _)| refused)
     }
 
     async fn look(&mut self) -> Result<Hold> {
@@ -217,6 +229,8 @@ struct Commit {
     proof: Option<Proof>,
     epoch: i64,
     checkpoint: Checkpoint,
+    /// What the lane has read again, with this batch to its end.
+    ended: Option<Reread>,
     /// How many changes the store may refuse for good.
     room: u64,
     /// How many may wait at a time for a change of another lane.
@@ -229,17 +243,32 @@ struct Commit {
 
 impl Commit {
     /// I2: rows, quarantine, receipt and checkpoint are one savepoint of one transaction.
-    fn run(&mut self, connection: &Connection) -> Result<Option<Refused>> {
+    ///
+    /// Returns what was refused, and how many changes that the lane has read again wait for good.
+    fn run(&mut self, connection: &Connection) -> Result<Option<(Refused, u64)>> {
         let lane = self.apply.lane.clone();
         let doing = || format!("write the rows of lane {lane}");
         let Some(applied) = self.applied(connection).doing(doing)? else { return Ok(None) };
         let mut refused = self.within_limits(connection, &applied)?;
+        let lost = self.lost(connection, refused.lasting)?;
         if self.count || applied.quarantined > 0 {
             refused.waiting = Some(quarantine::waiting(connection, &lane).doing(doing)?);
         }
         self.receipt(connection, &applied).doing(doing)?;
         lane::advance(connection, &lane, self.epoch, &self.checkpoint)?;
-        Ok(Some(refused))
+        Ok(Some((refused, lost)))
+    }
+
+    /// Counts what lacks its row for good, when the lane is where it was before it was set back.
+    fn lost(&self, connection: &Connection, lasting: u64) -> Result<u64> {
+        let lane = &self.apply.lane;
+        let Some(again) = &self.ended else { return Ok(0) };
+        let lost =
+            quarantine::lacking(connection, lane, again).doing(|| format!("commit a batch of {lane}"))?;
+        if lost.saturating_add(lasting) > self.room {
+            return Err(reread::lost(lane, lost, self.room));
+        }
+        Ok(lost)
     }
 
     /// Applies the batch; without patience also without the rows that a deferred foreign key would refuse at COMMIT,
@@ -262,10 +291,11 @@ impl Commit {
     fn within_limits(&self, connection: &Connection, applied: &Applied) -> Result<Refused> {
         let lane = &self.apply.lane;
         let doing = || format!("commit a batch of {lane}");
-        let given = self.apply.rejected.len() as u64 + applied.curable;
+        let given = self.apply.rejected.len() as u64 + applied.curable + applied.again;
         let refused = Refused {
             lasting: applied.quarantined.saturating_sub(given),
             curable: applied.curable,
+            again: applied.again,
             waiting: None,
         };
         if refused.lasting > self.room {
@@ -274,7 +304,7 @@ impl Commit {
                 "mend the cause (hutong quarantine list shows the earlier ones), then start it again",
             ));
         }
-        if refused.curable > 0 && quarantine::count(connection, lane, CONFLICT).doing(doing)? > self.limit {
+        if applied.pressing > 0 && quarantine::count(connection, lane, CONFLICT).doing(doing)? > self.limit {
             let why = "more changes wait for another lane than the limit allows; the batch gives way to it";
             return Err(Error::new(ErrorKind::Unavailable, doing(), why).hint(
                 "if no other lane frees what the rows need, hutong quarantine list shows why each waits",

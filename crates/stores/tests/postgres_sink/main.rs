@@ -14,6 +14,7 @@ mod receipts;
 mod refuse;
 mod regrant;
 
+mod reread;
 mod room;
 mod rows;
 mod steer;

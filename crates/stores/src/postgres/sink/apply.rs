@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use hutong_core::{Change, Error, ErrorKind, Op, Rejected, Value};
+use hutong_core::{Change, Error, ErrorKind, Op, Rejected, Reread, Value};
 use tokio_postgres::Client;
 
 use super::binary::Rows;
@@ -15,6 +15,7 @@ use super::refusal::{CONFLICT, Fault, Refusal, STORE};
 use super::stage::Stage;
 use super::table::Plan;
 use crate::fold::{End, Folded, Key, Keyed, Part, UNKNOWN_VALUE, fold, reject};
+use crate::reread::{self, BEHIND, NOT_THERE};
 
 /// How a batch is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,12 @@ pub(super) struct Apply<'a> {
     pub(super) refused: Vec<Rejected>,
     /// How many of it another lane may cure.
     pub(super) conflicts: u64,
+    /// How many of those are no matter of a lane that was set back.
+    pub(super) pressing: u64,
+    /// How many lack a row that is gone by now, since the lane was set back.
+    pub(super) again: u64,
+    /// What the lane reads again.
+    pub(super) reread: Option<&'a Reread>,
     /// What was done.
     pub(super) counts: Counts,
     /// How many changes may be set aside.
@@ -283,12 +290,22 @@ impl<'a> Apply<'a> {
         self.set_aside(items)
     }
 
+    /// Returns how many of what was set aside only a person can cure.
+    pub(super) fn lasting(&self) -> u64 {
+        self.refused.len() as u64 - self.conflicts - self.again
+    }
+
     /// Keeps what goes to the quarantine; `Err(Stop)` past the limit, and then nothing is committed.
     pub(super) fn set_aside(&mut self, items: impl IntoIterator<Item = Rejected>) -> Result<(), Fault> {
-        let from = self.refused.len();
-        self.refused.extend(items);
-        self.conflicts += self.refused[from..].iter().filter(|item| item.rule == CONFLICT).count() as u64;
-        if self.conflicts > self.limit.curable {
+        for item in items {
+            let conflicts = item.rule == CONFLICT;
+            self.conflicts += u64::from(conflicts);
+            // Older states of rows stand in the way of newer ones, until each is where it was.
+            self.pressing += u64::from(conflicts && !reread::comes_again(self.reread, &item));
+            self.again += u64::from(reread::again(self.reread, &item));
+            self.refused.push(item);
+        }
+        if self.pressing > self.limit.curable {
             let why = "more changes wait for another lane than the limit allows; the batch gives way to it";
             return Err(Fault::Stop(
                 Error::new(ErrorKind::Unavailable, format!("commit a batch of {}", self.lane), why).hint(
@@ -296,7 +313,7 @@ impl<'a> Apply<'a> {
                 ),
             ));
         }
-        if self.refused.len() as u64 - self.conflicts <= self.limit.lasting {
+        if self.lasting() <= self.limit.lasting {
             return Ok(());
         }
         // Without the store's words: this error is logged, and a trigger may quote a row.
@@ -311,12 +328,8 @@ impl<'a> Apply<'a> {
     }
 }
 
-/// Why a partial change waits behind another of its row.
-pub(super) const BEHIND: &str =
-    "an earlier change of the row waits in the quarantine, and this one is partial";
 const SKIPPED: &str =
     "the store leaves the row as it is and says nothing: a trigger or a rule of the table skips it";
-const NOT_THERE: &str = "a value is not told and the row is not there";
 
 /// Returns the fields that a patch tells; nothing for other ends, so that they are one set.
 fn known(keyed: &Keyed, changes: &[Change]) -> Vec<usize> {

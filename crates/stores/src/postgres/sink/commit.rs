@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hutong_core::ledger::Proof;
 use hutong_core::{Batch, Checkpoint, Error, ErrorKind, Op, Position, Rejected, Result};
 
-use super::apply::{Apply, BEHIND, Limit, Mode, Way};
+use super::apply::{Apply, Limit, Mode, Way};
 use super::lane::{self, Counts};
 use super::pool::{Connection, HURRIED, Lease, UNHURRIED};
 use super::quarantine::{self, Waiting};
@@ -18,6 +18,7 @@ use crate::fold::{End, Folded, Key, UNKNOWN_VALUE, reject};
 use crate::keep;
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, literal};
+use crate::reread::{self, BEHIND};
 
 /// What a commit needs to know of its lane.
 pub(super) struct Context<'a> {
@@ -42,6 +43,8 @@ pub(super) enum Done {
         refused: Vec<Rejected>,
         /// Keys of which nothing waits any more.
         superseded: Vec<String>,
+        /// How many changes that the lane has read again wait for good, now that it is where it was.
+        lost: u64,
     },
     /// The store refuses a row, and nothing has happened.
     Refused {
@@ -111,6 +114,7 @@ async fn transact(
     client.batch_execute(&begin).await.map_err(failed)?;
 
     let effect = effect(connection, context, batch, folded).await?;
+    let again = context.from.reread();
     let mut apply = Apply {
         client,
         lane: context.lane,
@@ -119,6 +123,9 @@ async fn transact(
         queued: &effect.queued,
         refused: Vec::new(),
         conflicts: 0,
+        pressing: 0,
+        again: 0,
+        reread: again.as_ref(),
         counts: Counts { changes: batch.changes.len() as i64, ..Counts::default() },
         limit: context.limit,
         run: 0,
@@ -136,6 +143,7 @@ async fn transact(
         Err(Fault::Refused(refusal)) => return Ok(Done::Refused { reason: refusal.reason }),
         Err(Fault::Stop(problem)) => return Err(problem),
     }
+    let lasting = apply.lasting();
     let Apply { refused, mut counts, .. } = apply;
 
     // What waits is settled before new items are put down, and those of this batch by position.
@@ -155,6 +163,14 @@ async fn transact(
         quarantine::supersede(client, context.lane, &complete(batch, folded)).await.map_err(failed)?;
     }
 
+    let mut lost = 0;
+    if let Some(again) = reread::ended(context.from, context.to) {
+        lost = quarantine::lacking(client, context.lane, &again).await?;
+        if lost.saturating_add(lasting) > context.limit.lasting {
+            return Err(reread::lost(context.lane, lost, context.limit.lasting));
+        }
+    }
+
     counts.quarantined = (batch.rejected.len() + refused.len()) as i64;
     let ends = (context.from, context.to);
     let receipt = fixed.receipt(client, context.lane, context.grant, ends, counts, context.proof);
@@ -167,7 +183,7 @@ async fn transact(
     match client.batch_execute("COMMIT").await {
         Ok(()) => {
             let superseded = effect.settled.into_iter().map(|(key, _)| key).collect();
-            Ok(Done::Committed { refused, superseded })
+            Ok(Done::Committed { refused, superseded, lost })
         }
         Err(problem) => match Fault::of(problem, doing) {
             // A deferred constraint: the server has said that nothing is committed.

@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 
-use hutong_core::{Position, Rejected, Result, Secret};
+use hutong_core::{Position, Rejected, Reread, Result, Secret};
 use tokio_postgres::Client;
 use tokio_postgres::types::Json;
 
 use crate::keep;
 use crate::postgres::connect;
 use crate::postgres::error;
+use crate::reread;
 
 /// What waits in a lane: the key's text, and the position of the first change of it that waits.
 pub(super) type Waiting = HashMap<String, Position>;
@@ -197,6 +198,18 @@ pub(super) async fn count(client: &Client, lane: &str, rule: &str) -> Result<u64
 pub(super) async fn count_all(client: &Client, lane: &str) -> Result<u64> {
     let sql = "SELECT count(*) FROM hutong.hutong_quarantine WHERE lane = $1 AND state = 'waiting'";
     let row = client.query_one(sql, &[&lane]).await.map_err(|e| error::of(e, reading))?;
+    Ok(row.get::<_, i64>(0).unsigned_abs())
+}
+
+/// Returns how many changes wait, of those that a lane has read again, whose rows are not there.
+pub(super) async fn lacking(client: &Client, lane: &str, again: &Reread) -> Result<u64> {
+    let sql = format!(
+        r#"SELECT count(*) FROM hutong.hutong_quarantine WHERE lane = $1 AND state = 'waiting'
+              AND "position" >= $2 COLLATE "C" AND "position" < $3 COLLATE "C" AND {}"#,
+        reread::lacking()
+    );
+    let (from, to) = (again.from.to_string(), again.to.to_string());
+    let row = client.query_one(&sql, &[&lane, &from, &to]).await.map_err(|e| error::of(e, reading))?;
     Ok(row.get::<_, i64>(0).unsigned_abs())
 }
 

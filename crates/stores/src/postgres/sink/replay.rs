@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hutong_core::{Error, ErrorKind, Result, Secret};
 
-use super::apply::{Apply, BEHIND, Limit, Mode, Way};
+use super::apply::{Apply, Limit, Mode, Way};
 use super::catalog;
 use super::commit::lock_of;
 use super::lane::Counts;
@@ -20,6 +20,7 @@ use crate::fold::{self, UNKNOWN_VALUE};
 use crate::keep;
 use crate::postgres::error;
 use crate::postgres::ident::TableName;
+use crate::reread::BEHIND;
 
 /// How many items a lane tries again at a time.
 const AT_A_TIME: i64 = 100;
@@ -125,6 +126,9 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
         queued: &queued,
         refused: Vec::new(),
         conflicts: 0,
+        pressing: 0,
+        again: 0,
+        reread: None,
         counts: Counts::default(),
         limit: Limit::NONE,
         run: 0,

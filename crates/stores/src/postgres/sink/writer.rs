@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hutong_core::ledger::{Proof, receipt};
-use hutong_core::{Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Op, Refused, Result, Secret};
+use hutong_core::{
+    Act, Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Op, Refused, Result, Secret,
+};
 use tracing::{debug, warn};
 
 use super::apply::{Limit, Mode};
@@ -21,6 +23,7 @@ use super::table::Plan;
 use crate::again::{Again, Round};
 use crate::fold::{self, Folded};
 use crate::postgres::ident::TableName;
+use crate::reread;
 
 /// How often a refusal that another lane may cure is tried again before it is set aside.
 const PATIENCE: u32 = 5;
@@ -75,7 +78,9 @@ pub struct Sink {
     plans: Vec<(Contract, Arc<Plan>)>,
     /// How often in a row a commit gave way to a refusal that another lane may cure.
     given_way: u32,
+    /// How many rows the store has refused for good, since a person last acted on the lane.
     refused: u64,
+    act: Option<Act>,
     /// Whether the lane has written nothing but a snapshot since it stood at its start.
     fresh: bool,
     again: Option<Again>,
@@ -102,6 +107,7 @@ impl Sink {
             plans: Vec::new(),
             given_way: 0,
             refused: 0,
+            act: None,
             fresh: false,
             again: None,
             waits,
@@ -149,9 +155,10 @@ impl Sink {
             waiting: &open.waiting,
             limit: Limit { lasting, curable: self.config.quarantine_limit },
         };
-        if batch.changes.is_empty() && batch.rejected.is_empty() {
+        let ends = reread::ended(&open.checkpoint, to).is_some();
+        if batch.changes.is_empty() && batch.rejected.is_empty() && !ends {
             commit::step(&mut lease, &context).await?;
-            return Ok(Done::Committed { refused: Vec::new(), superseded: Vec::new() });
+            return Ok(Done::Committed { refused: Vec::new(), superseded: Vec::new(), lost: 0 });
         }
         let folded = fold::fold(&batch.changes);
         let plans = self.plans_of(&folded)?;
@@ -204,6 +211,10 @@ impl hutong_core::Sink for Sink {
         lease.clean = true;
         self.fresh = checkpoint.is_empty();
         self.own = Some((lane.clone(), epoch));
+        let act = checkpoint.acts().pop();
+        if act != self.act {
+            (self.act, self.refused) = (act, 0);
+        }
         self.open = Some(Open { lane, epoch, checkpoint: checkpoint.clone(), waiting });
         Ok(checkpoint)
     }
@@ -239,17 +250,19 @@ impl hutong_core::Sink for Sink {
             self.try_again(&open.lane).await;
         }
         match written? {
-            Done::Committed { refused, superseded } => {
+            Done::Committed { refused, superseded, lost } => {
+                let reread = open.checkpoint.reread();
                 let curable = refused.iter().filter(|item| item.rule == CONFLICT).count() as u64;
-                let mut refusals =
-                    Refused { lasting: refused.len() as u64 - curable, curable, waiting: None };
+                let again = refused.iter().filter(|item| reread::again(reread.as_ref(), item)).count() as u64;
+                let lasting = refused.len() as u64 - curable - again;
+                let mut refusals = Refused { lasting, curable, again, waiting: None };
                 if curable > 0 {
                     // Patience is used up until a commit goes through without: else each batch would wait anew.
                     self.again = Some(Again::soon());
                 } else {
                     self.given_way = 0;
                 }
-                self.refused += refusals.lasting;
+                self.refused += refusals.lasting + lost;
                 for key in superseded {
                     open.waiting.remove(&key);
                 }
