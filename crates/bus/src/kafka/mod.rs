@@ -9,6 +9,7 @@ mod client;
 mod error;
 mod group;
 mod last;
+mod offsets;
 mod ping;
 mod reader;
 mod replicas;
