@@ -281,11 +281,23 @@ async fn i5_a_narrowed_grant_begins_the_next_topic_and_a_recall_leaves_none() {
         };
         installation.tap_as("entry", &["--delivered", "pension"], there).await
     };
+    // Whether the topic holds a row, as the receipts of its lanes tell, and under which grants it did.
+    let traced = async |id: &str, holds: Json, grants: &[u64]| {
+        until(&format!("the receipts tell of {id}: {holds} {grants:?}"), async || {
+            let told: Json = serde_json::from_str(&says(&["trace", "entry", id, "-o", "json"])).unwrap();
+            let one = &told["subscriptions"][0];
+            let held = one["holdings"].as_array()?.iter().flat_map(|h| h["grants"].as_array().unwrap());
+            let numbers: Vec<u64> = held.map(|grant| grant["number"].as_u64().unwrap()).collect();
+            (one["holds"] == holds && numbers == grants).then_some(())
+        })
+        .await;
+    };
     assert!(!exists(1).await, "nothing was granted yet");
 
     says(&["subscription", "approve", "pension"]);
     until("the topic begins", async || exists(1).await.then_some(())).await;
     reaches(&[1, 2, 3]).await;
+    traced("1", true.into(), &[5]).await;
     office.execute_batch("UPDATE entry SET name = '丁' WHERE id = 1").unwrap();
 
     says(&["subscription", "narrow", "pension", "--rows", "id > 1"]);
@@ -295,6 +307,8 @@ async fn i5_a_narrowed_grant_begins_the_next_topic_and_a_recall_leaves_none() {
     .await;
     let changes = reaches(&[2, 3]).await;
     assert!(changes.iter().all(|change| change["op"] == "r" && change["after"]["id"] != 1), "{changes:?}");
+    traced("1", false.into(), &[5]).await;
+    traced("2", true.into(), &[5, 6]).await;
 
     says(&["subscription", "revoke", "pension", "--reason", "收回", "--recall"]);
     let gone = async || {
@@ -305,12 +319,16 @@ async fn i5_a_narrowed_grant_begins_the_next_topic_and_a_recall_leaves_none() {
         (told && !exists(2).await).then_some(())
     };
     until("the recall is done", gone).await;
+    traced("2", Json::Null, &[5, 6]).await;
 
     says(&["subscription", "request", "pension"]);
     says(&["subscription", "approve", "pension"]);
     until("another grant begins another topic", async || exists(3).await.then_some(())).await;
     reaches(&[1, 2, 3]).await;
+    traced("1", true.into(), &[5, 9]).await;
     run.stop().await;
+    let verified = says(&["ledger", "verify"]);
+    assert!(verified.contains("receipts of gongan: ") && !verified.contains("FAIL"), "{verified}");
 
     // What has a meaning for a replica only says so, and what to do instead.
     for arguments in [

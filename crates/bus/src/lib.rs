@@ -39,7 +39,7 @@ pub mod verification;
 pub mod watermark;
 
 pub use decoder::{Decoder, Outcome};
-pub use delivery::{Delivery, DeliveryConfig, DeliverySink, Generations, Subscriber};
+pub use delivery::{Delivery, DeliveryConfig, DeliverySink, Generations, Proofs, Subscriber};
 pub use registry::{Checked, HttpRegistry, RegistryConfig, SchemaRegistry};
 pub use shared::Shared;
 pub use suspension::Suspension;

@@ -20,15 +20,26 @@ pub fn spec(topic: &str) -> TopicSpec {
 pub async fn walk(
     log: &dyn Log,
     topic: &str,
+    each: impl FnMut(&Incoming) -> Result<bool> + Send,
+) -> Result<()> {
+    walk_from(log, topic, (0, 0), each).await
+}
+
+/// Shows the committed records of a partition, as [`walk`] does, from an offset on or the first that is kept.
+pub(crate) async fn walk_from(
+    log: &dyn Log,
+    topic: &str,
+    (partition, from): (u32, u64),
     mut each: impl FnMut(&Incoming) -> Result<bool> + Send,
 ) -> Result<()> {
     let extent = log.extent(topic).await?;
-    let Some((first, end)) = extent.and_then(|extent| extent.get(&0).copied()) else { return Ok(()) };
-    if first == end {
+    let Some((first, end)) = extent.and_then(|extent| extent.get(&partition).copied()) else { return Ok(()) };
+    let from = first.max(from);
+    if from >= end {
         return Ok(());
     }
-    let mut reader = log.reader(topic, 0, None).await?;
-    reader.seek(first).await?;
+    let mut reader = log.reader(topic, partition, None).await?;
+    reader.seek(from).await?;
     loop {
         let fetched = reader.next(1_000, 8 << 20).await?;
         for record in fetched.records.iter().filter(|record| record.offset < end) {

@@ -2,6 +2,7 @@
 //!
 //! Knows no bus: it encodes, chooses partitions and hands records to the lane's [`Writer`].
 
+mod proving;
 mod room;
 mod sealing;
 
@@ -16,6 +17,7 @@ use hutong_core::{
     Sink, snapshot::refused_note,
 };
 
+use self::proving::Proving;
 pub use self::sealing::Sealing;
 use self::sealing::Unlocked;
 use crate::base;
@@ -120,6 +122,7 @@ pub struct TopicSink {
     /// Stream to what seals it.
     sealing: BTreeMap<String, Sealing>,
     unlocked: Option<Unlocked>,
+    proving: Option<Proving>,
 }
 
 impl TopicSink {
@@ -144,6 +147,7 @@ impl TopicSink {
             ends: BTreeMap::new(),
             sealing: BTreeMap::new(),
             unlocked: None,
+            proving: None,
         }
     }
 
@@ -368,6 +372,7 @@ impl Sink for TopicSink {
         let topic = checkpoint_topic(&self.config.bus, &lane.pipeline);
         self.checkpoint_id = self.registry.register(&format!("{topic}-value"), watermark::SCHEMA).await?;
         self.unlock(writer.as_mut()).await?;
+        self.make_proof_room(lane).await?;
         // All of them now: a table that stays empty must have its topic and its base too.
         let checkpoint = self.make_rooms().await?;
         self.writer = Some(writer);
@@ -406,7 +411,8 @@ impl Sink for TopicSink {
             }
             self.rebase(change, &mut checkpoint);
         }
-        let (records, changes, refused) = self.records(batch, now_us()).await?;
+        let (mut records, changes, refused) = self.records(batch, now_us()).await?;
+        records.extend(self.prove(&mut checkpoint, batch, refused));
         let places: Vec<(Arc<str>, u32)> =
             records[..changes].iter().map(|r| (Arc::clone(&r.topic), r.partition)).collect();
         let complete_to_us = batch.behind.complete_to_us.max(self.as_of_us);
@@ -464,7 +470,7 @@ impl Sink for TopicSink {
     }
 }
 
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

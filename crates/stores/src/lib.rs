@@ -15,5 +15,4 @@ mod steered;
 mod waiting;
 
 pub use finding::Finding;
-pub use receipt::Kept;
 pub use steered::{NOBODYS, RECALLED, Steered};

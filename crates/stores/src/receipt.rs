@@ -1,31 +1,14 @@
 //! What a store keeps of the receipts of its lanes, for who publishes them.
 
-use hutong_core::ledger::{Head, Proof};
+use hutong_core::ledger::{Head, Kept, Proof};
 use hutong_core::{Error, ErrorKind, Result};
 
-/// A receipt as it is kept beside the rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
-    /// What the commit says of itself.
-    pub proof: Proof,
-    /// How many rows were written.
-    pub written: u64,
-    /// How many were deleted.
-    pub deleted: u64,
-    /// How many changes were set aside.
-    pub quarantined: u64,
-    /// When it was committed, by the store's clock, microseconds since 1970 UTC.
-    pub at_us: i64,
-}
-
-impl Kept {
-    /// Reads one; the counts are written, deleted, quarantined.
-    pub(crate) fn read(lane: &str, proof: &str, counts: [i64; 3], at_us: i64) -> Result<Self> {
-        let proof = serde_json::from_str(proof)
-            .map_err(|e| Error::caused(ErrorKind::Broken, format!("read a receipt of {lane}"), e))?;
-        let [written, deleted, quarantined] = counts.map(i64::unsigned_abs);
-        Ok(Self { proof, written, deleted, quarantined, at_us })
-    }
+/// Reads a receipt; the counts are written, deleted, quarantined.
+pub(crate) fn kept(lane: &str, proof: &str, counts: [i64; 3], at_us: i64) -> Result<Kept> {
+    let proof = serde_json::from_str(proof)
+        .map_err(|e| Error::caused(ErrorKind::Broken, format!("read a receipt of {lane}"), e))?;
+    let [written, deleted, quarantined] = counts.map(i64::unsigned_abs);
+    Ok(Kept { proof, written, deleted, quarantined, at_us })
 }
 
 /// Reads the head of a lane's chain, as its checkpoint notes it.

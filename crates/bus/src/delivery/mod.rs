@@ -5,9 +5,11 @@
 //! delivery topic from the base, and the topics before it are deleted: what is no longer granted may not be read (I5).
 
 mod generations;
+pub(crate) mod proofs;
 mod sink;
 mod subscriber;
 
 pub use generations::Generations;
+pub use proofs::Proofs;
 pub use sink::{Delivery, DeliveryConfig, DeliverySink};
 pub use subscriber::Subscriber;

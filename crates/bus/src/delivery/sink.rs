@@ -58,9 +58,10 @@ impl Delivery {
         self.config.mark == mark
     }
 
-    /// Makes the sink of one lane.
-    pub fn sink(self: &Arc<Self>) -> DeliverySink {
-        DeliverySink { delivery: Arc::clone(self), generation: 0, partition: 0, shut_out: false, inner: None }
+    /// Makes the sink of one lane; `grant`: its number under a ledger, where each commit leaves a receipt.
+    pub fn sink(self: &Arc<Self>, grant: Option<u64>) -> DeliverySink {
+        let delivery = Arc::clone(self);
+        DeliverySink { delivery, grant, generation: 0, partition: 0, shut_out: false, inner: None }
     }
 
     /// Returns the generation that the lanes write; ends earlier ones, whose topics are deleted.
@@ -125,6 +126,7 @@ impl Delivery {
 /// Writes one lane of a delivery.
 pub struct DeliverySink {
     delivery: Arc<Delivery>,
+    grant: Option<u64>,
     generation: u32,
     partition: u32,
     /// Whether the last that was heard of the lane is that somebody else has it.
@@ -155,7 +157,7 @@ impl Sink for DeliverySink {
         // Each time: a suspension has taken it away, or nobody had said who reads it. Before there is a topic, so that
         // whoever looks for it finds what he may read.
         delivery.generations.admit(self.generation).await?;
-        let mut inner = delivery.writes(self.generation, lane.partition);
+        let mut inner = delivery.writes(self.generation, lane.partition).proving(self.grant);
         let opening = delivery.opening.lock().await;
         let checkpoint = inner.open(lane).await.map_err(|error| delivery.explained(error))?;
         drop(opening);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use hutong_core::grant::{Grant, Permit};
+use hutong_core::ledger::receipt;
 use hutong_core::{
     Act, Change, ErrorKind, Hold, Kind, LaneId, Op, Order, PipelineId, Result, Secret, Sink, Source, Step,
     Value, Verb, Verdict,
@@ -14,7 +15,7 @@ use hutong_core::{
 
 use super::office::{Office, PARTITIONS, TOPIC, batch, drain, opened, records};
 use crate::decoder::{Decoder, Outcome};
-use crate::delivery::{Delivery, DeliveryConfig, DeliverySink, Generations};
+use crate::delivery::{Delivery, DeliveryConfig, DeliverySink, Generations, Proofs};
 use crate::log::TopicSpec;
 
 const STEM: &str = "gongan.person.to.pension";
@@ -86,7 +87,7 @@ async fn carry(office: &Office, sink: &mut DeliverySink, partition: u32, permit:
 async fn run(office: &Office, mark: &str, columns: &[&str], rows: Option<&str>) {
     let delivery = delivery(office, mark, &permit(office, columns, rows));
     for partition in 0..PARTITIONS {
-        carry(office, &mut delivery.sink(), partition, &mut permit(office, columns, rows)).await.unwrap();
+        carry(office, &mut delivery.sink(None), partition, &mut permit(office, columns, rows)).await.unwrap();
     }
 }
 
@@ -158,7 +159,7 @@ async fn i2_i4_a_truncate_of_one_lane_takes_no_row_of_another_and_a_lost_answer_
     let mut permit = permit(&office, all, None);
     let delivery = delivery(&office, "m", &permit);
     for partition in (0..PARTITIONS).rev() {
-        let mut sink = delivery.sink();
+        let mut sink = delivery.sink(None);
         office.lose.store(partition == 0, Ordering::Relaxed);
         while let Err(error) = carry(&office, &mut sink, partition, &mut permit).await {
             assert_eq!(error.kind, ErrorKind::Unknown, "{error}");
@@ -206,7 +207,7 @@ async fn i5_another_grant_begins_the_next_generation_at_the_base_and_the_earlier
     let narrow = Some("name = '甲'");
     let step = permit(&office, &["id"], narrow);
     let begun = delivery(&office, "narrow", &step);
-    carry(&office, &mut begun.sink(), 1, &mut permit(&office, &["id"], narrow)).await.unwrap();
+    carry(&office, &mut begun.sink(None), 1, &mut permit(&office, &["id"], narrow)).await.unwrap();
     assert!(!exists(&office, "gongan.person.to.pension.v1").await, "what is no longer granted is not kept");
     run(&office, "narrow", &["id"], narrow).await;
     run(&office, "narrow", &["id"], narrow).await;
@@ -232,7 +233,7 @@ async fn i7_a_recall_deletes_the_topic_as_often_as_it_is_done_and_what_comes_aft
     let running = delivery(&office, "m", &step);
     let mut lanes = Vec::new();
     for partition in 0..PARTITIONS {
-        let mut sink = running.sink();
+        let mut sink = running.sink(None);
         lanes.push((sink.open(&lane(partition)).await.unwrap(), sink));
     }
 
@@ -263,7 +264,7 @@ async fn i3_a_delivery_topic_that_somebody_deleted_halts_until_a_person_begins_t
 
     office.log.delete("gongan.person.to.pension.v1").await.unwrap();
     let mut step = permit(&office, columns, None);
-    let lost = carry(&office, &mut delivery(&office, "m", &step).sink(), 0, &mut step).await.unwrap_err();
+    let lost = carry(&office, &mut delivery(&office, "m", &step).sink(None), 0, &mut step).await.unwrap_err();
     assert_eq!(lost.kind, ErrorKind::PositionLost);
     assert!(lost.hint.unwrap().contains("`hutong subscription reload pension`"));
 
@@ -292,7 +293,7 @@ async fn a_lane_that_a_person_shut_out_opens_again_and_writes_the_next_topic() {
     let running = delivery(&office, "m", &step);
     let mut sinks = Vec::new();
     for partition in 0..PARTITIONS {
-        let mut sink = running.sink();
+        let mut sink = running.sink(None);
         sink.open(&lane(partition)).await.unwrap();
         sinks.push(sink);
     }
@@ -382,4 +383,52 @@ async fn a_truncate_moves_the_base_so_that_what_stood_before_it_is_forgotten() {
     let extent = office.log.extent("gongan.person.to.pension.v1").await.unwrap().unwrap();
     assert!(extent.values().all(|(first, _)| *first > 0), "{extent:?}");
     assert_eq!(replica(&office, 1, columns).await.len(), 9);
+}
+
+#[tokio::test]
+async fn i2_each_commit_of_a_delivery_leaves_one_receipt_in_one_chain_over_all_grants() {
+    let office = Office::new();
+    let (mut capture, _) = opened(&office).await;
+    let people = (1..=9).map(|id| office.change(1, Op::Insert, id, "甲"));
+    capture.commit(&batch(0, 1, people.collect(), 1)).await.unwrap();
+    let deliver = async |mark, grant| {
+        let mut step = permit(&office, &["id"], None);
+        let delivery = delivery(&office, mark, &step);
+        for partition in 0..PARTITIONS {
+            // A commit whose answer is lost has left its receipt, too.
+            office.lose.store(true, Ordering::Relaxed);
+            while let Err(error) = carry(&office, &mut delivery.sink(Some(grant)), partition, &mut step).await
+            {
+                assert_eq!(error.kind, ErrorKind::Unknown, "{error}");
+            }
+        }
+    };
+    deliver("asked for", 7).await;
+    capture.commit(&batch(1, 2, vec![office.change(2, Op::Delete, 3, "")], 2)).await.unwrap();
+    deliver("asked for", 7).await;
+    deliver("widened", 8).await;
+
+    let proofs = || Proofs::new(Arc::clone(&office.log), "hutong", lane(0).pipeline);
+    let (mut reader, mut counted) = (proofs(), BTreeMap::new());
+    let heads = reader.heads().await.unwrap();
+    assert_eq!(heads.len(), PARTITIONS as usize);
+    for (lane, head) in &heads {
+        let mut last = receipt::begin(lane);
+        for kept in reader.since(lane, 0, 100).await.unwrap() {
+            assert!(kept.proof.follows(lane, &last), "{lane}: {kept:?} behind {last:?}");
+            last = kept.proof.head();
+            let (written, deleted) = counted.entry(kept.proof.grant).or_insert((0, 0));
+            (*written, *deleted) = (*written + kept.written, *deleted + kept.deleted);
+        }
+        assert_eq!(last, *head, "{lane}");
+    }
+    assert_eq!(counted, [(7, (9, 1)), (8, (9, 1))].into());
+
+    // What a root proves is forgotten, and the chain goes on.
+    let (lane, head) = heads.iter().max_by_key(|(_, head)| head.sequence).unwrap();
+    assert_eq!(reader.forget(lane, head.sequence - 1).await.unwrap(), head.sequence - 1);
+    let rest = proofs().since(lane, 0, 100).await.unwrap();
+    assert_eq!(rest.iter().map(|kept| kept.proof.head()).collect::<Vec<_>>(), [*head]);
+    assert_eq!(proofs().heads().await.unwrap(), heads);
+    assert_eq!(reader.forget(lane, 0).await.unwrap(), 0, "a second time there is nothing");
 }

@@ -27,7 +27,7 @@ pub use calendar::Calendar;
 pub use entry::{Charter, Entry, RECORD_LIMIT_BYTES, VERSION};
 pub use head::{Digest, Head};
 pub use key::{Algorithm, PrivateKey, PublicKey};
-pub use receipt::{Proof, Receipt};
+pub use receipt::{Kept, Proof, Receipt};
 pub use terms::{Completed, Terms};
 
 #[cfg(test)]

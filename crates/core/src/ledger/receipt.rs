@@ -189,6 +189,22 @@ fn of_change(change: &Change, bytes: &mut Vec<u8>) {
     }
 }
 
+/// A receipt as it is kept where its lane commits, until it is published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// What the commit says of itself.
+    pub proof: Proof,
+    /// How many rows were written.
+    pub written: u64,
+    /// How many were deleted.
+    pub deleted: u64,
+    /// How many changes were set aside.
+    pub quarantined: u64,
+    /// When it was committed, by the store's clock, microseconds since 1970 UTC.
+    pub at_us: i64,
+}
+
 /// A receipt as it is published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

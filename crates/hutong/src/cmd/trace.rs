@@ -192,8 +192,8 @@ async fn one(
     let mut stand = None;
     match own {
         _ if kind == Kind::Deliver => ends.push(format!(
-            "it is delivered into a topic, whose lanes leave no receipts: `hutong tap {} --delivered {} --from-start` shows \
-             what stands there",
+            "it is delivered into a topic: who has read it may keep what it read; `hutong tap {} --delivered {} \
+             --from-start` shows what stands there",
             stream.name, who.subscription
         )),
         None => ends.push(
@@ -262,7 +262,7 @@ async fn store(
     own: &SubscriptionPlan,
     lane: &str,
     last: u64,
-) -> Result<(Option<Stand>, Vec<hutong_stores::Kept>)> {
+) -> Result<(Option<Stand>, Vec<hutong_core::ledger::Kept>)> {
     let (store, _) = own.replica("trace")?;
     let mut receipts = Receipts::of(store)?;
     let head = receipts.heads().await?.get(lane).copied();
@@ -312,9 +312,6 @@ fn now(
     known: &Held,
     (stand, place): (Option<&Option<Stand>>, &str),
 ) -> (Option<bool>, String) {
-    if is_delivered(book, who) {
-        return (None, "it is delivered into a topic: no receipt tells what was delivered".into());
-    }
     let Some(holding) = known.holdings.last().filter(|holding| holding.ended.is_none()) else {
         return (Some(false), "as its receipts tell".into());
     };

@@ -11,10 +11,9 @@ use bytes::Bytes;
 use hutong_bus::ledger::Append;
 use hutong_bus::log::{Headers, Log, Outgoing, Writer};
 use hutong_bus::receipts;
-use hutong_core::ledger::{Act, Head, Receipt};
+use hutong_core::ledger::{Act, Head, Kept, Receipt};
 use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId, Result};
 use hutong_engine::status::now_us;
-use hutong_stores::Kept;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
@@ -132,7 +131,7 @@ impl Publisher {
         (ledger, plan): (Ledger, LedgerPlan),
         subscriptions: &[&SubscriptionPlan],
     ) -> Result<Self> {
-        let mut stores: BTreeMap<&str, (Receipts, Vec<Recipient>)> = BTreeMap::new();
+        let mut stores: BTreeMap<(bool, &str), (Receipts, Vec<Recipient>)> = BTreeMap::new();
         for subscription in subscriptions.iter().filter(|s| s.stream.owner == owner) {
             let recipient = Recipient {
                 department: subscription.department.clone(),
@@ -140,13 +139,17 @@ impl Publisher {
                 stream: subscription.stream.name.clone(),
                 pipeline: subscription.pipeline(),
             };
-            // The lanes of a delivery leave none.
-            let Some(store) = subscription.into.store() else { continue };
-            match stores.get_mut(store.name.as_str()) {
+            // A delivery keeps its own, a store those of all its lanes.
+            let name = subscription.into.store().map_or(&subscription.name, |store| &store.name);
+            let place = (subscription.into.store().is_some(), name.as_str());
+            match stores.get_mut(&place) {
                 Some((_, recipients)) => recipients.push(recipient),
                 None => {
-                    let receipts = Receipts::of(store)?;
-                    stores.insert(&store.name, (receipts, vec![recipient]));
+                    let receipts = match subscription.into.store() {
+                        Some(store) => Receipts::of(store)?,
+                        None => Receipts::of_delivery(&ends.log, &ends.bus, subscription.pipeline()),
+                    };
+                    stores.insert(place, (receipts, vec![recipient]));
                 }
             }
         }

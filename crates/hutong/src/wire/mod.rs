@@ -221,7 +221,7 @@ impl Wire {
         let (mark, projection) = (mark(subscription)?, permit.projection());
         let sink: Box<dyn Sink> = match subscription.into {
             Target::Table { .. } => self.sink(subscription, &id, mark, (Some(projection), number))?,
-            Target::Topic => Box::new(self.delivery(subscription, mark, projection).sink()),
+            Target::Topic => Box::new(self.delivery(subscription, mark, projection).sink(number)),
         };
         let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
         self.metrics.latency().stream_added(&stream.contract.stream);

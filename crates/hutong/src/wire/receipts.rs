@@ -1,24 +1,35 @@
-//! The receipts that lanes have left in a store: the one place that tells PostgreSQL and SQLite apart for who reads them.
+//! The receipts that lanes have left where they commit: the one place that tells PostgreSQL, SQLite and deliveries apart
+//! for who reads them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use hutong_core::ledger::Head;
-use hutong_core::{Error, ErrorKind, Result};
-use hutong_stores::{Kept, postgres, sqlite};
+use hutong_bus::Proofs;
+use hutong_bus::log::Log;
+use hutong_core::ledger::{Head, Kept};
+use hutong_core::{Error, ErrorKind, PipelineId, Result};
+use hutong_stores::{postgres, sqlite};
 
 use crate::config::plan::{StorePlan, StoreSystem};
 
-/// The receipts of one store, read over a connection of their own.
+/// The receipts of one store, read over a connection of their own, or of one delivery.
 pub enum Receipts {
     /// Of PostgreSQL.
     Postgres(Box<postgres::sink::Receipts>),
     /// Of a SQLite file.
     Sqlite(PathBuf),
+    /// Of a delivery.
+    Delivery(Proofs),
 }
 
 impl Receipts {
-    /// Makes the reader; touches nothing.
+    /// Makes the reader of a delivery's; touches nothing.
+    pub fn of_delivery(log: &Arc<dyn Log>, bus: &str, pipeline: PipelineId) -> Self {
+        Self::Delivery(Proofs::new(Arc::clone(log), bus, pipeline))
+    }
+
+    /// Makes the reader of a store's; touches nothing.
     pub fn of(store: &StorePlan) -> Result<Self> {
         Ok(match &store.system {
             StoreSystem::Postgres { url, .. } => {
@@ -33,6 +44,7 @@ impl Receipts {
         match self {
             Self::Postgres(receipts) => receipts.heads().await,
             Self::Sqlite(path) => blocking(path, sqlite::receipts::heads).await,
+            Self::Delivery(proofs) => proofs.heads().await,
         }
     }
 
@@ -44,6 +56,7 @@ impl Receipts {
                 let lane = lane.to_owned();
                 blocking(path, move |path| sqlite::receipts::since(path, &lane, sequence, limit)).await
             }
+            Self::Delivery(proofs) => proofs.since(lane, sequence, limit).await,
         }
     }
 
@@ -55,6 +68,7 @@ impl Receipts {
                 let lane = lane.to_owned();
                 blocking(path, move |path| sqlite::receipts::forget(path, &lane, sequence)).await
             }
+            Self::Delivery(proofs) => proofs.forget(lane, sequence).await,
         }
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use hutong_core::Result;
-use hutong_core::ledger::{Head, receipt};
+use hutong_core::ledger::{Head, Kept, receipt};
 use rusqlite::{Connection, params};
 
 use super::error::Context;
 use super::{connect, lane};
-use crate::receipt::{Kept, head};
+use crate::receipt::{head, kept};
 
 /// Returns the head of each lane's chain; nothing of a lane that has left no receipt under a ledger.
 pub fn heads(path: &Path) -> Result<BTreeMap<String, Head>> {
@@ -36,10 +36,8 @@ pub fn since(path: &Path, lane: &str, sequence: u64, limit: usize) -> Result<Vec
         Ok((row.get::<_, String>(0)?, [row.get(1)?, row.get(2)?, row.get(3)?], row.get(4)?))
     };
     let rows = statement.query_map(params![lane, sequence.cast_signed(), limit as i64], row).doing(doing)?;
-    rows.map(|row| {
-        row.doing(doing).and_then(|(proof, counts, at_us)| Kept::read(lane, &proof, counts, at_us))
-    })
-    .collect()
+    rows.map(|row| row.doing(doing).and_then(|(proof, counts, at_us)| kept(lane, &proof, counts, at_us)))
+        .collect()
 }
 
 /// Forgets the receipts of a lane up to this number in its chain; returns how many.

@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use hutong_core::ledger::{Head, receipt};
+use hutong_core::ledger::{Head, Kept, receipt};
 use hutong_core::{Result, Secret};
 
 use super::quarantine;
 use crate::postgres::connect::{self, Session};
 use crate::postgres::error;
-use crate::receipt::{Kept, head};
+use crate::receipt::{head, kept};
 
 /// The receipts of one store.
 pub struct Receipts {
@@ -56,7 +56,7 @@ impl Receipts {
         let rows = rows.map_err(|e| error::of(e, || format!("read the receipts of {lane}")))?;
         self.session = Some(session);
         rows.iter()
-            .map(|row| Kept::read(lane, row.get(0), [row.get(1), row.get(2), row.get(3)], row.get(4)))
+            .map(|row| kept(lane, row.get(0), [row.get(1), row.get(2), row.get(3)], row.get(4)))
             .collect()
     }
 

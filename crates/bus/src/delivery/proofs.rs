@@ -1,0 +1,132 @@
+//! The receipts of a delivery's lanes: each stands in a topic of its own, in the transaction of what it proves (I2).
+//!
+//! What a store keeps in `hutong_receipt`, for lanes that have no store. Read by who publishes them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hutong_core::ledger::{Head, Kept};
+use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
+
+use crate::log::{Incoming, Log, TopicSpec};
+use crate::receipts::walk_from;
+use crate::topic_sink::now_us;
+
+/// Of how many receipts the place of one is remembered.
+const STRIDE: u64 = 256;
+
+/// Returns the name of the topic in which the lanes of a delivery leave their receipts: one partition a lane.
+pub(crate) fn topic(bus: &str, pipeline: &PipelineId) -> String {
+    format!("{bus}.proof.{pipeline}")
+}
+
+/// Returns how the topic is made.
+pub(crate) fn spec(topic: &str, partitions: u32) -> TopicSpec {
+    TopicSpec { name: topic.to_owned(), partitions, compacted: false }
+}
+
+/// Returns the bytes of a receipt that is kept.
+pub(crate) fn encode(kept: &Kept) -> Vec<u8> {
+    serde_json::to_vec(kept).expect("texts and numbers print")
+}
+
+/// Reads the receipts of one delivery. Reads only, but for [`Proofs::forget`].
+pub struct Proofs {
+    log: Arc<dyn Log>,
+    topic: String,
+    pipeline: PipelineId,
+    /// Partition to how far it was read.
+    tails: BTreeMap<u32, Tail>,
+}
+
+/// How far a partition was read.
+#[derive(Default)]
+struct Tail {
+    /// The offset behind the last record that was seen.
+    next: u64,
+    head: Option<Head>,
+    /// Of some receipts where they stand, by their number in the chain.
+    places: BTreeMap<u64, u64>,
+}
+
+impl Proofs {
+    /// Makes the reader of a delivery's receipts; touches nothing.
+    pub fn new(log: Arc<dyn Log>, bus: &str, pipeline: PipelineId) -> Self {
+        Self { log, topic: topic(bus, &pipeline), pipeline, tails: BTreeMap::new() }
+    }
+
+    /// Returns the head of each lane's chain; nothing of a lane that has left no receipt, or whose receipts are forgotten.
+    pub async fn heads(&mut self) -> Result<BTreeMap<String, Head>> {
+        let partitions = self.log.extent(&self.topic).await?.unwrap_or_default();
+        let mut heads = BTreeMap::new();
+        for (partition, (_, end)) in partitions {
+            let tail = self.tails.entry(partition).or_default();
+            if tail.next > end {
+                // It is another topic than the one that was read.
+                *tail = Tail::default();
+            }
+            let topic = &self.topic;
+            walk_from(self.log.as_ref(), topic, (partition, tail.next), |record| {
+                let kept = read(topic, record)?;
+                if kept.proof.sequence.is_multiple_of(STRIDE) || tail.places.is_empty() {
+                    tail.places.insert(kept.proof.sequence, record.offset);
+                }
+                (tail.next, tail.head) = (record.offset + 1, Some(kept.proof.head()));
+                Ok(true)
+            })
+            .await?;
+            if let Some(head) = tail.head {
+                heads.insert(LaneId::new(self.pipeline.clone(), partition).to_string(), head);
+            }
+        }
+        Ok(heads)
+    }
+
+    /// Returns the receipts of a lane that have this number in its chain or a later one, in their order.
+    pub async fn since(&mut self, lane: &str, sequence: u64, limit: usize) -> Result<Vec<Kept>> {
+        let mut found = Vec::new();
+        let Some(partition) = self.pipeline.partition(lane) else { return Ok(found) };
+        let (topic, from) = (&self.topic, (partition, self.before(partition, sequence)));
+        walk_from(self.log.as_ref(), topic, from, |record| {
+            let kept = read(topic, record)?;
+            if kept.proof.sequence >= sequence && found.len() < limit {
+                found.push(kept);
+            }
+            Ok(found.len() < limit)
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Forgets the receipts of a lane up to this number in its chain; returns how many.
+    pub async fn forget(&mut self, lane: &str, sequence: u64) -> Result<u64> {
+        let Some(partition) = self.pipeline.partition(lane) else { return Ok(0) };
+        let (topic, from) = (&self.topic, (partition, self.before(partition, 0)));
+        let (mut base, mut forgotten) = (None, 0);
+        walk_from(self.log.as_ref(), topic, from, |record| {
+            let over = read(topic, record)?.proof.sequence > sequence;
+            base = Some(record.offset + u64::from(!over));
+            forgotten += u64::from(!over);
+            Ok(!over)
+        })
+        .await?;
+        if let Some(base) = base.filter(|_| forgotten > 0) {
+            self.log.trim(topic, partition, base, now_us()).await?;
+        }
+        Ok(forgotten)
+    }
+
+    /// Returns a place that is not behind a receipt.
+    fn before(&self, partition: u32, sequence: u64) -> u64 {
+        let places = self.tails.get(&partition).map(|tail| &tail.places);
+        places.and_then(|places| places.range(..=sequence).next_back()).map_or(0, |(_, offset)| *offset)
+    }
+}
+
+fn read(topic: &str, record: &Incoming) -> Result<Kept> {
+    let bytes = record.value.as_deref().unwrap_or_default();
+    serde_json::from_slice(bytes).map_err(|e| {
+        let doing = format!("read the receipt at offset {} of {topic}", record.offset);
+        Error::caused(ErrorKind::Broken, doing, e).hint("run the version of Hutong that wrote it")
+    })
+}
