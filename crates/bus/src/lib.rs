@@ -11,7 +11,9 @@ mod freshness;
 mod history;
 #[cfg(test)]
 mod oracle;
+mod repeats;
 mod trimmed;
+mod unsealing;
 mod watch;
 
 pub mod decoder;
@@ -44,7 +46,8 @@ pub use registry::{Checked, HttpRegistry, RegistryConfig, SchemaRegistry};
 pub use shared::Shared;
 pub use suspension::Suspension;
 pub use topic_sink::{Sealing, TopicSink, TopicSinkConfig, TopicStream};
-pub use topic_source::{Limits, TopicSource, TopicSourceConfig, Unsealing, trace};
+pub use topic_source::{Limits, TopicSource, TopicSourceConfig, trace};
+pub use unsealing::Unsealing;
 pub use watch::latest;
 
 #[cfg(test)]

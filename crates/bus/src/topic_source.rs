@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hutong_core::seal::{Custody, Opener, PublicKey, ring};
 use hutong_core::{
     Batch, Behind, Checkpoint, Contract, Delta, Error, ErrorKind, PipelineId, Position, RecordTrace,
     Rejected, Result, Source, hexadecimal,
@@ -14,13 +13,13 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::decoder::{Decoder, NO_KEY, Outcome};
-use crate::envelope::Unseal;
 use crate::framing;
 use crate::freshness::Freshness;
-use crate::keys;
 use crate::log::{Fetched, Incoming, Log, Reader};
 use crate::registry::SchemaRegistry;
+use crate::repeats::Repeats;
 use crate::trimmed;
+use crate::unsealing::Unsealing;
 use crate::watch::Watch;
 use crate::watermark::{Watermark, incarnation_note, partition_key};
 
@@ -65,34 +64,6 @@ pub struct TopicSourceConfig {
     pub limits: Limits,
 }
 
-/// By what a source opens sealed columns.
-#[derive(Clone)]
-pub struct Unsealing {
-    /// The topic of the wrapped keys: that of the stream's capture.
-    pub keys: String,
-    /// The key of the stream's owner, or of the grant's department; `None` where no column need be opened.
-    pub own: Option<Arc<dyn Custody>>,
-    /// The public key of the stream's owner, whose wrapping alone counts; `None`: the own key is the owner's.
-    pub by: Option<PublicKey>,
-    /// The grant by which columns are opened; `None`: as the owner.
-    pub grant: Option<String>,
-    /// The wire names of the columns that are opened.
-    pub fields: Vec<String>,
-}
-
-impl Unsealing {
-    /// Reads the keys of a topic.
-    pub async fn keys(&self, log: &dyn Log, topic: &str) -> Result<Unseal> {
-        let Some(own) = &self.own else {
-            return Ok(Unseal { opener: Arc::new(Opener::new(topic)), fields: Vec::new() });
-        };
-        let records = keys::read(log, &self.keys).await?;
-        let by = self.by.clone().unwrap_or_else(|| own.public());
-        let opener = ring::opener(topic, &records, own.as_ref(), &by, self.grant.as_deref(), &self.fields)?;
-        Ok(Unseal { opener: Arc::new(opener), fields: self.fields.clone() })
-    }
-}
-
 /// Reads one partition of a topic.
 pub struct TopicSource {
     log: Arc<dyn Log>,
@@ -116,6 +87,8 @@ pub struct TopicSource {
     /// The incarnation of the topic that the lane reads, and whether its checkpoint does not know it yet.
     incarnation: Option<String>,
     unnoted: bool,
+    /// Of a topic that another program writes, what was passed last.
+    repeats: Option<Repeats>,
     unsealing: Option<Unsealing>,
     /// The offset for whose records the keys were read again.
     keyed: Option<u64>,
@@ -128,6 +101,7 @@ impl TopicSource {
             .of(&config.topic)
             .foreign_before_full(config.foreign_before_full);
         let key = partition_key(&config.topic, config.partition);
+        let repeats = config.checkpoint_topic.is_none().then(Repeats::default);
         Self {
             log,
             decoder,
@@ -144,6 +118,7 @@ impl TopicSource {
             told_behind: 0,
             incarnation: None,
             unnoted: false,
+            repeats,
             unsealing: None,
             keyed: None,
         }
@@ -292,7 +267,13 @@ impl TopicSource {
         let mut batch = Batch::default();
         for record in &fetched.records {
             match self.decoder.decode(record) {
-                Outcome::Change(change) => batch.changes.push(*change),
+                Outcome::Change(change) => {
+                    match self.repeats.as_mut().is_some_and(|known| known.again(record.key.as_ref(), &change))
+                    {
+                        false => batch.changes.push(*change),
+                        true => *batch.dropped.entry("duplicate").or_default() += 1,
+                    }
+                }
                 // I3: what is dropped is counted under its rule.
                 Outcome::Dropped(rule) => *batch.dropped.entry(rule).or_default() += 1,
                 // I3: that is no fault of the row, which waits.
@@ -304,6 +285,7 @@ impl TopicSource {
                     ));
                 }
                 Outcome::Unreadable { rule, reason } => {
+                    self.repeats.iter_mut().for_each(Repeats::forget);
                     batch.rejected.push(self.rejected(record, rule, reason));
                 }
             }
@@ -368,6 +350,7 @@ impl Source for TopicSource {
         self.incarnation = None;
         self.unnoted = false;
         self.keyed = None;
+        self.repeats.iter_mut().for_each(Repeats::forget);
         self.unlock().await?;
         self.at = from.position(&self.key);
         if self.at.is_start() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hutong_core::{Checkpoint, Contract, ErrorKind, Op, Position, Sink, Source, Value};
 
-use super::office::{Office, PARTITIONS, TOPIC, batch, drain, opened};
+use super::office::{Office, PARTITIONS, TOPIC, batch, drain, opened, records};
 use crate::envelope::{Encoder, schemas};
 use crate::framing;
 use crate::log::Outgoing;
@@ -212,4 +212,36 @@ async fn a_contract_that_does_not_fit_the_topic_halts_the_lane() {
     let mut source = office.source(0);
     source.open(&Checkpoint::default()).await.unwrap();
     assert_eq!(source.next().await.unwrap_err().kind, ErrorKind::SchemaConflict);
+}
+
+#[tokio::test]
+async fn i3_what_another_program_writes_twice_is_dropped_and_counted_and_of_our_own_topics_nothing_is() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    let changes = (1..=3).map(|id| office.change(id, Op::Insert, id as i64, "甲")).collect();
+    sink.commit(&batch(0, 1, changes, 1)).await.unwrap();
+    let partition = home(&office, 1).await;
+    let written = records(&office, TOPIC, partition).await;
+    let again = written.iter().map(|record| Outgoing {
+        topic: TOPIC.into(),
+        partition,
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers: Vec::new(),
+    });
+    let foreign =
+        hutong_core::LaneId::new(hutong_core::PipelineId::new(hutong_core::Kind::Capture, "other"), 0);
+    let mut writer = office.log.writer(&foreign).await.unwrap();
+    writer.open().await.unwrap();
+    writer.commit(again.collect(), Bytes::from_static(b"x")).await.unwrap();
+    let count = written.len();
+
+    let told = async |mut source: crate::TopicSource| {
+        source.open(&Checkpoint::default()).await.unwrap();
+        let batches = drain(&mut source, &mut Checkpoint::default()).await.unwrap();
+        let dropped: u64 = batches.iter().filter_map(|batch| batch.dropped.get("duplicate")).sum();
+        (batches.iter().map(|batch| batch.changes.len()).sum::<usize>(), dropped)
+    };
+    assert_eq!(told(office.foreign_source(partition)).await, (count, count as u64));
+    assert_eq!(told(office.source(partition)).await, (2 * count, 0), "what stands there was written there");
 }
