@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod alarms;
+mod blocked;
 mod cli;
 mod command_line;
 mod connect;

@@ -113,6 +113,13 @@ pub trait Log: Trim {
     /// Returns the extent of each partition; `None` when there is no such topic.
     async fn extent(&self, topic: &str) -> Result<Option<Extent>>;
 
+    /// Returns the partitions of a topic in which a transaction is open now, each with the offset of its first record:
+    /// a reader of committed records waits there. A bus without transactions of strangers has none.
+    async fn open_transactions(&self, topic: &str) -> Result<BTreeMap<u32, u64>> {
+        let _ = topic;
+        Ok(BTreeMap::new())
+    }
+
     /// Makes the transactional writer of a lane. It touches nothing before [`Writer::open`].
     async fn writer(&self, lane: &LaneId) -> Result<Box<dyn Writer>>;
 

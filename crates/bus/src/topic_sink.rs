@@ -116,6 +116,8 @@ pub struct TopicSink {
     checkpoint: Checkpoint,
     /// Notes of this sink that the next commit writes.
     pending: BTreeMap<String, String>,
+    /// Notes of the versions of its schemas: told at each opening, and never committed.
+    versions: BTreeMap<String, String>,
     as_of_us: Option<i64>,
     ends: BTreeMap<String, u64>,
     history: History,
@@ -143,6 +145,7 @@ impl TopicSink {
             returning: BTreeSet::new(),
             checkpoint: Checkpoint::default(),
             pending: BTreeMap::new(),
+            versions: BTreeMap::new(),
             as_of_us: None,
             ends: BTreeMap::new(),
             sealing: BTreeMap::new(),
@@ -367,6 +370,7 @@ impl Sink for TopicSink {
         self.as_of_us = watermark.as_of_us;
         self.ends = watermark.ends;
         self.pending.clear();
+        self.versions.clear();
         self.prepared.clear();
         self.settle().await?;
         let topic = checkpoint_topic(&self.config.bus, &lane.pipeline);

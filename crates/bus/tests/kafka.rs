@@ -10,6 +10,7 @@ use hutong_bus::kafka::{Bus, Config};
 use hutong_bus::log::{Fetched, Incoming, Log, Outgoing, Reader, TopicSpec, Trim, checkpoint_topic};
 use hutong_core::{ErrorKind, Kind, LaneId, PipelineId};
 use hutong_testkit::launch::Kafka;
+use rdkafka::producer::Producer;
 
 async fn bus(name: &str) -> Arc<Bus> {
     let kafka = Kafka::shared().await.unwrap();
@@ -187,4 +188,35 @@ async fn drift_of_a_topic_is_reported_and_not_mended_in_secret() {
     let drift = bus.ensure(&compacted).await.unwrap();
     assert!(drift.iter().any(|d| d.contains("cleanup.policy=delete, not compact")), "{drift:?}");
     assert_eq!(checkpoint_topic("hutong", &lane("x").pipeline), "hutong.checkpoint.capture.x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_is_open_until_it_is_ended_and_has_its_place() {
+    let bus = bus("open").await;
+    bus.ensure(&topic("a.open.v1", 2)).await.unwrap();
+    let open = async || bus.open_transactions("a.open.v1").await.unwrap();
+    assert!(bus.open_transactions("a.nowhere.v1").await.unwrap().is_empty());
+    let mut writer = bus.writer(&lane("open")).await.unwrap();
+    writer.open().await.unwrap();
+    writer.commit(vec![record("a.open.v1", 1, "x")], Bytes::from("c1")).await.unwrap();
+    // The cluster answers a commit before its marker is written.
+    while !open().await.is_empty() {}
+    let kafka = Kafka::shared().await.unwrap();
+    let mut settings = rdkafka::ClientConfig::new();
+    settings.set("bootstrap.servers", kafka.bootstrap()).set("transactional.id", "stranger.of.open");
+    let stranger: rdkafka::producer::BaseProducer = settings.create().unwrap();
+    let patience = Duration::from_secs(30);
+    stranger.init_transactions(patience).unwrap();
+    stranger.begin_transaction().unwrap();
+    let left: rdkafka::producer::BaseRecord<'_, [u8], [u8]> =
+        rdkafka::producer::BaseRecord::to("a.open.v1").partition(1).payload(b"left");
+    stranger.send(left).map_err(|(error, _)| error).unwrap();
+    stranger.flush(patience).unwrap();
+
+    // Behind the record and its marker.
+    assert_eq!(open().await, [(1, 2)].into());
+    writer.commit(vec![record("a.open.v1", 1, "y")], Bytes::from("c2")).await.unwrap();
+    assert_eq!(open().await, [(1, 2)].into(), "what comes behind it does not move it");
+    stranger.abort_transaction(patience).unwrap();
+    while !open().await.is_empty() {}
 }

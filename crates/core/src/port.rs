@@ -41,6 +41,8 @@ pub struct Refused {
     pub again: u64,
     /// How many items of the lane wait in the quarantine now, where the sink has counted them.
     pub waiting: Option<u64>,
+    /// Since when the oldest of them waits, microseconds since 1970 UTC by the store's clock; `None` when none waits.
+    pub oldest_us: Option<i64>,
 }
 
 impl Refused {

@@ -334,7 +334,10 @@ impl Lane {
             let small = held.as_ref().is_none_or(Held::is_small) && self.ahead.has_room();
             tokio::select! {
                 biased;
-                done = &mut commit => return Ok((done?, ended)),
+                done = &mut commit => {
+                    self.metrics.produced(&self.id, &done);
+                    return Ok((done?, ended));
+                }
                 read = self.source.next(), if ended.is_none() && small => match read {
                     Ok(Some(next)) => gather(&mut self.steps, next, held, &self.ahead)?,
                     end => ended = Some(end),
@@ -366,6 +369,7 @@ impl Lane {
             committed,
             quarantined,
             waiting: refused.waiting,
+            oldest_us: refused.oldest_us,
             dropped: &batch.dropped,
             newest_us,
             behind: batch.behind,

@@ -12,6 +12,7 @@ pub mod latency;
 pub mod ledgered;
 pub mod metrics;
 pub mod parts;
+mod produced;
 pub mod reason;
 mod runtime;
 mod stand;

@@ -14,9 +14,10 @@ use crate::certificates::Certificates;
 use crate::latency::Latency;
 use crate::ledgered::Ledgered;
 use crate::parts::Parts;
+use crate::produced::{Outcome, Produced};
 use crate::runtime::Runtime;
 use crate::stand::Stand;
-use crate::status::{LaneStatus, State};
+use crate::status::{LaneStatus, State, now_us};
 use crate::verdict::Verdict;
 use crate::verified::Verified;
 
@@ -27,10 +28,13 @@ const RETRIED: [ErrorKind; 2] = [ErrorKind::Unavailable, ErrorKind::Unknown];
 fn drop_rules(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Capture => &["outside_contract", "suspended", "reloaded", "asked_locked", "asked_denied"],
-        Kind::Replicate | Kind::Deliver => &["filtered", "outside_grant", "tombstone", "message"],
+        Kind::Replicate | Kind::Deliver => &["filtered", "outside_grant"],
         Kind::Receipt => &[],
     }
 }
+
+/// The rules by which it may drop what another program has written into its topic, beside those above.
+const FOREIGN: [&str; 3] = ["duplicate", "message", "tombstone"];
 
 /// The rule by which the permit step sets a change aside that it cannot decide about.
 const UNDECIDED: &str = "unknown_value";
@@ -75,6 +79,7 @@ struct Families {
     ledgered: Ledgered,
     certificates: Certificates,
     stand: Stand,
+    produced: Produced,
     runtime: Runtime,
     /// Held while the gauges of lanes are told anew.
     told: Mutex<()>,
@@ -103,8 +108,9 @@ impl Metrics {
         let dropped = counter(
             "changes_dropped_total",
             "Changes dropped by a named rule: `filtered`, `outside_contract`, `outside_grant`, `suspended` (the \
-             table no longer fits), `reloaded`, `tombstone`, `message`, `asked_locked` and `asked_denied` (rows that a repair \
-             asked for and that could not be read).",
+             table no longer fits), `reloaded`, `asked_locked` and `asked_denied` (rows that a repair asked for and that \
+             could not be read); of a topic that another program writes also `duplicate` (the same change of a row \
+             again), `tombstone` and `message`.",
             &["pipeline", "rule"],
         )?;
         let quarantined =
@@ -140,8 +146,8 @@ impl Metrics {
         let verdict = gauge(
             "lane_verdict",
             "How many of the pipeline's lanes have the verdict over the last twelve watermarks: `ok`, `slow` (moves, \
-             and falls further behind), `stalled` (nothing passes), `stopped` (does not run), `rewound` (reads again), \
-             `paused` (a person has paused it, or nothing may flow).",
+             and falls further behind), `stalled` (nothing passes), `stopped` (does not run), `blocked` (a transaction was left open on \
+             its topic), `rewound` (reads again), `paused` (a person has paused it, or nothing may flow).",
             &["pipeline", "verdict"],
         )?;
         let seconds = |name: &str, help: &str, labels: &[&str]| {
@@ -177,7 +183,7 @@ impl Metrics {
         let (latency, parts) = (Latency::new(&registry)?, Parts::new(&registry)?);
         let (verified, ledgered) = (Verified::new(&registry)?, Ledgered::new(&registry)?);
         let (certificates, stand) = (Certificates::new(&registry)?, Stand::new(&registry)?);
-        let runtime = Runtime::new(&registry)?;
+        let (produced, runtime) = (Produced::new(&registry)?, Runtime::new(&registry)?);
         let lag_seconds = seconds(
             "lag_seconds",
             "Seconds behind the origin: 0 when the newest watermark is young and passed, else the age of the first \
@@ -221,6 +227,7 @@ impl Metrics {
             ledgered,
             certificates,
             stand,
+            produced,
             runtime,
             told: Mutex::default(),
         };
@@ -266,6 +273,20 @@ impl Metrics {
             m.policy_errors.with_label_values(&[&pipeline]);
         }
         m.commit_seconds.with_label_values(&[&pipeline]);
+        m.produced.added(&lane.pipeline);
+    }
+
+    /// Makes the series visible, at zero, of a lane whose topic another program writes.
+    pub fn foreign_added(&self, lane: &LaneId) {
+        let pipeline = lane.pipeline.to_string();
+        for rule in FOREIGN {
+            self.0.dropped.with_label_values(&[pipeline.as_str(), rule]);
+        }
+    }
+
+    /// Counts how a commit of a lane into topics ended; of another lane it tells nothing.
+    pub(crate) fn produced<T>(&self, lane: &LaneId, commit: &Result<T>) {
+        self.0.produced.ended(&lane.pipeline, Outcome::of(commit));
     }
 
     /// Tells how many lanes a pipeline has by the configuration.
@@ -372,7 +393,7 @@ impl Metrics {
                 }
             }
         }
-        self.0.stand.show(lanes);
+        self.0.stand.show(lanes, now_us());
         let none: [&str; 0] = [];
         if let Some(history) = lanes.iter().find_map(|lane| lane.history_seconds) {
             self.0.retention.with_label_values(&none).set(history);

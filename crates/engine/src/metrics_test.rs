@@ -54,6 +54,43 @@ fn what_a_grant_cannot_decide_is_told_apart_and_what_is_captured_by_operation() 
         assert!(text.contains(line), "{line} in\n{text}");
     }
     assert!(!text.contains(r#"policy_errors_total{pipeline="capture.a"}"#), "{text}");
+    // Only another program writes the same change twice, or what is no change.
+    let duplicates = r#"hutong_changes_dropped_total{pipeline="replicate.a",rule="duplicate"} 0"#;
+    assert!(!text.contains(duplicates), "{text}");
+    metrics.foreign_added(&lane(Kind::Replicate));
+    assert!(metrics.scrape(&[]).unwrap().contains(duplicates));
+}
+
+#[test]
+fn the_oldest_item_grows_old_while_it_waits_and_a_schema_has_its_version() {
+    let (board, metrics) = (Board::new(), Metrics::new().unwrap());
+    for partition in 0..3 {
+        let id = LaneId::new(PipelineId::new(Kind::Replicate, "a"), partition);
+        metrics.lane_added(&id);
+        board.add(id, 5_000_000, now_us());
+    }
+    let mut lanes = board.status(now_us());
+    let told = |lanes: &[LaneStatus], name: &str| {
+        let text = metrics.scrape(lanes).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name).map(|rest| rest.trim().to_owned()));
+        value.map(|value| value.parse::<f64>().unwrap())
+    };
+    let oldest = r#"hutong_quarantine_oldest_seconds{pipeline="replicate.a"}"#;
+    assert_eq!(told(&lanes, oldest), None, "no lane has opened, so nobody knows");
+    (lanes[0].waiting, lanes[1].waiting) = (Some(0), Some(0));
+    assert_eq!(told(&lanes, oldest), Some(0.0), "nothing waits");
+    for (lane, seconds) in [(0, 70), (1, 900)] {
+        (lanes[lane].waiting, lanes[lane].oldest_us) = (Some(1), Some(now_us() - seconds * 1_000_000));
+    }
+    let seconds = told(&lanes, oldest).unwrap();
+    assert!((900.0..910.0).contains(&seconds), "{seconds} s");
+    lanes[1].oldest_us = Some(now_us() + 60_000_000);
+    lanes[0].oldest_us = None;
+    assert_eq!(told(&lanes, oldest), Some(0.0), "a store's clock may be ahead");
+    lanes[0].schemas.insert("gongan.people.v2".into(), 4);
+    let version = r#"hutong_schema_version{topic="gongan.people.v2"}"#;
+    assert_eq!(told(&lanes, version), Some(4.0));
+    assert_eq!((told(&[], version), told(&[], oldest)), (None, None), "what went is told no more");
 }
 
 #[test]
@@ -98,6 +135,7 @@ fn a_hundred_subscriptions_stay_under_five_thousand_series() {
             (lane.lag_changes, lane.lag_bytes) = (None, Some(0));
             let table = |n: usize| Progress { table: format!("t{n}"), rows: 1, estimate: None, done: true };
             lane.snapshots = [2 * at, 2 * at + 1].map(table).to_vec();
+            lane.schemas = [2 * at, 2 * at + 1].map(|n| (format!("gongan.stream{n}.v1"), 1)).into();
         } else {
             lane.positions.insert(format!("gongan.stream{}.v1/{}", at % 10, at % 4), Position::offset(1));
         }

@@ -1,7 +1,24 @@
 //! Why a lane is judged as it is, in words of both languages.
 
+/// A transaction that stands open on the topic that a lane reads: who reads committed records sees none behind it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Left {
+    /// The topic and the partition, as `topic/partition`.
+    pub place: String,
+    /// The offset of its first record there.
+    pub offset: u64,
+    /// When it was first seen, microseconds since 1970 UTC.
+    pub since_us: i64,
+    /// The capture that writes the topic; `None` of a topic that another program writes.
+    pub capture: Option<String>,
+    /// Whether that capture holds it: its checkpoints wait for a transaction too.
+    pub own: bool,
+    /// What a person does about it.
+    pub hint: String,
+}
+
 /// Why a verdict was given: each rule's numbers, and what is said of them.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Reason {
     /// It halted.
     Halted,
@@ -17,6 +34,8 @@ pub enum Reason {
     CaughtUp,
     /// The window is not full yet.
     Young,
+    /// A transaction has been open on its topic for so many seconds.
+    Open(Left, i64),
     /// It could not open for so many seconds.
     Closed(i64),
     /// Nothing is seen to wait, and no watermark has passed for so many seconds.
@@ -51,10 +70,21 @@ impl Reason {
             Self::WentBack(ago) => format!("it went back {ago} s ago and reads again"),
             Self::CaughtUp => "it was caught up within the window".into(),
             Self::Young => "it is watched for too short a time to judge".into(),
+            Self::Open(left, seconds) => {
+                let Left { place, offset, capture, own, .. } = left;
+                let holder = match capture {
+                    Some(capture) if *own => format!("{capture} holds it"),
+                    Some(capture) => format!("{capture} does not hold it, another program does"),
+                    None => "a program that is not Hutong holds it".into(),
+                };
+                format!(
+                    "a transaction is open on {place} from offset {offset} for {seconds} s, and nothing behind it can be \
+                     read: {holder}"
+                )
+            }
             Self::Closed(seconds) => format!("it could not open for {seconds} s"),
             Self::Silent(seconds) => format!(
-                "nothing is seen to wait, and no watermark has passed for {seconds:.0} s: its capture is silent, or a \
-                 transaction was left open on the topic"
+                "nothing is seen to wait, and no watermark has passed for {seconds:.0} s: its capture is silent"
             ),
             Self::Waiting(count, seconds) => {
                 format!("{count} changes wait, and none has passed in {seconds} s")
@@ -77,10 +107,21 @@ impl Reason {
             Self::WentBack(ago) => format!("{ago} 秒前回退，正在重新读取"),
             Self::CaughtUp => "窗口内曾追平".into(),
             Self::Young => "观察时间太短，尚不能判断".into(),
+            Self::Open(left, seconds) => {
+                let Left { place, offset, capture, own, .. } = left;
+                let holder = match capture {
+                    Some(capture) if *own => format!("由 {capture} 持有"),
+                    Some(capture) => format!("不是 {capture}，而是另一个程序持有"),
+                    None => "由 Hutong 以外的程序持有".into(),
+                };
+                format!(
+                    "{place} 自偏移量 {offset} 起有一个事务打开了 {seconds} 秒没有关闭，其后的内容都读不到：{holder}"
+                )
+            }
             Self::Closed(seconds) => format!("已有 {seconds} 秒无法打开"),
-            Self::Silent(seconds) => format!(
-                "看不到有变更在等待，而已有 {seconds:.0} 秒没有越过任何水位线：捕获没有声音，或主题上有事务没有关闭"
-            ),
+            Self::Silent(seconds) => {
+                format!("看不到有变更在等待，而已有 {seconds:.0} 秒没有越过任何水位线：捕获没有声音")
+            }
             Self::Waiting(count, seconds) => {
                 format!("有 {count} 条变更在等待，{seconds} 秒内没有一条通过")
             }
@@ -99,6 +140,13 @@ mod tests {
 
     #[test]
     fn both_languages_tell_the_same_numbers() {
+        let left = |own| Left {
+            place: "a.s.v1/3".into(),
+            offset: 75,
+            capture: Some("capture.gongan".into()),
+            own,
+            ..Left::default()
+        };
         let falling = Reason::Falling { passed: 71, seconds: 72, before: 73.0, now: 74.0 };
         let reasons = [
             (Reason::Halted, vec![]),
@@ -108,6 +156,8 @@ mod tests {
             (Reason::WentBack(71), vec!["71"]),
             (Reason::CaughtUp, vec![]),
             (Reason::Young, vec![]),
+            (Reason::Open(left(true), 71), vec!["71", "a.s.v1/3", "75", "capture.gongan"]),
+            (Reason::Open(left(false), 71), vec!["71", "a.s.v1/3", "75", "capture.gongan"]),
             (Reason::Closed(71), vec!["71"]),
             (Reason::Silent(71.4), vec!["71"]),
             (Reason::Waiting(71, 72), vec!["71", "72"]),

@@ -1,8 +1,9 @@
-//! What the checkpoints of lanes tell beside their lag: how far snapshots have come, what is refused, where topics end.
+//! What lanes tell of where they stand beside their lag: how far snapshots have come, what is refused, where topics end
+//! and by which schema they are written, since when something waits.
 
 use std::collections::BTreeMap;
 
-use prometheus::{IntGaugeVec, Opts, Registry};
+use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
 
 use crate::status::LaneStatus;
 
@@ -13,6 +14,8 @@ pub(crate) struct Stand {
     snapshot_done: IntGaugeVec,
     refused: IntGaugeVec,
     topic_end: IntGaugeVec,
+    schema_version: IntGaugeVec,
+    oldest: GaugeVec,
 }
 
 impl Stand {
@@ -43,23 +46,47 @@ impl Stand {
             "The offset behind the last record of the partition that a lane here has seen.",
             &["topic", "partition"],
         )?;
-        Ok(Self { snapshot_rows, snapshot_done, refused, topic_end })
+        let schema_version = gauge(
+            "schema_version",
+            "The version that the registry has given the schema by which a lane here writes the topic. Not there while \
+             the registry did not tell.",
+            &["topic"],
+        )?;
+        let oldest = GaugeVec::new(
+            Opts::new(
+                "quarantine_oldest_seconds",
+                "How long the oldest item of the quarantine waits now; 0 when none waits.",
+            ),
+            &["pipeline"],
+        )?;
+        registry.register(Box::new(oldest.clone()))?;
+        Ok(Self { snapshot_rows, snapshot_done, refused, topic_end, schema_version, oldest })
     }
 
     pub(crate) fn forget(&self) {
-        [&self.snapshot_rows, &self.snapshot_done, &self.refused, &self.topic_end]
+        [&self.snapshot_rows, &self.snapshot_done, &self.refused, &self.topic_end, &self.schema_version]
             .into_iter()
             .for_each(|g| g.reset());
+        self.oldest.reset();
     }
 
-    pub(crate) fn show(&self, lanes: &[LaneStatus]) {
+    pub(crate) fn show(&self, lanes: &[LaneStatus], now_us: i64) {
         let mut ends: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        let mut oldest: BTreeMap<&str, i64> = BTreeMap::new();
         for lane in lanes {
             let pipeline = lane.pipeline.as_str();
             for snapshot in &lane.snapshots {
                 let labels = [pipeline, snapshot.table.as_str()];
                 self.snapshot_rows.with_label_values(&labels).set(signed(snapshot.rows));
                 self.snapshot_done.with_label_values(&labels).set(i64::from(snapshot.done));
+            }
+            for (topic, version) in &lane.schemas {
+                self.schema_version.with_label_values(&[topic]).set(i64::from(*version));
+            }
+            // Lanes that have not opened yet do not know what waits.
+            if lane.waiting.is_some() {
+                let known = oldest.entry(pipeline).or_insert(now_us);
+                *known = (*known).min(lane.oldest_us.unwrap_or(now_us));
             }
             if pipeline.starts_with("capture.") {
                 self.refused.with_label_values(&[pipeline]).set(lane.suspended.len() as i64);
@@ -74,6 +101,11 @@ impl Stand {
                 let known = ends.entry((topic, partition)).or_default();
                 *known = (*known).max(offset.saturating_add(lane.lag_changes.unwrap_or(0)));
             }
+        }
+        for (pipeline, since_us) in oldest {
+            // By the store's clock, which may be ahead.
+            let waits_us = now_us.saturating_sub(since_us).max(0);
+            self.oldest.with_label_values(&[pipeline]).set(waits_us as f64 / 1e6);
         }
         for ((topic, partition), end) in ends {
             self.topic_end.with_label_values(&[topic, partition]).set(signed(end));

@@ -9,6 +9,7 @@ use hutong_core::{Behind, Checkpoint, Class, Error, LaneId, Loss, Pause, Positio
 use serde::{Deserialize, Serialize};
 
 use crate::lag::{self, Standing};
+use crate::reason::{Left, Reason};
 use crate::verdict::{Sample, Verdict, Window as Looks};
 
 /// What a lane is doing.
@@ -80,6 +81,9 @@ pub struct LaneStatus {
     /// Items that wait in the quarantine now, when the sink can tell.
     #[serde(default)]
     pub waiting: Option<u64>,
+    /// Since when the oldest of them waits, microseconds since 1970 UTC; `None` when none waits, or nobody can tell.
+    #[serde(default)]
+    pub oldest_us: Option<i64>,
     /// Attempts since the last success.
     pub attempts: u32,
     /// The last error, when the lane is not well.
@@ -90,6 +94,9 @@ pub struct LaneStatus {
     pub positions: BTreeMap<String, Position>,
     /// How far its snapshots have come.
     pub snapshots: Vec<Progress>,
+    /// The versions of the schemas by which it writes topics, by topic.
+    #[serde(default)]
+    pub schemas: BTreeMap<String, u32>,
     /// The tables whose changes are dropped, and why.
     #[serde(default)]
     pub suspended: Vec<Suspended>,
@@ -143,12 +150,14 @@ struct Inner {
     dropped: BTreeMap<String, u64>,
     quarantined: u64,
     waiting: Option<u64>,
+    oldest_us: Option<i64>,
     attempts: u32,
     problem: Option<(String, Option<String>)>,
     kind: Option<&'static str>,
     checkpoint: Checkpoint,
     promise: Promise,
     looks: Looks,
+    left: Option<Left>,
     /// When it began to fill, if that was in this process.
     begun_us: Option<i64>,
     applied_us: Option<i64>,
@@ -270,7 +279,9 @@ impl Entry {
         inner.committed += passed.committed;
         inner.window.add(now_us, passed.committed);
         inner.quarantined += passed.quarantined;
-        inner.waiting = passed.waiting.or(inner.waiting);
+        if passed.waiting.is_some() {
+            (inner.waiting, inner.oldest_us) = (passed.waiting, passed.oldest_us);
+        }
         for (rule, count) in passed.dropped {
             *inner.dropped.entry((*rule).to_owned()).or_default() += count;
         }
@@ -324,7 +335,11 @@ impl Entry {
     pub fn status(&self, now_us: i64) -> LaneStatus {
         let inner = self.lock();
         let lag_seconds = inner.lag_seconds(now_us);
-        let (verdict, reason) = inner.looks.judge(inner.sample(now_us));
+        let (verdict, reason) = inner.looks.judge(inner.sample(now_us), inner.left.as_ref());
+        let cure = match &reason {
+            Reason::Open(left, _) => Some(left.hint.clone()),
+            _ => None,
+        };
         let caught_up = inner.state == State::Running && inner.standing.count == Some(0);
         LaneStatus {
             lane: inner.id.to_string(),
@@ -340,11 +355,13 @@ impl Entry {
             dropped: inner.dropped.clone(),
             quarantined: inner.quarantined,
             waiting: inner.waiting,
+            oldest_us: inner.oldest_us,
             attempts: inner.attempts,
             error: inner.problem.as_ref().map(|(text, _)| text.clone()),
-            hint: inner.problem.as_ref().and_then(|(_, hint)| hint.clone()),
+            hint: inner.problem.as_ref().map_or(cure, |(_, hint)| hint.clone()),
             positions: inner.checkpoint.positions.clone(),
             snapshots: inner.checkpoint.snapshots(),
+            schemas: inner.checkpoint.schema_versions(),
             suspended: inner.checkpoint.suspended(),
             pause: inner.checkpoint.pause(),
             last_loss: inner.checkpoint.losses().pop(),
@@ -363,6 +380,13 @@ impl Entry {
         }
     }
 
+    /// States whether it runs and is behind by more than its watermarks are apart.
+    fn is_behind(&self, now_us: i64) -> bool {
+        let inner = self.lock();
+        let tolerated = 2.0 * inner.interval_us.max(lag::SHORTEST_INTERVAL_US) as f64 / 1e6;
+        inner.state == State::Running && inner.lag_seconds(now_us) > tolerated
+    }
+
     /// Takes a look for the verdict's window.
     fn look(&self, now_us: i64) {
         let mut inner = self.lock();
@@ -377,6 +401,7 @@ pub(crate) struct Passed<'a> {
     pub(crate) committed: u64,
     pub(crate) quarantined: u64,
     pub(crate) waiting: Option<u64>,
+    pub(crate) oldest_us: Option<i64>,
     pub(crate) dropped: &'a BTreeMap<&'static str, u64>,
     pub(crate) newest_us: Option<i64>,
     pub(crate) behind: Behind,
@@ -409,12 +434,14 @@ impl Board {
             dropped: BTreeMap::new(),
             quarantined: 0,
             waiting: None,
+            oldest_us: None,
             attempts: 0,
             problem: None,
             kind: None,
             checkpoint: Checkpoint::default(),
             promise: Promise::default(),
             looks: Looks::new(interval_us),
+            left: None,
             begun_us: None,
             applied_us: None,
         })));
@@ -428,6 +455,23 @@ impl Board {
     pub fn remove(&self, id: &LaneId) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|entry| entry.lock().id != *id);
+    }
+
+    /// States whether a lane runs here and is behind by more than its watermarks are apart.
+    pub fn is_behind(&self, id: &LaneId, now_us: i64) -> bool {
+        self.entry(id).is_some_and(|entry| entry.is_behind(now_us))
+    }
+
+    /// Notes the transaction that stands open on the topic of a lane that runs here, or that there is none.
+    pub fn left(&self, id: &LaneId, left: Option<Left>) {
+        if let Some(entry) = self.entry(id) {
+            entry.lock().left = left;
+        }
+    }
+
+    fn entry(&self, id: &LaneId) -> Option<Entry> {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().find(|entry| entry.lock().id == *id).cloned()
     }
 
     /// Takes a look at every lane for its verdict: once a second, or as often as watermarks come.

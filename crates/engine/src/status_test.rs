@@ -28,6 +28,7 @@ fn pass(entry: &Entry, offset: u64, now_us: i64) {
         newest_us,
         behind,
         waiting: None,
+        oldest_us: None,
         checkpoint: &checkpoint,
     };
     entry.passed(&passed, now_us);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::lag::SHORTEST_INTERVAL_US;
-use crate::reason::Reason;
+use crate::reason::{Left, Reason};
 use crate::status::State;
 
 /// How many intervals of the lane's watermarks a window spans.
@@ -24,6 +24,8 @@ pub enum Verdict {
     Stalled,
     /// It does not run: it has halted, was stopped, or could not open in the whole window.
     Stopped,
+    /// A transaction was left open on its topic, and it waits before that.
+    Blocked,
     /// It stands before a place that it had reached, and reads again.
     Rewound,
     /// A person has paused it, or nothing may flow, so it is not judged.
@@ -32,8 +34,8 @@ pub enum Verdict {
 
 impl Verdict {
     /// All verdicts, for metrics that show every series from the start.
-    pub const ALL: [Self; 6] =
-        [Self::Ok, Self::Slow, Self::Stalled, Self::Stopped, Self::Rewound, Self::Paused];
+    pub const ALL: [Self; 7] =
+        [Self::Ok, Self::Slow, Self::Stalled, Self::Stopped, Self::Blocked, Self::Rewound, Self::Paused];
 
     /// Returns the word for it.
     pub fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Verdict {
             Self::Slow => "slow",
             Self::Stalled => "stalled",
             Self::Stopped => "stopped",
+            Self::Blocked => "blocked",
             Self::Rewound => "rewound",
             Self::Paused => "paused",
         }
@@ -100,8 +103,9 @@ impl Window {
         self.rewound_us = Some(at_us);
     }
 
-    /// Judges the lane by the window and a look of this moment, and says why.
-    pub fn judge(&self, now: Sample) -> (Verdict, Reason) {
+    /// Judges the lane by the window and a look of this moment, and says why. `left`: a transaction that stands open on
+    /// its topic.
+    pub fn judge(&self, now: Sample, left: Option<&Left>) -> (Verdict, Reason) {
         match now.state {
             State::Halted => return (Verdict::Stopped, Reason::Halted),
             State::Stopped => return (Verdict::Stopped, Reason::Ended),
@@ -116,6 +120,13 @@ impl Window {
         }
         let tolerated = 2.0 * self.interval_us.max(SHORTEST_INTERVAL_US) as f64 / 1e6;
         let caught_up = |s: &Sample| s.lag_seconds <= tolerated && s.state == State::Running;
+        // What it is known to wait for needs no window, but more than a moment: every commit is open for one.
+        let lasts = |left: &&Left| (now.at_us - left.since_us) as f64 / 1e6 >= tolerated;
+        let waits = now.state == State::Running && !caught_up(&now) && now.waiting == Some(0);
+        if let Some(left) = left.filter(lasts).filter(|_| waits) {
+            let seconds = (now.at_us - left.since_us) / 1_000_000;
+            return (Verdict::Blocked, Reason::Open(left.clone(), seconds));
+        }
         if self.samples.iter().chain([&now]).any(caught_up) {
             return (Verdict::Ok, Reason::CaughtUp);
         }
@@ -155,7 +166,7 @@ mod tests {
     fn judged(look: impl Fn(i64) -> Sample) -> Verdict {
         let mut window = Window::new(SECOND);
         (0..13).for_each(|n| window.take(look(n)));
-        window.judge(look(12)).0
+        window.judge(look(12), None).0
     }
 
     fn sample(n: i64, passed: u64, lag_seconds: f64) -> Sample {
@@ -184,15 +195,39 @@ mod tests {
     fn is_not_judged_before_the_window_is_full() {
         let mut window = Window::new(SECOND);
         (0..WINDOW as i64).for_each(|n| window.take(sample(n, 5, 900.0)));
-        assert_eq!(window.judge(sample(12, 5, 900.0)).0, Verdict::Ok);
+        assert_eq!(window.judge(sample(12, 5, 900.0), None).0, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_transaction_that_is_left_open_is_told_at_once_and_only_of_who_waits_for_it() {
+        let window = Window::new(SECOND);
+        let left = |since_us| Left { since_us, ..Left::default() };
+        let judged = |look: Sample, left: &Left| window.judge(look, Some(left)).0;
+        let waits = Sample { waiting: Some(0), ..sample(60, 5, 50.0) };
+        assert_eq!(judged(waits, &left(0)), Verdict::Blocked, "no window is full");
+        assert_eq!(judged(waits, &left(57 * SECOND)), Verdict::Ok, "a commit is under way");
+        assert_eq!(
+            judged(Sample { lag_seconds: 0.0, ..waits }, &left(0)),
+            Verdict::Ok,
+            "nothing waits behind it"
+        );
+        assert_eq!(judged(sample(60, 5, 50.0), &left(0)), Verdict::Ok, "much can be read before it");
+        assert_eq!(
+            judged(Sample { state: State::Retrying, ..waits }, &left(0)),
+            Verdict::Ok,
+            "it has another trouble"
+        );
+        assert_eq!(judged(Sample { state: State::Paused, ..waits }, &left(0)), Verdict::Paused);
+        let (_, reason) = window.judge(waits, Some(&left(0)));
+        assert_eq!(reason, Reason::Open(left(0), 60));
     }
 
     #[test]
     fn a_rewind_is_told_for_one_window() {
         let mut window = Window::new(SECOND);
         window.rewound(0);
-        assert_eq!(window.judge(sample(3, 5, 900.0)).0, Verdict::Rewound);
-        assert_eq!(window.judge(sample(12, 5, 900.0)).0, Verdict::Ok);
+        assert_eq!(window.judge(sample(3, 5, 900.0), None).0, Verdict::Rewound);
+        assert_eq!(window.judge(sample(12, 5, 900.0), None).0, Verdict::Ok);
     }
 
     #[test]
@@ -200,12 +235,16 @@ mod tests {
         let mut window = Window::new(SECOND);
         (0..13).for_each(|n| window.take(sample(n, 5, 900.0)));
         let paused = |n| Sample { state: State::Paused, ..sample(n, 5, 900.0) };
-        assert_eq!(window.judge(paused(13)).0, Verdict::Paused);
-        assert_eq!(window.judge(Sample { state: State::Held, ..paused(13) }).0, Verdict::Paused);
+        assert_eq!(window.judge(paused(13), None).0, Verdict::Paused);
+        assert_eq!(window.judge(Sample { state: State::Held, ..paused(13) }, None).0, Verdict::Paused);
         window.take(paused(13));
-        assert_eq!(window.judge(sample(14, 5, 900.0)).0, Verdict::Ok, "it is not stalled because it stood");
+        assert_eq!(
+            window.judge(sample(14, 5, 900.0), None).0,
+            Verdict::Ok,
+            "it is not stalled because it stood"
+        );
         (14..27).for_each(|n| window.take(sample(n, 5, 900.0)));
-        assert_eq!(window.judge(sample(27, 5, 900.0)).0, Verdict::Stalled);
+        assert_eq!(window.judge(sample(27, 5, 900.0), None).0, Verdict::Stalled);
     }
 
     #[test]
@@ -214,7 +253,10 @@ mod tests {
         for n in 0..130 {
             window.take(Sample { at_us: n * SECOND / 10, ..sample(0, 5, 900.0) });
         }
-        assert_eq!(window.judge(sample(13, 5, 900.0)).1.en(), "7 changes wait, and none has passed in 11 s");
+        assert_eq!(
+            window.judge(sample(13, 5, 900.0), None).1.en(),
+            "7 changes wait, and none has passed in 11 s"
+        );
     }
 
     proptest! {

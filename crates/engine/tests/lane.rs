@@ -237,7 +237,7 @@ fn a_flood_of_rejects_halts_before_it_is_written() {
 }
 
 fn refused(lasting: u64, curable: u64) -> Refused {
-    Refused { lasting, curable, again: 0, waiting: Some(lasting + curable) }
+    Refused { lasting, curable, waiting: Some(lasting + curable), ..Refused::default() }
 }
 
 #[test]

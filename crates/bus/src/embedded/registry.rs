@@ -74,6 +74,17 @@ impl SchemaRegistry for Registry {
             .await
     }
 
+    async fn version(&self, subject: &str, schema: &str) -> hutong_core::Result<Option<u32>> {
+        let (name, schema) = (subject.to_owned(), schema.to_owned());
+        let doing = format!("look up the schema of {subject}");
+        let find = move |db: &Connection| match lookup(db, &name, &schema, false) {
+            Ok(found) => Ok(Some(found.version)),
+            Err(fault) if matches!(fault.code, 40401 | 40403) => Ok(None),
+            Err(fault) => Err(fault.error(doing)),
+        };
+        self.bus.reads.run(find).await
+    }
+
     async fn set_compatibility(&self, subject: &str, level: &str) -> hutong_core::Result<()> {
         let doing = format!("set the compatibility of {subject}");
         let Some(level) = Level::of(level) else {

@@ -1,5 +1,6 @@
 //! How a cluster is reached: settings that every client shares, and one client for questions.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use hutong_core::{Result, Secret};
@@ -32,6 +33,8 @@ pub(super) struct Client {
     admin: AdminClient<DefaultClientContext>,
     // Read uncommitted: what it is asked for is the true end of a partition.
     asker: BaseConsumer,
+    /// Read committed: the end that it is told stands before an open transaction. Made for the first who asks.
+    committed: OnceLock<BaseConsumer>,
     /// What lag tools are to be told.
     offsets: Offsets,
 }
@@ -50,7 +53,7 @@ impl Client {
             .set("group.id", format!("{}.asker", config.bus))
             .create()
             .map_err(|e| failed("make a Kafka client", e))?;
-        Ok(Self { config, admin, asker, offsets: Offsets::default() })
+        Ok(Self { config, admin, asker, committed: OnceLock::new(), offsets: Offsets::default() })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -68,6 +71,16 @@ impl Client {
 
     pub(super) fn asker(&self) -> &BaseConsumer {
         &self.asker
+    }
+
+    /// Returns the client that is told the end of what is committed.
+    pub(super) fn committed_asker(&self) -> Result<&BaseConsumer> {
+        if let Some(asker) = self.committed.get() {
+            return Ok(asker);
+        }
+        let group = format!("{}.asker", self.config.bus);
+        let asker = self.reading(&group).create().map_err(|e| failed("make a Kafka client", e))?;
+        Ok(self.committed.get_or_init(|| asker))
     }
 
     /// Returns the settings that every client starts from.

@@ -16,6 +16,7 @@ mod replicas;
 mod topics;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,6 +146,11 @@ impl Log for Bus {
     async fn extent(&self, topic: &str) -> Result<Option<Extent>> {
         let (client, topic) = (Arc::clone(&self.client), topic.to_owned());
         blocking(move || topics::extent(&client, &topic)).await
+    }
+
+    async fn open_transactions(&self, topic: &str) -> Result<BTreeMap<u32, u64>> {
+        let (client, topic) = (Arc::clone(&self.client), topic.to_owned());
+        blocking(move || topics::open_transactions(&client, &topic)).await
     }
 
     async fn writer(&self, lane: &LaneId) -> Result<Box<dyn Writer>> {

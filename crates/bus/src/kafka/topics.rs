@@ -1,5 +1,6 @@
 //! Topics: made as DESIGN section 9 says, and what differs from that on those that exist.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hutong_core::{Error, ErrorKind, Result};
@@ -169,6 +170,24 @@ fn partitions(client: &Client, topic: &str) -> Result<Option<(u32, usize)>> {
 pub(super) fn extent(client: &Client, topic: &str) -> Result<Option<Extent>> {
     let Some((count, _)) = partitions(client, topic)? else { return Ok(None) };
     (0..count).map(|p| Ok((p, watermarks(client, topic, p)?))).collect::<Result<Extent>>().map(Some)
+}
+
+/// Returns the partitions in which a transaction is open, each with the offset of its first record: what committed
+/// readers are told to be the end ("last stable offset", KIP-98), where it stands before the true one.
+pub(super) fn open_transactions(client: &Client, topic: &str) -> Result<BTreeMap<u32, u64>> {
+    let mut open = BTreeMap::new();
+    for (partition, (_, end)) in extent(client, topic)?.unwrap_or_default() {
+        let (_, stable) = client
+            .committed_asker()?
+            .fetch_watermarks(topic, partition as i32, TIMEOUT)
+            .map_err(|e| failed(format!("ask for the committed end of {topic}/{partition}"), e))?;
+        // Asked for later: what was open meanwhile and is no more is not told.
+        let stable = u64::try_from(stable).unwrap_or(0);
+        if stable < end {
+            open.insert(partition, stable);
+        }
+    }
+    Ok(open)
 }
 
 /// Returns the first kept offset and the end of one partition, uncommitted records included.

@@ -136,6 +136,23 @@ impl SchemaRegistry for HttpRegistry {
         Ok(Some(read::<Text>(&doing, answer).await?.schema))
     }
 
+    async fn version(&self, subject: &str, schema: &str) -> Result<Option<u32>> {
+        #[derive(Deserialize)]
+        struct Found {
+            version: u32,
+        }
+        let doing = format!("look up the schema of {subject}");
+        let path = format!("/subjects/{}", escape(subject));
+        let body = json!({"schemaType": "AVRO", "schema": schema});
+        let answer = self.send(&doing, Method::POST, &path, Some(&body)).await?;
+        match answer.status() {
+            // 40401, 40403: no such subject, or not this schema. Of another path nothing is known either.
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(read::<Found>(&doing, answer).await?.version)),
+            _ => Err(refused(&doing, answer).await),
+        }
+    }
+
     async fn set_compatibility(&self, subject: &str, level: &str) -> Result<()> {
         let doing = format!("set the compatibility of {subject} to {level}");
         let path = format!("/config/{}", escape(subject));

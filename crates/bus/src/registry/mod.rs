@@ -31,6 +31,9 @@ pub trait SchemaRegistry: Send + Sync {
     /// Returns the schema text of an id; `None` when the registry answers that it knows no such id.
     async fn by_id(&self, id: u32) -> Result<Option<String>>;
 
+    /// Returns which version of a subject a schema is; `None` when the registry does not know it there.
+    async fn version(&self, subject: &str, schema: &str) -> Result<Option<u32>>;
+
     /// Sets a subject's compatibility level by the API's name: `FULL_TRANSITIVE`, `BACKWARD`, `NONE`, …
     async fn set_compatibility(&self, subject: &str, level: &str) -> Result<()>;
 

@@ -145,6 +145,7 @@ fn families() -> Result<Vec<Family>> {
     // What only some sources can tell.
     for lane in &mut lanes {
         (lane.lag_changes, lane.lag_bytes, lane.waiting) = (Some(0), Some(0), Some(0));
+        lane.schemas.insert("topic".into(), 1);
         lane.positions.insert("topic/0".into(), Position::offset(0));
         lane.snapshots.push(Progress { table: "name".into(), rows: 0, estimate: None, done: false });
     }

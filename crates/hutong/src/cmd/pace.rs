@@ -30,6 +30,8 @@ pub(super) enum Word {
     Retrying,
     /// Nothing passes.
     Stalled,
+    /// A transaction was left open on its topic.
+    Blocked,
     /// It does not run.
     Stopped,
     /// A person must act.
@@ -52,7 +54,7 @@ pub(super) enum Level {
 impl Word {
     /// Every word.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Ok,
         Self::Opening,
         Self::Paused,
@@ -62,6 +64,7 @@ impl Word {
         Self::Slow,
         Self::Retrying,
         Self::Stalled,
+        Self::Blocked,
         Self::Stopped,
         Self::Halted,
     ];
@@ -75,6 +78,7 @@ impl Word {
             (State::Paused, _) | (_, Verdict::Paused) => Self::Paused,
             (State::Retrying, _) => Self::Retrying,
             (_, Verdict::Stalled) => Self::Stalled,
+            (_, Verdict::Blocked) => Self::Blocked,
             (_, Verdict::Slow) => Self::Slow,
             (_, Verdict::Rewound) => Self::Rewound,
             _ if lane.freshness_seconds.is_some_and(|target| lane.lag_seconds > target) => Self::Late,
@@ -95,6 +99,7 @@ impl Word {
             Self::Slow => ("slow", "越落越远"),
             Self::Retrying => ("retrying", "正在重试"),
             Self::Stalled => ("stalled", "毫无进展"),
+            Self::Blocked => ("blocked", "被未关闭的事务挡住"),
             Self::Stopped => ("stopped", "未在运行"),
             Self::Halted => ("halted", "已停止"),
         };
@@ -107,7 +112,7 @@ impl Word {
             Self::Ok => Level::Well,
             Self::Opening | Self::Paused | Self::Held => Level::Still,
             Self::Rewound | Self::Late | Self::Slow | Self::Retrying => Level::Watch,
-            Self::Stalled | Self::Stopped | Self::Halted => Level::Bad,
+            Self::Stalled | Self::Blocked | Self::Stopped | Self::Halted => Level::Bad,
         }
     }
 }
@@ -133,6 +138,7 @@ pub(super) fn verdict(verdict: Verdict, lang: Lang) -> &'static str {
         Verdict::Slow => "越落越远",
         Verdict::Stalled => "毫无进展",
         Verdict::Stopped => "未在运行",
+        Verdict::Blocked => "被未关闭的事务挡住",
         Verdict::Rewound => "回退重读",
         Verdict::Paused => "已暂停",
     };
@@ -300,6 +306,7 @@ mod tests {
             (State::Running, Verdict::Slow, 61.0, Word::Slow, Level::Watch),
             (State::Running, Verdict::Rewound, 0.0, Word::Rewound, Level::Watch),
             (State::Running, Verdict::Stalled, 0.0, Word::Stalled, Level::Bad),
+            (State::Running, Verdict::Blocked, 75.0, Word::Blocked, Level::Bad),
             (State::Opening, Verdict::Ok, 0.0, Word::Opening, Level::Still),
             (State::Retrying, Verdict::Ok, 0.0, Word::Retrying, Level::Watch),
             (State::Retrying, Verdict::Stopped, 0.0, Word::Stopped, Level::Bad),

@@ -90,6 +90,7 @@ fn code(verdict: Verdict) -> Option<&'static str> {
         Verdict::Slow => Some("HutongLaneSlow"),
         Verdict::Stalled => Some("HutongLaneStalled"),
         Verdict::Stopped => Some("HutongLaneStopped"),
+        Verdict::Blocked => Some("HutongTransactionOpen"),
         Verdict::Ok | Verdict::Rewound | Verdict::Paused => None,
     }
 }
@@ -101,6 +102,13 @@ fn of_lane(lane: &LaneStatus, lang: Lang) -> Vec<String> {
         let word = pace::verdict(lane.verdict, lang);
         let why = pace::reason(&lane.reason, &lane.reason_zh, lang);
         said.push(match (lang, code(lane.verdict).and_then(|code| explain::cure(code, lang))) {
+            // That names the transaction.
+            (_, _) if lane.verdict == Verdict::Blocked => {
+                let cure = lane.hint.as_deref().unwrap_or_default();
+                let is = lang
+                    .pick(format!("{} is {word}: {why}", lane.lane), format!("{}：{word}，{why}", lane.lane));
+                format!("{is}\n  {}{cure}", to_do(lang))
+            }
             (Lang::En, _) => format!("{} is {word}: {why}", lane.lane),
             (Lang::Zh, Some(cure)) => format!("{}：{word}，{why}\n  处理办法：{cure}", lane.lane),
             (Lang::Zh, None) => format!("{}：{word}，{why}", lane.lane),
@@ -172,6 +180,22 @@ mod tests {
             "{chinese:?}"
         );
         assert_eq!(chinese[3], "replicate.b.0 落后 75 s，而其订阅承诺 60 s");
+        let mut blocked = status.lanes[2].clone();
+        (blocked.verdict, blocked.lag_seconds) = (Verdict::Blocked, 9.0);
+        (blocked.reason, blocked.reason_zh) = ("a transaction is open".into(), "有一个事务没有关闭".into());
+        blocked.hint = Some("`kafka-transactions.sh abort` ends it".into());
+        assert_eq!(
+            of_lane(&blocked, Lang::En),
+            [
+                "replicate.a.0 is blocked: a transaction is open\n  what to do: `kafka-transactions.sh abort` ends it"
+            ]
+        );
+        assert_eq!(
+            of_lane(&blocked, Lang::Zh),
+            [
+                "replicate.a.0：被未关闭的事务挡住，有一个事务没有关闭\n  处理办法：`kafka-transactions.sh abort` ends it"
+            ]
+        );
         let said = paragraphs(&status, Lang::En);
         assert_eq!(
             said,

@@ -11,6 +11,7 @@ mod count;
 mod deliver;
 mod granted;
 pub mod items;
+mod left;
 pub mod probe;
 pub mod readers;
 mod receipts;
@@ -228,6 +229,9 @@ impl Wire {
         let entry = self.board.add(id.clone(), us(interval), now_us());
         // Of a topic that another program writes nobody here knows how long it is kept.
         let history = stream.capture.as_ref().map(|_| self.history);
+        if history.is_none() {
+            self.metrics.foreign_added(&id);
+        }
         entry.promise(Promise { freshness: Some(subscription.freshness), history });
         Ok(Lane {
             source: Box::new(source),

@@ -16,7 +16,7 @@ use hutong_stores::{postgres, sqlite};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Wire, certificates};
+use super::{Wire, certificates, left};
 use crate::config::Plan;
 use crate::config::plan::{BusSystem, StorePlan, StoreSystem};
 
@@ -46,10 +46,18 @@ pub fn start(
     // As often as the quickest capture tells how fresh it is.
     let every = captures.iter().map(|c| c.watermark_interval).min().unwrap_or(SELDOM).clamp(OFTEN, SELDOM);
     let token = supervisor.token();
-    supervisor.spawn("verdicts", OnError::Continue, judge(board, token.clone()));
-    if let BusSystem::Embedded(embedded) = &plan.bus.system {
-        let room = room(embedded.folder.clone(), parts.clone(), every, token.clone());
-        supervisor.spawn("watch the disk", OnError::Continue, room);
+    supervisor.spawn("verdicts", OnError::Continue, judge(board.clone(), token.clone()));
+    match &plan.bus.system {
+        BusSystem::Embedded(embedded) => {
+            let room = room(embedded.folder.clone(), parts.clone(), every, token.clone());
+            supervisor.spawn("watch the disk", OnError::Continue, room);
+        }
+        // Only there others may write too.
+        BusSystem::Kafka(kafka) => {
+            let (log, bus) = (Arc::clone(wire.bus().log()), (plan.bus.name.as_str(), kafka.brokers.as_str()));
+            let look = left::Look::of(log, bus, board, &subscriptions).watch(every, token.clone());
+            supervisor.spawn("watch for open transactions", OnError::Continue, look);
+        }
     }
     let streams = captures.iter().flat_map(|c| c.tables.iter().map(|(_, stream)| stream));
     if let Some(stream) = streams.chain(subscriptions.iter().map(|s| &s.stream)).next() {
@@ -174,21 +182,21 @@ async fn judge(board: Board, token: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-fn ticks(every: Duration) -> tokio::time::Interval {
+pub(super) fn ticks(every: Duration) -> tokio::time::Interval {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
 /// Waits for the next look; `false` when there is none any more.
-async fn tick(ticks: &mut tokio::time::Interval, token: &CancellationToken) -> bool {
+pub(super) async fn tick(ticks: &mut tokio::time::Interval, token: &CancellationToken) -> bool {
     tokio::select! {
         _ = ticks.tick() => true,
         () = token.cancelled() => false,
     }
 }
 
-async fn within(doing: String, answer: impl Future<Output = Result<()>>) -> Result<()> {
+pub(super) async fn within<T>(doing: String, answer: impl Future<Output = Result<T>>) -> Result<T> {
     match timeout(PATIENCE, answer).await {
         Ok(answer) => answer,
         Err(_) => {

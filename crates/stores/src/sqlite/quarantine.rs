@@ -132,10 +132,12 @@ pub(super) fn lacking(connection: &Connection, lane: &str, again: &Reread) -> ru
     connection.query_row(&sql, bound, |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
-/// Returns how many items of a lane wait.
-pub(super) fn waiting(connection: &Connection, lane: &str) -> rusqlite::Result<u64> {
-    let sql = "SELECT count(*) FROM hutong_quarantine WHERE lane = ?1 AND state = 'waiting'";
-    connection.prepare_cached(sql)?.query_row([lane], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+/// Returns how many items of a lane wait, and since when the oldest does (microseconds since 1970 UTC).
+pub(super) fn waiting(connection: &Connection, lane: &str) -> rusqlite::Result<(u64, Option<i64>)> {
+    let sql =
+        "SELECT count(*), min(first_seen_us) FROM hutong_quarantine WHERE lane = ?1 AND state = 'waiting'";
+    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?));
+    connection.prepare_cached(sql)?.query_row([lane], read)
 }
 
 /// Returns what queues behind an item under a rule: later changes of its row, in order.

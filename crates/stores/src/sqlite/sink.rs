@@ -252,7 +252,8 @@ impl Commit {
         let mut refused = self.within_limits(connection, &applied)?;
         let lost = self.lost(connection, refused.lasting)?;
         if self.count || applied.quarantined > 0 {
-            refused.waiting = Some(quarantine::waiting(connection, &lane).doing(doing)?);
+            let (waiting, oldest_us) = quarantine::waiting(connection, &lane).doing(doing)?;
+            (refused.waiting, refused.oldest_us) = (Some(waiting), oldest_us);
         }
         self.receipt(connection, &applied).doing(doing)?;
         lane::advance(connection, &lane, self.epoch, &self.checkpoint)?;
@@ -296,7 +297,7 @@ impl Commit {
             lasting: applied.quarantined.saturating_sub(given),
             curable: applied.curable,
             again: applied.again,
-            waiting: None,
+            ..Refused::default()
         };
         if refused.lasting > self.room {
             let why = format!("the store refuses more changes than the limit of {} allows", self.limit);

@@ -194,11 +194,12 @@ pub(super) async fn count(client: &Client, lane: &str, rule: &str) -> Result<u64
     Ok(row.get::<_, i64>(0).unsigned_abs())
 }
 
-/// Returns how many items of a lane wait.
-pub(super) async fn count_all(client: &Client, lane: &str) -> Result<u64> {
-    let sql = "SELECT count(*) FROM hutong.hutong_quarantine WHERE lane = $1 AND state = 'waiting'";
+/// Returns how many items of a lane wait, and since when the oldest does (microseconds since 1970 UTC).
+pub(super) async fn count_all(client: &Client, lane: &str) -> Result<(u64, Option<i64>)> {
+    let sql = "SELECT count(*), (extract(epoch FROM min(first_seen)) * 1000000)::bigint
+                 FROM hutong.hutong_quarantine WHERE lane = $1 AND state = 'waiting'";
     let row = client.query_one(sql, &[&lane]).await.map_err(|e| error::of(e, reading))?;
-    Ok(row.get::<_, i64>(0).unsigned_abs())
+    Ok((row.get::<_, i64>(0).unsigned_abs(), row.get(1)))
 }
 
 /// Returns how many changes wait, of those that a lane has read again, whose rows are not there.

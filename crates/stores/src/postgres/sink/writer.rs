@@ -255,7 +255,7 @@ impl hutong_core::Sink for Sink {
                 let curable = refused.iter().filter(|item| item.rule == CONFLICT).count() as u64;
                 let again = refused.iter().filter(|item| reread::again(reread.as_ref(), item)).count() as u64;
                 let lasting = refused.len() as u64 - curable - again;
-                let mut refusals = Refused { lasting, curable, again, waiting: None };
+                let mut refusals = Refused { lasting, curable, again, ..Refused::default() };
                 if curable > 0 {
                     // Patience is used up until a commit goes through without: else each batch would wait anew.
                     self.again = Some(Again::soon());
@@ -276,8 +276,10 @@ impl hutong_core::Sink for Sink {
                 }
                 open.checkpoint = to;
                 self.try_again(&open.lane).await;
-                refusals.waiting =
-                    self.count(&open.lane, !batch.rejected.is_empty() || !refused.is_empty()).await;
+                let set_aside = !batch.rejected.is_empty() || !refused.is_empty();
+                if let Some((waiting, oldest_us)) = self.count(&open.lane, set_aside).await {
+                    (refusals.waiting, refusals.oldest_us) = (Some(waiting), oldest_us);
+                }
                 self.open = Some(open);
                 Ok(refusals)
             }
@@ -306,13 +308,13 @@ impl hutong_core::Sink for Sink {
 
 impl Sink {
     /// Counts what waits, when it is due. The batch is durable already, so a failure leaves the number unknown.
-    async fn count(&mut self, lane: &str, set_aside: bool) -> Option<u64> {
+    async fn count(&mut self, lane: &str, set_aside: bool) -> Option<(u64, Option<i64>)> {
         if !self.waits.is_due(set_aside) {
             return None;
         }
         let lease = self.lease().await.ok()?;
         let count = quarantine::count_all(&lease.session, lane).await.ok()?;
-        self.waits.found(count);
+        self.waits.found(count.0);
         Some(count)
     }
 
