@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hutong_bus::embedded::{Bus as Folder, Options, Registry};
 use hutong_bus::envelope::{Encoder, schemas};
-use hutong_bus::log::{Log, Outgoing, TopicSpec};
+use hutong_bus::log::{Log, Outgoing, TopicSpec, Trim};
 use hutong_bus::{SchemaRegistry, framing};
 use hutong_core::{
     Before, Change, Contract, Field, Kind, LaneId, Op, Origin, PipelineId, Place, Position, Type, Value,
@@ -160,6 +160,18 @@ async fn i3_a_record_by_an_unknown_schema_is_seen_and_read_again_when_the_schema
         let hex = shown["value"]["hex"].as_str().unwrap();
         let note: String = "乙".bytes().map(|b| format!("{b:02x}")).collect();
         assert!(hex.starts_with(&format!("00{id:08x}")) && hex.contains(&note), "{hex}");
+        // Who finds it is told the command, wherever he looks.
+        let command = "hutong tap entry --at 0/1 --raw";
+        assert_eq!(
+            (&items[0]["bytes"]["command"], &items[0]["bytes"]["held"]),
+            (&command.into(), &true.into())
+        );
+        let item = items[0]["id"].to_string();
+        let list = installation.ask(&["quarantine", "list", name]).expect(0);
+        assert!(list.contains(&format!("bytes of {item}: {command}")), "{list}");
+        let one: Json =
+            serde_json::from_str(&installation.ask(&["quarantine", "show", name, &item]).expect(0)).unwrap();
+        assert!(one["bytes"]["said"].as_str().unwrap().contains("until a later base"), "{one}");
         let refused = installation.ask(&["quarantine", "replay", name]);
         assert_eq!(refused.code, 9, "{}{}", refused.out, refused.err);
         for part in ["still cannot be read", "hutong tap entry --at 0/1 --raw"] {
@@ -188,5 +200,14 @@ async fn i3_a_record_by_an_unknown_schema_is_seen_and_read_again_when_the_schema
     run.stop().await;
     for name in ["shared", "filed"] {
         assert_eq!(items(name).len(), 1, "nothing more was set aside");
+    }
+    // What the topic does not keep, nobody has: that is said, and what can be done.
+    let (bus, _) = Stranger::open(&installation);
+    bus.trim(TOPIC, 0, 2, i64::MAX).await.unwrap();
+    drop(bus);
+    let bytes = items("shared")[0]["bytes"].clone();
+    assert_eq!((&bytes["held"], &bytes["command"]), (&false.into(), &Json::Null), "{bytes}");
+    for part in ["they are gone: strange.entry.v1/0 at offset 1", "hutong verify shared --repair"] {
+        assert!(bytes["said"].as_str().unwrap().contains(part), "{part} in {bytes}");
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
             let items = items_of(&plan, find(&plan, &pipeline)?).await?;
             match output {
                 Output::Json => super::print_json(&items)?,
-                Output::Text => print_list(&items),
+                Output::Text => print_list(&items, &pipeline),
             }
             Ok(Exit::Done)
         }
@@ -224,10 +224,14 @@ fn replica<'a>(plan: &'a Plan, name: &str) -> Result<(&'a SubscriptionPlan, &'a 
 async fn items_of(plan: &Plan, pipeline: Pipeline<'_>) -> Result<Vec<Item>> {
     let bus = || wire::Bus::look(&plan.bus);
     match pipeline {
-        Pipeline::Subscription(subscription) => match subscription.into.store() {
-            Some(store) => items::of_replica(subscription, store).await,
-            None => items::of_delivery(&bus()?, &plan.bus.name, subscription).await,
-        },
+        Pipeline::Subscription(subscription) => {
+            let mut items = match subscription.into.store() {
+                Some(store) => items::of_replica(subscription, store).await?,
+                None => items::of_delivery(&bus()?, &plan.bus.name, subscription).await?,
+            };
+            wire::bytes::locate(plan, subscription, &mut items).await;
+            Ok(items)
+        }
         Pipeline::Capture(capture) => items::of_capture(plan, &bus()?, capture).await,
     }
 }
@@ -264,7 +268,10 @@ fn no_item(id: impl std::fmt::Display, pipeline: &str) -> Error {
         .hint(format!("hutong quarantine list {pipeline}"))
 }
 
-fn print_list(items: &[Item]) {
+/// How many places of bytes a list names.
+const PLACES: usize = 10;
+
+fn print_list(items: &[Item], pipeline: &str) {
     if items.is_empty() {
         println!("nothing is quarantined");
         return;
@@ -282,6 +289,15 @@ fn print_list(items: &[Item]) {
         ]);
     }
     table::lines(&rows).iter().for_each(|line| println!("{line}"));
+    let waiting = items.iter().filter(|item| item.state == "waiting");
+    let mut places = waiting.filter_map(|item| Some((item.name(), item.bytes.as_ref()?)));
+    for (name, bytes) in places.by_ref().take(PLACES) {
+        println!("bytes of {name}: {}", bytes.command.as_ref().unwrap_or(&bytes.said));
+    }
+    let more = places.count();
+    if more > 0 {
+        println!("bytes of {more} more: `hutong quarantine show {pipeline} ID` says where they are");
+    }
 }
 
 #[cfg(test)]
@@ -300,6 +316,7 @@ mod tests {
             first_seen: String::new(),
             change: None,
             record: None,
+            bytes: None,
         }
     }
 

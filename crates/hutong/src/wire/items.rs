@@ -11,6 +11,7 @@ use hutong_stores::{postgres, sqlite};
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use super::bytes::Bytes;
 use super::{Bus, Seals};
 use crate::config::Plan;
 use crate::config::plan::{CapturePlan, StorePlan, StoreSystem, SubscriptionPlan};
@@ -39,6 +40,9 @@ pub struct Item {
     pub change: Option<Json>,
     /// What is known of a record that did not decode.
     pub record: Option<Json>,
+    /// Where the bytes of that record are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Bytes>,
 }
 
 impl Item {
@@ -79,6 +83,7 @@ async fn all(store: &StorePlan) -> Result<Vec<Item>> {
                     first_seen: i.first_seen,
                     change: i.change,
                     record: i.record,
+                    bytes: None,
                 })
                 .collect()
         }
@@ -98,6 +103,7 @@ async fn all(store: &StorePlan) -> Result<Vec<Item>> {
                     first_seen: moment(i.first_seen_us),
                     change: i.change,
                     record: i.record,
+                    bytes: None,
                 })
                 .collect()
         }
@@ -178,6 +184,7 @@ async fn item(record: &Incoming, stream: &str, decoder: &mut Decoder) -> Result<
         first_seen: moment(kept.at_us),
         change: change.as_ref().map(change_json),
         record: kept.record.as_ref().map(record_json),
+        bytes: None,
     })
 }
 

@@ -6,6 +6,7 @@ mod about;
 mod anew;
 mod back;
 mod bus;
+pub mod bytes;
 mod certificates;
 mod count;
 mod deliver;
