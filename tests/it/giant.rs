@@ -100,7 +100,13 @@ watermark_interval = "1s"
             }
             Bus::Kafka => {
                 let brokers = Kafka::shared().await.unwrap().bootstrap();
-                kafka::Bus::new(kafka::Config { brokers, bus: "giant".into(), security: Vec::new() }).unwrap()
+                kafka::Bus::new(kafka::Config {
+                    brokers,
+                    bus: "giant".into(),
+                    security: Vec::new(),
+                    replication: None,
+                })
+                .unwrap()
             }
         }
     }

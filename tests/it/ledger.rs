@@ -210,7 +210,7 @@ impl Town {
             }
             Bus::Kafka => {
                 let brokers = Kafka::shared().await.unwrap().bootstrap();
-                let config = kafka::Config { brokers, bus: self.name.clone(), security: Vec::new() };
+                let config = kafka::Config { brokers, bus: self.name.clone(), ..kafka::Config::default() };
                 let bus = kafka::Bus::new(config).unwrap();
                 (Arc::clone(&bus) as _, bus)
             }

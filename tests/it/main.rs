@@ -40,6 +40,7 @@ mod token;
 mod trace;
 mod two_halves;
 mod undecodable;
+mod unlike;
 mod verify;
 mod verify_apart;
 mod withheld;

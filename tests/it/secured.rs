@@ -234,6 +234,7 @@ impl Given {
             brokers: self.kafka.bootstrap(),
             bus: "busoperator".into(),
             security,
+            replication: None,
         })
         .unwrap()
     }

@@ -62,6 +62,8 @@ struct State {
     problem: Option<String>,
     /// The topics that nobody under this name may read, and why: their pairs are given to nobody.
     denied: BTreeMap<String, Arc<Error>>,
+    /// Who of the group takes its lanes for something else.
+    others: Option<Others>,
     looked: Looked,
     doubted_until: Option<Instant>,
 }
@@ -78,6 +80,19 @@ impl Looked {
     fn elapsed(&self) -> Duration {
         self.0.elapsed().max(self.1.elapsed().unwrap_or_default())
     }
+}
+
+/// The members of a group that take its lanes for something else than this process does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Others {
+    /// Their addresses, as the brokers see them.
+    pub hosts: Vec<String>,
+    /// How many they are.
+    pub count: usize,
+    /// Whether what flows differs, or the tables that it goes to.
+    pub flows: bool,
+    /// Whether the addresses of stores differ.
+    pub stores: bool,
 }
 
 /// States that somebody works on a pair, until it is dropped.
@@ -106,6 +121,7 @@ impl Holding {
             joined: everything,
             problem: None,
             denied: BTreeMap::new(),
+            others: None,
             looked: Looked::now(),
             doubted_until: None,
         };
@@ -138,6 +154,16 @@ impl Holding {
     /// Returns why the group has not answered, where that is known.
     pub fn problem(&self) -> Option<String> {
         self.lock().problem.clone()
+    }
+
+    /// Returns who of the group takes its lanes for something else than this process does.
+    pub fn others(&self) -> Option<Others> {
+        self.lock().others.clone()
+    }
+
+    /// Notes who of the group takes its lanes for something else.
+    pub(crate) fn compared(&self, others: Option<Others>) {
+        self.lock().others = others;
     }
 
     /// Waits until the process holds a pair, and takes it to work on. Cancel safe.

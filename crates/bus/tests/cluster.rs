@@ -22,7 +22,8 @@ fn topic(name: &str) -> TopicSpec {
 #[tokio::test]
 async fn a_topic_that_is_made_while_a_broker_is_down_has_three_replicas_all_the_same() {
     let mut cluster = Cluster::start(3).await.unwrap();
-    let config = Config { brokers: cluster.bootstrap(), bus: "b".into(), security: Vec::new() };
+    let config =
+        Config { brokers: cluster.bootstrap(), bus: "b".into(), security: Vec::new(), replication: None };
     let bus = Bus::new(config).unwrap();
     assert_eq!(bus.ensure(&topic("b.first")).await.unwrap(), [""; 0]);
     assert_eq!(bus.thin_topics(|name| name.starts_with("b.")).await.unwrap(), []);
@@ -63,4 +64,28 @@ async fn a_topic_that_is_made_while_a_broker_is_down_has_three_replicas_all_the_
     }
     let drift = bus.ensure(&topic("b.thin")).await.unwrap();
     assert!(drift.iter().any(|line| line.contains("has 1 replicas, not 3")), "{drift:?}");
+}
+
+#[tokio::test]
+async fn a_topic_of_a_new_cluster_waits_for_as_many_brokers_as_somebody_asks_for() {
+    let cluster = Cluster::start(1).await.unwrap();
+    let bus = |replication| {
+        let config =
+            Config { brokers: cluster.bootstrap(), bus: "b".into(), security: Vec::new(), replication };
+        Bus::new(config).unwrap()
+    };
+    let error = bus(Some(3)).ensure(&topic("b.waits")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "a lane waits: {error}");
+    assert!(error.to_string().contains("3 replicas, and of 3 brokers 1 are there"), "{error}");
+    assert!(error.hint.unwrap().contains("`replication` of [bus.kafka]"));
+    assert_eq!(bus(Some(3)).extent("b.waits").await.unwrap(), None, "and is not made with one");
+
+    assert_eq!(bus(Some(1)).ensure(&topic("b.waits")).await.unwrap(), [""; 0]);
+    let drift = bus(Some(3)).ensure(&topic("b.waits")).await.unwrap();
+    assert!(drift.iter().any(|line| line.contains("has 1 replicas, not 3 as [bus.kafka] says")), "{drift:?}");
+    assert_eq!(
+        bus(Some(3)).thin_topics(|name| name == "b.waits").await.unwrap(),
+        [("b.waits".to_owned(), 1)]
+    );
+    assert_eq!(bus(None).thin_topics(|name| name == "b.waits").await.unwrap(), []);
 }

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use hutong_bus::holding::{Holding, Pair};
-use hutong_bus::kafka::{Bus, Config, SILENCE};
+use hutong_bus::kafka::{Bus, Config, Idea, SILENCE};
 use hutong_bus::log::{Log, TopicSpec};
 use hutong_testkit::launch::Kafka;
 use tokio::task::JoinHandle;
@@ -21,16 +21,21 @@ struct Member {
 }
 
 impl Member {
-    #[expect(clippy::disallowed_methods, reason = "it stands for a process")]
     async fn joins(topic: &str, made: bool) -> Self {
+        Self::with(topic, made, None).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "it stands for a process")]
+    async fn with(topic: &str, made: bool, idea: Option<Idea>) -> Self {
         let kafka = Kafka::shared().await.unwrap();
-        let config = Config { brokers: kafka.bootstrap(), bus: "b".into(), security: Vec::new() };
+        let config =
+            Config { brokers: kafka.bootstrap(), bus: "b".into(), security: Vec::new(), replication: None };
         let bus = Bus::new(config).unwrap();
         let (holding, token) = (Holding::nothing(), CancellationToken::new());
         let (group, topics) = (format!("b.share.{topic}"), vec![topic.to_owned()]);
         let made = if made { vec![spec(topic)] } else { Vec::new() };
         let (holds, asked) = (holding.clone(), token.clone());
-        let task = tokio::spawn(async move { bus.attend(group, topics, made, holds, asked).await });
+        let task = tokio::spawn(async move { bus.attend((group, idea), topics, made, holds, asked).await });
         Self { holding, token, task }
     }
 
@@ -91,9 +96,37 @@ async fn a_topic_that_is_made_later_is_shared_out_then() {
     until("it says what is missing", || member.holding.problem().is_some()).await;
     assert!(member.held(topic).is_empty());
     let kafka = Kafka::shared().await.unwrap();
-    let config = Config { brokers: kafka.bootstrap(), bus: "b".into(), security: Vec::new() };
+    let config =
+        Config { brokers: kafka.bootstrap(), bus: "b".into(), security: Vec::new(), replication: None };
     Bus::new(config).unwrap().ensure(&spec(topic)).await.unwrap();
     until("it has all", || member.held(topic).len() == 4).await;
     assert_eq!(member.holding.problem(), None);
     member.leaves().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_take_the_lanes_for_something_else_are_told_while_they_are_there() {
+    let topic = "b.unlike.v1";
+    let idea = |flows, store| Some(Idea::of(flows, store));
+    let first = Member::with(topic, true, idea("columns a b", "db-1")).await;
+    until("one alone has all", || first.held(topic).len() == 4).await;
+    // One of the same configuration, and one that tells nothing.
+    let (second, older) =
+        (Member::with(topic, false, idea("columns a b", "db-1")).await, Member::joins(topic, false).await);
+    let third = Member::with(topic, false, idea("columns a", "db-1")).await;
+    for member in [&first, &second] {
+        until("it sees the one that differs", || member.holding.others().is_some()).await;
+        let others = member.holding.others().unwrap();
+        assert_eq!((others.count, others.flows, others.stores, others.hosts.len()), (1, true, false, 1));
+    }
+    until("that one sees two", || third.holding.others().is_some_and(|others| others.count == 2)).await;
+    assert_eq!(older.holding.others(), None, "who has no idea compares nothing");
+
+    third.leaves().await;
+    for member in [&first, &second] {
+        until("nobody differs any more", || member.holding.others().is_none()).await;
+    }
+    for member in [first, second, older] {
+        member.leaves().await;
+    }
 }

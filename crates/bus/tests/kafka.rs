@@ -14,7 +14,8 @@ use rdkafka::producer::Producer;
 
 async fn bus(name: &str) -> Arc<Bus> {
     let kafka = Kafka::shared().await.unwrap();
-    Bus::new(Config { brokers: kafka.bootstrap(), bus: name.into(), security: Vec::new() }).unwrap()
+    Bus::new(Config { brokers: kafka.bootstrap(), bus: name.into(), security: Vec::new(), replication: None })
+        .unwrap()
 }
 
 fn lane(name: &str) -> LaneId {

@@ -32,7 +32,12 @@ struct Office {
 impl Office {
     async fn new(name: &str) -> Self {
         let (kafka, registry) = tokio::join!(Kafka::shared(), Registry::shared());
-        let config = Config { brokers: kafka.unwrap().bootstrap(), bus: name.into(), security: Vec::new() };
+        let config = Config {
+            brokers: kafka.unwrap().bootstrap(),
+            bus: name.into(),
+            security: Vec::new(),
+            replication: None,
+        };
         let contract = Contract::parse(
             r#"{"type":"record","name":"person","sharing":"unconditional","key":["id"],"fields":[
                 {"name":"id","type":"long"},{"name":"name","type":["null","string"]}]}"#,

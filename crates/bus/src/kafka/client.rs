@@ -17,7 +17,7 @@ use super::offsets::Offsets;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How a cluster is reached.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
     /// Host and port of some brokers, separated by commas.
     pub brokers: String,
@@ -25,6 +25,9 @@ pub struct Config {
     pub bus: String,
     /// TLS and SASL settings by librdkafka's names, passed through.
     pub security: Vec<(String, Secret)>,
+    /// How many replicas each topic has; a topic is made when so many brokers are there. `None`: as many as the cluster
+    /// shows that it can have.
+    pub replication: Option<usize>,
 }
 
 /// One cluster.

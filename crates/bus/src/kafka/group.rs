@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use super::Bus;
 use super::client::Client;
 use super::error::failed;
+use super::idea::Idea;
 use super::{blocking, topics};
 use crate::holding::{Holding, LOOK, Pair};
 use crate::log::TopicSpec;
@@ -40,6 +41,10 @@ const TURN: Duration = Duration::from_millis(200);
 
 /// How long the cluster may take to say which topics may be read.
 const ASKING: Duration = Duration::from_secs(5);
+
+/// How often a member looks what the others take the lanes to be, and how long the cluster may take to say so.
+const COMPARES: Duration = Duration::from_secs(10);
+const COMPARING: Duration = Duration::from_secs(5);
 
 /// How long before topics that could not be made are tried again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -65,20 +70,24 @@ impl Bus {
     /// Takes part in a group until it is asked to stop, and then leaves it when nobody works on anything any more.
     ///
     /// Makes the topics of `made` first, when they are missing; a topic of `topics` that is not there yet is shared out
-    /// when it is. `Err` never: what goes wrong is told by [`Holding::problem`] and tried again.
+    /// when it is. Tells the others its idea of the lanes, where it has one, and [`Holding::others`] who has another.
+    /// `Err` never: what goes wrong is told by [`Holding::problem`] and tried again.
     pub async fn attend(
         &self,
-        group: String,
+        (group, idea): (String, Option<Idea>),
         topics: Vec<String>,
         made: Vec<TopicSpec>,
         holding: Holding,
         token: CancellationToken,
     ) -> Result<()> {
         loop {
-            match self.join(&group, &topics, &made, &holding).await {
+            match self.join((&group, idea.as_ref()), &topics, &made, &holding).await {
                 Ok(consumer) => {
                     info!(group, "takes part");
-                    turns(Arc::new(consumer), &group, &holding, &token).await?;
+                    tokio::select! {
+                        done = turns(Arc::new(consumer), &group, &holding, &token) => done?,
+                        () = compare(&self.client, &group, idea.as_ref(), &holding) => {}
+                    }
                     info!(group, "has left");
                     return Ok(());
                 }
@@ -96,7 +105,7 @@ impl Bus {
 
     async fn join(
         &self,
-        group: &str,
+        (group, idea): (&str, Option<&Idea>),
         topics: &[String],
         made: &[TopicSpec],
         holding: &Holding,
@@ -107,7 +116,7 @@ impl Bus {
             }
         }
         let member = Member { group: group.to_owned(), holding: holding.clone() };
-        let consumer: BaseConsumer<Member> = settings(&self.client, group)
+        let consumer: BaseConsumer<Member> = settings(&self.client, group, idea)
             .create_with_context(member)
             .map_err(|e| failed(format!("make a client of group {group}"), e))?;
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
@@ -116,7 +125,7 @@ impl Bus {
     }
 }
 
-fn settings(client: &Client, group: &str) -> rdkafka::ClientConfig {
+fn settings(client: &Client, group: &str, idea: Option<&Idea>) -> rdkafka::ClientConfig {
     let ms = |time: Duration| time.as_millis().to_string();
     let mut settings = client.settings();
     settings
@@ -134,7 +143,47 @@ fn settings(client: &Client, group: &str) -> rdkafka::ClientConfig {
         .set("fetch.message.max.bytes", "1")
         // How soon a topic that was made meanwhile is shared out.
         .set("topic.metadata.refresh.interval.ms", "2000");
+    if let Some(idea) = idea {
+        settings.set("client.id", idea.told());
+    }
     settings
+}
+
+/// Looks again and again what the other members of a group take its lanes to be; never ends. Beside the turns, which may
+/// wait for nothing.
+async fn compare(client: &Arc<Client>, group: &str, idea: Option<&Idea>, holding: &Holding) {
+    let Some(idea) = idea else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(COMPARES).await;
+        let (asker, name, own) = (Arc::clone(client), group.to_owned(), idea.clone());
+        let look = move || {
+            let groups = asker.asker().fetch_group_list(Some(&name), COMPARING);
+            groups
+                .map(|groups| own.differs(&groups))
+                .map_err(|e| failed(format!("ask for the members of {name}"), e))
+        };
+        match blocking(look).await {
+            Ok(others) => {
+                let before = holding.others();
+                holding.compared(others.clone());
+                match others {
+                    Some(others) if before.as_ref() != Some(&others) => warn!(
+                        group,
+                        count = others.count,
+                        hosts = others.hosts.join(" "),
+                        flows = others.flows,
+                        stores = others.stores,
+                        hint = "stop the processes of one of the two configurations, give all the same, and start them",
+                        "others carry the same subscriptions by another configuration"
+                    ),
+                    None if before.is_some() => info!(group, "all members have the same configuration again"),
+                    _ => {}
+                }
+            }
+            // Nothing is known; what was known stays.
+            Err(problem) => debug!(group, error = %problem, "compare"),
+        }
+    }
 }
 
 /// Gives the client its turns, beside a look whether this process runs at all.

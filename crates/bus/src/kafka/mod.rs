@@ -8,6 +8,7 @@ mod append;
 mod client;
 mod error;
 mod group;
+mod idea;
 mod last;
 mod offsets;
 mod ping;
@@ -27,6 +28,7 @@ use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
 pub use acl::{May, Right};
 pub use client::Config;
 pub use group::{SILENCE, of_captures, of_subscriptions};
+pub use idea::Idea;
 
 use crate::ledger::{self, Append};
 use crate::log::{Extent, Log, Reader, TopicSpec, Trim, Writer};
@@ -83,14 +85,14 @@ impl Bus {
         blocking(move || ping::ping(&client, timeout)).await
     }
 
-    /// Returns the topics of those that `ours` names that have fewer replicas than the cluster allows, with how many; for
+    /// Returns the topics of those that `ours` names that have fewer replicas than they should, with how many; for
     /// probes.
     pub async fn thin_topics(
         &self,
         ours: impl Fn(&str) -> bool + Send + 'static,
     ) -> Result<Vec<(String, usize)>> {
         let client = Arc::clone(&self.client);
-        blocking(move || Ok(replicas::thin(&client.metadata()?, ours))).await
+        blocking(move || Ok(replicas::thin(&client.metadata()?, client.config().replication, ours))).await
     }
 }
 

@@ -137,7 +137,12 @@ mod tests {
 
     async fn client() -> Arc<Client> {
         let kafka = Kafka::shared().await.unwrap();
-        let config = Config { brokers: kafka.bootstrap(), bus: "offsets".into(), security: Vec::new() };
+        let config = Config {
+            brokers: kafka.bootstrap(),
+            bus: "offsets".into(),
+            security: Vec::new(),
+            replication: None,
+        };
         let client = Arc::new(Client::new(config).unwrap());
         let topic = TopicSpec { name: "a.offsets.v1".into(), partitions: 2, compacted: false };
         topics::ensure(&client, &topic).await.unwrap();

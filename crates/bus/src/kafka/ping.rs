@@ -64,7 +64,12 @@ mod tests {
     #[test]
     fn says_who_does_not_answer_and_why() {
         // Nothing listens on port 1.
-        let config = Config { brokers: "127.0.0.1:1".into(), bus: "hutong".into(), security: Vec::new() };
+        let config = Config {
+            brokers: "127.0.0.1:1".into(),
+            bus: "hutong".into(),
+            security: Vec::new(),
+            replication: None,
+        };
         let client = Client::new(config).unwrap();
 
         let error = ping(&client, Duration::from_secs(1)).unwrap_err();

@@ -13,7 +13,7 @@ use tracing::info;
 use super::blocking;
 use super::client::{Client, TIMEOUT};
 use super::error::failed;
-use super::replicas::{Brokers, by_default};
+use super::replicas::Brokers;
 use crate::log::{Extent, RECORD_LIMIT_BYTES, TopicSpec};
 
 fn options() -> AdminOptions {
@@ -47,11 +47,12 @@ fn wanted(topic: &TopicSpec, replicated: bool) -> Vec<(&'static str, String)> {
 /// Creates a topic that is missing; returns what differs on one that is there.
 pub(super) async fn ensure(client: &Arc<Client>, topic: &TopicSpec) -> Result<Vec<String>> {
     let (asker, name) = (Arc::clone(client), topic.name.clone());
-    let ask = move || Ok((Brokers::of(&asker.metadata()?), partitions(&asker, &name)?));
+    let ask =
+        move || Ok((Brokers::of(&asker.metadata()?, asker.config().replication), partitions(&asker, &name)?));
     let (brokers, found) = blocking(ask).await?;
     let replication = brokers.replication();
     let Some((count, replicas)) = found else {
-        let replication = replication.max(by_default(client, &brokers).await);
+        let replication = brokers.given(client).await;
         let settings = wanted(topic, replication >= 3);
         return create(client, topic, (replication, &brokers), &settings).await.map(|()| Vec::new());
     };
@@ -70,11 +71,10 @@ pub(super) async fn ensure(client: &Arc<Client>, topic: &TopicSpec) -> Result<Ve
         drift.push(format!("topic {} has {count} partitions, not {}", topic.name, topic.partitions));
     }
     if replicas < replication {
-        let Brokers { known, .. } = brokers;
         drift.push(format!(
-            "topic {} has {replicas} replicas, not {replication} as a cluster of {known} brokers allows: \
-             `kafka-reassign-partitions.sh` gives it more",
-            topic.name
+            "topic {} has {replicas} replicas, not {replication} {}: `kafka-reassign-partitions.sh` gives it more",
+            topic.name,
+            brokers.why()
         ));
     }
     drift.extend(settings_drift(client, topic, &settings).await?);

@@ -372,7 +372,12 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn i7_a_lane_that_stood_still_opens_again_unless_another_has_taken_it() {
         let kafka = Kafka::shared().await.unwrap();
-        let config = Config { brokers: kafka.bootstrap(), bus: "paused".into(), security: Vec::new() };
+        let config = Config {
+            brokers: kafka.bootstrap(),
+            bus: "paused".into(),
+            security: Vec::new(),
+            replication: None,
+        };
         let client = Arc::new(Client::new(config).unwrap());
         let mut lane = opened(&client).await;
         lane.commit(Vec::new(), Bytes::from_static(b"first")).await.unwrap();

@@ -76,7 +76,7 @@ impl Bus for Kafka {
 
     fn log(&self) -> Arc<dyn Log> {
         let (brokers, bus) = (self.brokers.clone(), self.name.clone());
-        kafka::Bus::new(kafka::Config { brokers, bus, security: Vec::new() }).unwrap()
+        kafka::Bus::new(kafka::Config { brokers, bus, security: Vec::new(), replication: None }).unwrap()
     }
 
     fn registry(&self) -> Arc<dyn SchemaRegistry> {

@@ -11,6 +11,7 @@ use super::{check, looking, pace, status, unwell};
 use crate::exit::Exit;
 use crate::http::status::Status;
 use crate::lang::Lang;
+use crate::share::Unlike;
 use crate::wire::probe;
 
 /// One thing that was looked at.
@@ -56,6 +57,9 @@ fn of_lanes(status: &Status, lang: Lang) -> Vec<Diagnosis> {
     let bad = |what, hint: Option<String>, code: Option<String>| Diagnosis { ok: false, what, hint, code };
     let mut found: Vec<Diagnosis> =
         unwell::paragraphs(status, lang).into_iter().map(|what| bad(what, None, None)).collect();
+    if let Some(unlike) = status.share.as_ref().and_then(|share| share.unlike.as_ref()) {
+        found.push(bad(unlike.said(lang), Some(Unlike::hint(lang).to_owned()), None));
+    }
     for lane in &status.lanes {
         if let Some(pause) = lane.pause.as_ref().filter(|_| lane.state == State::Paused) {
             let name = lane.pipeline.split_once('.').map_or(lane.pipeline.as_str(), |(_, name)| name);

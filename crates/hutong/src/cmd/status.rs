@@ -16,6 +16,7 @@ use crate::exit::Exit;
 use crate::http;
 use crate::http::status::Status;
 use crate::lang::Lang;
+use crate::share::Unlike;
 
 pub(super) async fn run(config: &Path, options: &looking::Status, lang: Lang) -> Result<Exit> {
     let plan = super::check::load(config)?;
@@ -148,6 +149,9 @@ fn print(status: &Status, zone: &TimeZone, lang: Lang) {
         }
     }
     share(status, lang).iter().for_each(|said| println!("\n{said}"));
+    if let Some(unlike) = status.share.as_ref().and_then(|share| share.unlike.as_ref()) {
+        println!("\n{}\n  {}{}", unlike.said(lang), unwell::to_do(lang), Unlike::hint(lang));
+    }
     for lane in &status.lanes {
         progress::lines(lane).iter().for_each(|line| println!("\n{line}"));
     }

@@ -36,6 +36,7 @@ pub(super) struct Kafka {
     pub(super) brokers: Option<Text>,
     pub(super) registry: Option<Text>,
     pub(super) registry_login: Option<Spanned<Login>>,
+    pub(super) replication: Option<Number>,
     pub(super) security: Option<Spanned<Security>>,
 }
 

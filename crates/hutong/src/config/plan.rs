@@ -87,6 +87,8 @@ pub struct KafkaPlan {
     pub registry: String,
     /// Who asks the registry.
     pub registry_login: Option<LoginPlan>,
+    /// How many replicas each topic has; `None`: as many as the cluster shows that it can have.
+    pub replication: Option<u32>,
     /// TLS, when it is on.
     pub tls: Option<TlsPlan>,
     /// Who speaks to the brokers.

@@ -108,6 +108,7 @@ history = "400d"
 partitions = 2
 [bus.kafka]
 brokers = "a:1, b:2"
+replication = 2
 registry = "https://registry/apis/"
 registry_login = { user = "r", password = { env = "R" } }
 security = { tls = { ca_file = "ca.pem" }, sasl = { scram_sha_512 = { user = "k", password = { file = "k" } } } }
@@ -139,7 +140,7 @@ into = { store = "office", table = "counts" }
     assert_eq!(plan.bus.zone.iana_name(), Some("UTC"));
     assert_eq!(plan.bus.history.as_secs(), 400 * 86_400);
     let plan::BusSystem::Kafka(kafka) = &plan.bus.system else { panic!("Kafka") };
-    assert_eq!(kafka.registry, "https://registry/apis");
+    assert_eq!((kafka.registry.as_str(), kafka.replication), ("https://registry/apis", Some(2)));
     assert_eq!(kafka.tls.as_ref().unwrap().ca_file, Some(folder.path().join("ca.pem")));
     let sasl = kafka.sasl.as_ref().unwrap();
     assert_eq!((sasl.mechanism.name(), sasl.login.user.as_str()), ("SCRAM-SHA-512", "k"));

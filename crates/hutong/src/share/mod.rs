@@ -5,6 +5,8 @@
 mod carry;
 mod held;
 mod roster;
+mod unlike;
 
 pub use carry::carry;
 pub use roster::{Place, Roster, Share, Work};
+pub use unlike::Unlike;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hutong_bus::holding::{Holding, Pair};
-use hutong_bus::kafka;
+use hutong_bus::kafka::{self, Idea};
 use hutong_bus::log::{TopicSpec, checkpoint_topic};
 use hutong_core::LaneId;
 use hutong_engine::supervisor::OnError;
@@ -11,6 +11,7 @@ use hutong_engine::{Lane, Supervisor};
 use serde::{Deserialize, Serialize};
 
 use super::held::Held;
+use super::unlike::{self, Unlike};
 use crate::config::Plan;
 use crate::config::plan::{BusSystem, CapturePlan, SubscriptionPlan};
 use crate::wire::Wire;
@@ -48,9 +49,11 @@ impl Place {
 }
 
 /// A group in which this process takes part.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Group {
     name: String,
+    /// What this process takes its lanes to be, where its members must agree.
+    idea: Option<Idea>,
     topics: Vec<String>,
     /// Those that must be there before anything is shared out.
     made: Vec<TopicSpec>,
@@ -79,6 +82,9 @@ pub struct Share {
     pub problem: Option<String>,
     /// The lanes of this configuration that it does not run: another process does, or their topic is not there yet.
     pub elsewhere: Vec<String>,
+    /// The processes that take the lanes of a group for something else than this one.
+    #[serde(default)]
+    pub unlike: Option<Unlike>,
 }
 
 impl Roster {
@@ -114,6 +120,8 @@ impl Roster {
                 topics.iter().map(|name| TopicSpec { name: name.clone(), partitions: 1, compacted: true });
             groups.push(Group {
                 name: kafka::of_captures(bus),
+                // Its members may carry other captures each; two of one are told apart by the capture's own notes.
+                idea: None,
                 made: made.collect(),
                 topics,
                 holding: of_captures,
@@ -125,7 +133,8 @@ impl Roster {
             topics.sort();
             topics.dedup();
             let name = kafka::of_subscriptions(bus, carried);
-            groups.push(Group { name, topics, made: Vec::new(), holding: of_streams });
+            let idea = Some(unlike::idea(plan, subscriptions));
+            groups.push(Group { name, idea, topics, made: Vec::new(), holding: of_streams });
         }
         Self(Arc::new(Inner { places, groups }))
     }
@@ -145,10 +154,9 @@ impl Roster {
         let Some(kafka) = wire.bus().cluster() else { return };
         for group in &self.0.groups {
             let (kafka, token) = (Arc::clone(kafka), supervisor.token());
-            let Group { name, topics, made, holding } = group;
-            let (name, topics, made, holding) = (name.clone(), topics.clone(), made.clone(), holding.clone());
+            let Group { name, idea, topics, made, holding } = group.clone();
             supervisor.spawn(format!("share {name}"), OnError::StopAll, async move {
-                kafka.attend(name, topics, made, holding, token).await
+                kafka.attend((name, idea), topics, made, holding, token).await
             });
         }
     }
@@ -171,6 +179,7 @@ impl Roster {
             groups: groups.iter().map(|group| group.name.clone()).collect(),
             joined: groups.iter().all(|group| group.holding.is_joined()),
             problem: groups.iter().find_map(|group| group.holding.problem()),
+            unlike: groups.iter().find_map(|group| Some(Unlike::of(&group.name, group.holding.others()?))),
             elsewhere: elsewhere.map(|place| place.lane.to_string()).collect(),
         })
     }

@@ -130,12 +130,13 @@ fn options(name: &str) -> embedded::Options {
 }
 
 /// Returns how the cluster is reached.
-fn cluster(bus: &str, plan: &KafkaPlan) -> Result<kafka::Config> {
-    Ok(kafka::Config { brokers: plan.brokers.clone(), bus: bus.to_owned(), security: security(plan)? })
+pub(super) fn cluster(bus: &str, plan: &KafkaPlan) -> Result<kafka::Config> {
+    let (brokers, replication) = (plan.brokers.clone(), plan.replication.map(|replicas| replicas as usize));
+    Ok(kafka::Config { brokers, bus: bus.to_owned(), security: security(plan)?, replication })
 }
 
 /// Returns TLS and SASL by librdkafka's names.
-pub(super) fn security(plan: &KafkaPlan) -> Result<Vec<(String, Secret)>> {
+fn security(plan: &KafkaPlan) -> Result<Vec<(String, Secret)>> {
     let mut settings = Vec::new();
     let mut set = |name: &str, value: Secret| settings.push((name.to_owned(), value));
     let protocol = match (plan.tls.is_some(), plan.sasl.is_some()) {

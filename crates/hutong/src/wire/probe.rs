@@ -11,7 +11,7 @@ use hutong_core::grant::Permit;
 use hutong_core::{Error, Result};
 use hutong_stores::{Finding, postgres, sqlite};
 
-use super::bus::security;
+use super::bus::cluster;
 use crate::config::Plan;
 use crate::config::plan::{BusSystem, CapturePlan, StorePlan, StoreSystem, SubscriptionPlan, Target};
 
@@ -90,19 +90,17 @@ async fn bus(plan: &Plan) -> Vec<Finding> {
         BusSystem::Embedded(embedded) => vec![writable(&embedded.folder)],
         BusSystem::Kafka(plan_kafka) => {
             let answer = async {
-                let security = security(plan_kafka)?;
-                let config = kafka::Config {
-                    brokers: plan_kafka.brokers.clone(),
-                    bus: plan.bus.name.clone(),
-                    security,
-                };
-                let bus = kafka::Bus::new(config)?;
+                let bus = kafka::Bus::new(cluster(&plan.bus.name, plan_kafka)?)?;
                 let count = bus.ping(SHORTER).await?;
                 let mut found =
                     vec![good(format!("bus: Kafka answers at {}, {count} brokers", plan_kafka.brokers))];
+                let replication = plan_kafka.replication;
+                found.extend(
+                    replication.filter(|asked| *asked as usize > count).map(|asked| few(asked, count)),
+                );
                 let (own, streams) = (format!("{}.", plan.bus.name), streams(plan));
                 let ours = move |topic: &str| topic.starts_with(&own) || streams.contains(topic);
-                found.extend(bus.thin_topics(ours).await?.into_iter().map(thin));
+                found.extend(bus.thin_topics(ours).await?.into_iter().map(|topic| thin(topic, replication)));
                 Ok(found)
             };
             let mut findings = within("bus", answer).await;
@@ -125,14 +123,31 @@ fn streams(plan: &Plan) -> BTreeSet<String> {
 }
 
 /// Says that a topic could be lost with one broker where the cluster has more.
-fn thin((topic, replicas): (String, usize)) -> Finding {
+fn thin((topic, replicas): (String, usize), asked: Option<u32>) -> Finding {
+    let why = match asked {
+        Some(asked) => format!("[bus.kafka] asks for {asked}"),
+        None => "the cluster has brokers for 3".to_owned(),
+    };
     Finding {
         ok: false,
-        what: format!("bus: topic {topic} has {replicas} replicas, and the cluster has brokers for 3"),
+        what: format!("bus: topic {topic} has {replicas} replicas, and {why}"),
         hint: Some(
-            "it was made when fewer brokers were there: give it three with `kafka-reassign-partitions.sh`, then \
+            "it was made when fewer brokers were there: give it as many with `kafka-reassign-partitions.sh`, then \
              min.insync.replicas=2 with `kafka-configs.sh`"
                 .into(),
+        ),
+    }
+}
+
+/// Says that no topic can be made yet.
+fn few(asked: u32, there: usize) -> Finding {
+    Finding {
+        ok: false,
+        what: format!(
+            "bus: `replication` of [bus.kafka] asks for {asked} replicas, and {there} brokers are there"
+        ),
+        hint: Some(
+            "topics that are missing are made when so many are there: start them, or ask for fewer".into(),
         ),
     }
 }

@@ -72,6 +72,14 @@ pub fn certificates(url: &Secret) -> Result<Vec<(&'static str, PathBuf)>> {
     Ok(parse(url)?.tls.files())
 }
 
+/// Returns where an address leads to, without who asks: hosts, ports and database.
+///
+/// `Err(Config)` when it is no address.
+pub fn place(url: &Secret) -> Result<String> {
+    let config = parse(url)?.config;
+    Ok(format!("{:?} {:?} {:?}", config.get_hosts(), config.get_ports(), config.get_dbname()))
+}
+
 /// Takes the TLS parameters out of an address of either form.
 fn split(text: &str) -> (String, Given) {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {

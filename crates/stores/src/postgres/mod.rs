@@ -41,7 +41,7 @@ mod trace;
 mod visibility;
 mod vital;
 
-pub use address::certificates;
+pub use address::{certificates, place};
 pub use anew::{anew, reread};
 pub use draft::draft;
 pub use estimate::estimate;

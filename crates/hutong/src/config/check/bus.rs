@@ -17,6 +17,9 @@ use crate::config::plan::{
     TlsPlan,
 };
 
+/// More replicas than anybody needs: what is larger was meant for another key.
+const MOST_REPLICAS: u32 = 10;
+
 /// The settings that other themes need although the bus may not be whole.
 pub(super) struct Settings {
     pub(super) bus: Option<BusPlan>,
@@ -142,6 +145,9 @@ fn kafka(check: &mut Check<'_>, entry: &Entry<file::Bus>, kafka: &Spanned<file::
         let part = Part { entry, at: entry.at(login.span().start), what, path: &["kafka", "registry_login"] };
         self::login(check, &part, login.get_ref())
     });
+    let asked = body.replication.as_ref();
+    let replication =
+        asked.map(|asked| check.number(entry, "replication", Some(asked), 1..=MOST_REPLICAS, 3));
     let security = body.security.as_ref().map(Spanned::get_ref);
     let tls = security.and_then(|s| s.tls.as_ref()).map(|tls| {
         let file = |path: &Option<Text>| path.as_ref().map(|path| beside(check, entry, path.get_ref()));
@@ -180,6 +186,7 @@ fn kafka(check: &mut Check<'_>, entry: &Entry<file::Bus>, kafka: &Spanned<file::
         brokers: brokers?.to_owned(),
         registry: registry?.trim_end_matches('/').to_owned(),
         registry_login,
+        replication,
         tls,
         sasl,
     }))
