@@ -66,6 +66,9 @@ pub struct TopicSinkConfig {
     pub history: Duration,
 }
 
+/// Hears a topic and the version of its schema.
+pub type TellVersion = Arc<dyn Fn(&str, u32) + Send + Sync>;
+
 /// A stream whose topic and schemas are there.
 struct Prepared {
     encoder: Encoder,
@@ -116,11 +119,11 @@ pub struct TopicSink {
     checkpoint: Checkpoint,
     /// Notes of this sink that the next commit writes.
     pending: BTreeMap<String, String>,
-    /// Notes of the versions of its schemas: told at each opening, and never committed.
-    versions: BTreeMap<String, String>,
     as_of_us: Option<i64>,
     ends: BTreeMap<String, u64>,
     history: History,
+    /// Who wants to know which version of its schema a topic is written by.
+    tell_version: Option<TellVersion>,
     /// Stream to what seals it.
     sealing: BTreeMap<String, Sealing>,
     unlocked: Option<Unlocked>,
@@ -145,13 +148,20 @@ impl TopicSink {
             returning: BTreeSet::new(),
             checkpoint: Checkpoint::default(),
             pending: BTreeMap::new(),
-            versions: BTreeMap::new(),
             as_of_us: None,
             ends: BTreeMap::new(),
+            tell_version: None,
             sealing: BTreeMap::new(),
             unlocked: None,
             proving: None,
         }
+    }
+
+    /// Tells somebody, at each opening, which version of its schema each topic is written by, where the registry says it.
+    #[must_use]
+    pub fn telling_versions(mut self, tell: TellVersion) -> Self {
+        self.tell_version = Some(tell);
+        self
     }
 
     /// Returns the step that drops the changes of streams which this sink has suspended; it must stand before the sink.
@@ -370,7 +380,6 @@ impl Sink for TopicSink {
         self.as_of_us = watermark.as_of_us;
         self.ends = watermark.ends;
         self.pending.clear();
-        self.versions.clear();
         self.prepared.clear();
         self.settle().await?;
         let topic = checkpoint_topic(&self.config.bus, &lane.pipeline);

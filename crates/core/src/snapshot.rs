@@ -1,7 +1,5 @@
 //! How far the snapshots of a capture have come, and which tables are suspended, as its checkpoint's notes say.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::Checkpoint;
@@ -14,9 +12,6 @@ const SUSPENDED: &str = "suspended.";
 
 /// The prefix of the notes of streams whose contract their topic does not take; the stream's name follows.
 const REFUSED: &str = "refused.";
-
-/// The prefix of the notes of the versions that a registry has given the schemas of topics; the topic follows.
-const VERSION: &str = "version.";
 
 /// The note of a suspended table that the configuration no longer names.
 pub const NOT_CAPTURED: &str = "not captured";
@@ -42,11 +37,6 @@ pub struct Progress {
 /// Returns the name of the note of a stream whose contract its topic does not take.
 pub fn refused_note(stream: &str) -> String {
     format!("{REFUSED}{stream}")
-}
-
-/// Returns the name of the note of the version that the registry has given the schema of a topic's values.
-pub fn version_note(topic: &str) -> String {
-    format!("{VERSION}{topic}")
 }
 
 /// A table, or the stream that it feeds, whose changes are dropped until it is read anew.
@@ -75,12 +65,6 @@ impl Checkpoint {
             .collect()
     }
 
-    /// Returns the versions of the schemas by which topics are written, by topic, as far as they are known.
-    pub fn schema_versions(&self) -> BTreeMap<String, u32> {
-        let notes = self.notes.iter().filter_map(|(name, text)| Some((name.strip_prefix(VERSION)?, text)));
-        notes.filter_map(|(topic, text)| Some((topic.to_owned(), text.parse().ok()?))).collect()
-    }
-
     /// Returns how far each snapshot has come, by table. A note that cannot be read is left out.
     pub fn snapshots(&self) -> Vec<Progress> {
         let notes = self.notes.iter().filter_map(|(name, text)| Some((name.strip_prefix(PREFIX)?, text)));
@@ -104,8 +88,6 @@ mod tests {
             ("snapshot.public.t", r#"{"rows":5,"estimate":9,"done":false,"last":["x"]}"#),
             ("snapshot.u", "rubbish"),
             ("base.t/0", "7"),
-            ("version.gongan.t.v1", "3"),
-            ("version.gongan.u.v1", "rubbish"),
             ("suspended.public.v", "its key is gone"),
             ("suspended.public.w", NOT_CAPTURED),
             ("refused.x", "its contract breaks those who read it"),
@@ -113,7 +95,6 @@ mod tests {
         checkpoint.notes.extend(notes.map(|(name, text)| (name.to_owned(), text.to_owned())));
         let wanted = Progress { table: "public.t".into(), rows: 5, estimate: Some(9), done: false };
         assert_eq!(checkpoint.snapshots(), [wanted]);
-        assert_eq!(checkpoint.schema_versions(), [("gongan.t.v1".to_owned(), 3)].into());
         let suspended = [("x", "its contract breaks those who read it"), ("public.v", "its key is gone")];
         let suspended =
             suspended.map(|(table, reason)| Suspended { table: table.into(), reason: reason.into() });

@@ -13,6 +13,7 @@ pub mod ledgered;
 pub mod metrics;
 pub mod parts;
 mod produced;
+mod rate;
 pub mod reason;
 mod runtime;
 mod stand;

@@ -9,6 +9,7 @@ use hutong_core::{Behind, Checkpoint, Class, Error, LaneId, Loss, Pause, Positio
 use serde::{Deserialize, Serialize};
 
 use crate::lag::{self, Standing};
+use crate::rate::Window;
 use crate::reason::{Left, Reason};
 use crate::verdict::{Sample, Verdict, Window as Looks};
 
@@ -157,6 +158,7 @@ struct Inner {
     checkpoint: Checkpoint,
     promise: Promise,
     looks: Looks,
+    schemas: BTreeMap<String, u32>,
     left: Option<Left>,
     /// When it began to fill, if that was in this process.
     begun_us: Option<i64>,
@@ -184,31 +186,6 @@ impl Inner {
     }
 }
 
-/// Counts of the last ten seconds, for a rate.
-#[derive(Debug, Default)]
-struct Window {
-    buckets: [(i64, u64); 10],
-}
-
-impl Window {
-    fn add(&mut self, now_us: i64, count: u64) {
-        let second = now_us / 1_000_000;
-        let bucket = &mut self.buckets[second.rem_euclid(10) as usize];
-        if bucket.0 != second {
-            *bucket = (second, 0);
-        }
-        bucket.1 += count;
-    }
-
-    fn rate(&self, now_us: i64) -> f64 {
-        let second = now_us / 1_000_000;
-        // The running second is not whole, so it does not count.
-        let sum: u64 =
-            self.buckets.iter().filter(|(s, _)| second - s >= 1 && second - s < 10).map(|(_, n)| n).sum();
-        sum as f64 / 9.0
-    }
-}
-
 impl Entry {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while counting leaves counts that are still worth showing.
@@ -227,6 +204,11 @@ impl Entry {
     /// Notes what is promised of the lane.
     pub fn promise(&self, promise: Promise) {
         self.lock().promise = promise;
+    }
+
+    /// Notes which version of its schema a topic is written by.
+    pub fn schema(&self, topic: &str, version: u32) {
+        self.lock().schemas.insert(topic.to_owned(), version);
     }
 
     /// Notes where the lane stands after it was opened.
@@ -361,7 +343,7 @@ impl Entry {
             hint: inner.problem.as_ref().map_or(cure, |(_, hint)| hint.clone()),
             positions: inner.checkpoint.positions.clone(),
             snapshots: inner.checkpoint.snapshots(),
-            schemas: inner.checkpoint.schema_versions(),
+            schemas: inner.schemas.clone(),
             suspended: inner.checkpoint.suspended(),
             pause: inner.checkpoint.pause(),
             last_loss: inner.checkpoint.losses().pop(),
@@ -441,6 +423,7 @@ impl Board {
             checkpoint: Checkpoint::default(),
             promise: Promise::default(),
             looks: Looks::new(interval_us),
+            schemas: BTreeMap::new(),
             left: None,
             begun_us: None,
             applied_us: None,

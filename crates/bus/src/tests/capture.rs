@@ -181,3 +181,17 @@ async fn a_looser_level_lets_a_contract_pass_that_the_stricter_one_refused() {
     let checkpoint = office.sink_into(TOPIC, Some("NONE")).open(&lane()).await.unwrap();
     assert_eq!(checkpoint.suspended(), []);
 }
+
+#[tokio::test]
+async fn the_version_of_a_schema_is_told_and_leaves_an_empty_checkpoint_empty() {
+    let office = Office::new();
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let hears = std::sync::Arc::clone(&told);
+    let tell = move |topic: &str, version| hears.lock().unwrap().push((topic.to_owned(), version));
+    let mut sink = office.sink().telling_versions(std::sync::Arc::new(tell));
+    for _ in 0..2 {
+        let checkpoint = sink.open(&lane()).await.unwrap();
+        assert!(checkpoint.is_empty(), "an empty one asks for the snapshot");
+    }
+    assert_eq!(*told.lock().unwrap(), [(TOPIC.to_owned(), 1), (TOPIC.to_owned(), 1)], "at each opening");
+}

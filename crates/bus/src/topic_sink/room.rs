@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hutong_core::snapshot::{refused_note, version_note};
+use hutong_core::snapshot::refused_note;
 use hutong_core::{Checkpoint, Contract, Error, ErrorKind, Result, hexadecimal};
 use sha2::{Digest, Sha256};
 
@@ -64,10 +64,12 @@ impl TopicSink {
                 Err(error) => return Err(error),
             };
         }
-        // Told to who watches, and nothing is decided by it: an outage is no reason to stop.
-        match self.registry.version(&format!("{topic}-value"), &texts.value).await {
-            Ok(version) => drop(version.map(|n| self.versions.insert(version_note(topic), n.to_string()))),
-            Err(error) => tracing::debug!(%error, topic, "ask for the version of a schema"),
+        if let Some(tell) = &self.tell_version {
+            // Nothing is decided by it: an outage is no reason to stop.
+            match self.registry.version(&format!("{topic}-value"), &texts.value).await {
+                Ok(version) => version.into_iter().for_each(|version| tell(topic, version)),
+                Err(error) => tracing::debug!(%error, topic, "ask for the version of a schema"),
+            }
         }
         let (name, note) = succession::note(topic, &contract);
         if self.checkpoint.note(&name) != Some(&note) {
@@ -144,7 +146,6 @@ impl TopicSink {
         let mut checkpoint = self.checkpoint.clone();
         checkpoint.notes.retain(|name, _| !name.starts_with(&refused_note("")));
         checkpoint.notes.extend(notes);
-        checkpoint.notes.extend(self.versions.clone());
         self.suspension.set(suspended);
         self.returning = returning;
         Ok(checkpoint)

@@ -153,12 +153,15 @@ impl Wire {
             self.metrics.latency().stream_added(&stream.contract.stream);
             self.metrics.stream_captured(&stream.contract.stream);
         });
+        let entry = self.board.add(id.clone(), us(capture.watermark_interval), now_us());
+        let told = entry.clone();
+        let sink = sink.telling_versions(Arc::new(move |topic, version| told.schema(topic, version)));
         Ok(Lane {
             source,
             steps: vec![Box::new(sink.suspension()), Box::new(Quality::new())],
             sink: Box::new(sink),
             settings: Settings { quarantine_limit: self.quarantine_limit, ends_us: None },
-            entry: self.board.add(id.clone(), us(capture.watermark_interval), now_us()),
+            entry,
             metrics: self.metrics.clone(),
             // Alone: a large transaction of a department must not make the replicas' commits small.
             ahead: Ahead::default(),
