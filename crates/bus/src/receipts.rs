@@ -1,6 +1,8 @@
 //! The topic of a department's receipts: one partition, trimmed only behind a root and after years. Bytes only; what
 //! they say is the core's.
 
+use std::ops::Range;
+
 use hutong_core::Result;
 
 use crate::log::{Incoming, Log, TopicSpec};
@@ -22,21 +24,22 @@ pub async fn walk(
     topic: &str,
     each: impl FnMut(&Incoming) -> Result<bool> + Send,
 ) -> Result<()> {
-    walk_from(log, topic, (0, 0), each).await
+    let extent = log.extent(topic).await?;
+    let Some((first, end)) = extent.and_then(|extent| extent.get(&0).copied()) else { return Ok(()) };
+    walk_between(log, topic, 0, first..end, each).await.map(drop)
 }
 
-/// Shows the committed records of a partition, as [`walk`] does, from an offset on or the first that is kept.
-pub(crate) async fn walk_from(
+/// Shows the committed records of a stretch of a partition, as [`walk`] does; returns the offset that it has come to. Asks
+/// nobody when the stretch is empty.
+pub(crate) async fn walk_between(
     log: &dyn Log,
     topic: &str,
-    (partition, from): (u32, u64),
+    partition: u32,
+    Range { start: from, end }: Range<u64>,
     mut each: impl FnMut(&Incoming) -> Result<bool> + Send,
-) -> Result<()> {
-    let extent = log.extent(topic).await?;
-    let Some((first, end)) = extent.and_then(|extent| extent.get(&partition).copied()) else { return Ok(()) };
-    let from = first.max(from);
+) -> Result<u64> {
     if from >= end {
-        return Ok(());
+        return Ok(from);
     }
     let mut reader = log.reader(topic, partition, None).await?;
     reader.seek(from).await?;
@@ -44,12 +47,12 @@ pub(crate) async fn walk_from(
         let fetched = reader.next(1_000, 8 << 20).await?;
         for record in fetched.records.iter().filter(|record| record.offset < end) {
             if !each(record)? {
-                return Ok(());
+                return Ok(record.offset + 1);
             }
         }
         // The marker that ends a transaction takes an offset that no reader sees.
         if fetched.next >= fetched.end.min(end) {
-            return Ok(());
+            return Ok(fetched.next);
         }
     }
 }

@@ -3,13 +3,14 @@
 //! What a store keeps in `hutong_receipt`, for lanes that have no store. Read by who publishes them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hutong_core::ledger::{Head, Kept};
 use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
 
 use crate::log::{Incoming, Log, TopicSpec};
-use crate::receipts::walk_from;
+use crate::receipts::walk_between;
 use crate::topic_sink::now_us;
 
 /// Of how many receipts the place of one is remembered.
@@ -42,7 +43,7 @@ pub struct Proofs {
 /// How far a partition was read.
 #[derive(Default)]
 struct Tail {
-    /// The offset behind the last record that was seen.
+    /// The offset up to which it was read.
     next: u64,
     head: Option<Head>,
     /// Of some receipts where they stand, by their number in the chain.
@@ -59,22 +60,23 @@ impl Proofs {
     pub async fn heads(&mut self) -> Result<BTreeMap<String, Head>> {
         let partitions = self.log.extent(&self.topic).await?.unwrap_or_default();
         let mut heads = BTreeMap::new();
-        for (partition, (_, end)) in partitions {
+        for (partition, (first, end)) in partitions {
             let tail = self.tails.entry(partition).or_default();
             if tail.next > end {
                 // It is another topic than the one that was read.
                 *tail = Tail::default();
             }
-            let topic = &self.topic;
-            walk_from(self.log.as_ref(), topic, (partition, tail.next), |record| {
+            let (topic, stretch) = (&self.topic, first.max(tail.next)..end);
+            let next = walk_between(self.log.as_ref(), topic, partition, stretch, |record| {
                 let kept = read(topic, record)?;
                 if kept.proof.sequence.is_multiple_of(STRIDE) || tail.places.is_empty() {
                     tail.places.insert(kept.proof.sequence, record.offset);
                 }
-                (tail.next, tail.head) = (record.offset + 1, Some(kept.proof.head()));
+                tail.head = Some(kept.proof.head());
                 Ok(true)
-            })
-            .await?;
+            });
+            // Behind the markers too: else a rest in which nothing is committed looks like something new.
+            tail.next = next.await?.min(end);
             if let Some(head) = tail.head {
                 heads.insert(LaneId::new(self.pipeline.clone(), partition).to_string(), head);
             }
@@ -86,8 +88,8 @@ impl Proofs {
     pub async fn since(&mut self, lane: &str, sequence: u64, limit: usize) -> Result<Vec<Kept>> {
         let mut found = Vec::new();
         let Some(partition) = self.pipeline.partition(lane) else { return Ok(found) };
-        let (topic, from) = (&self.topic, (partition, self.before(partition, sequence)));
-        walk_from(self.log.as_ref(), topic, from, |record| {
+        let (topic, stretch) = (&self.topic, self.kept(partition, sequence).await?);
+        walk_between(self.log.as_ref(), topic, partition, stretch, |record| {
             let kept = read(topic, record)?;
             if kept.proof.sequence >= sequence && found.len() < limit {
                 found.push(kept);
@@ -101,9 +103,9 @@ impl Proofs {
     /// Forgets the receipts of a lane up to this number in its chain; returns how many.
     pub async fn forget(&mut self, lane: &str, sequence: u64) -> Result<u64> {
         let Some(partition) = self.pipeline.partition(lane) else { return Ok(0) };
-        let (topic, from) = (&self.topic, (partition, self.before(partition, 0)));
+        let (topic, stretch) = (&self.topic, self.kept(partition, 0).await?);
         let (mut base, mut forgotten) = (None, 0);
-        walk_from(self.log.as_ref(), topic, from, |record| {
+        walk_between(self.log.as_ref(), topic, partition, stretch, |record| {
             let over = read(topic, record)?.proof.sequence > sequence;
             base = Some(record.offset + u64::from(!over));
             forgotten += u64::from(!over);
@@ -116,10 +118,13 @@ impl Proofs {
         Ok(forgotten)
     }
 
-    /// Returns a place that is not behind a receipt.
-    fn before(&self, partition: u32, sequence: u64) -> u64 {
+    /// Returns what the topic keeps of a partition, from a place that is not behind a receipt.
+    async fn kept(&self, partition: u32, sequence: u64) -> Result<Range<u64>> {
+        let extent = self.log.extent(&self.topic).await?.unwrap_or_default();
+        let (first, end) = extent.get(&partition).copied().unwrap_or_default();
         let places = self.tails.get(&partition).map(|tail| &tail.places);
-        places.and_then(|places| places.range(..=sequence).next_back()).map_or(0, |(_, offset)| *offset)
+        let place = places.and_then(|places| places.range(..=sequence).next_back());
+        Ok(first.max(place.map_or(0, |(_, offset)| *offset))..end)
     }
 }
 
