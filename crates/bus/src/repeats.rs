@@ -30,15 +30,12 @@ pub(crate) struct Repeats {
 impl Repeats {
     /// Takes a change in whose record has this key; `true` when it is the one that was last passed of its row.
     pub(crate) fn again(&mut self, key: Option<&Bytes>, change: &Change) -> bool {
-        let (Some(key), Some(lsn)) = (key, change.origin.lsn) else {
+        let of_a_row = key.zip(change.origin.lsn).filter(|_| change.op != Op::Truncate);
+        let Some((key, lsn)) = of_a_row else {
             // It may have been of any row.
             self.forget();
             return false;
         };
-        if change.op == Op::Truncate {
-            self.forget();
-            return false;
-        }
         let mark = Mark { lsn, xid: change.origin.xid, op: change.op };
         let last = self.young.get(key).or_else(|| self.old.get(key));
         if last == Some(&mark) {
