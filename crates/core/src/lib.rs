@@ -54,6 +54,6 @@ pub use problem::{Problem, nearest};
 pub use quality::Quality;
 pub use reread::Reread;
 pub use secret::Secret;
-pub use steer::{Act, Hold, Order, Pause, Verb};
+pub use steer::{Act, Aside, Hold, Order, Pause, Verb};
 pub use trail::Trail;
 pub use value::{Decimal, Row, Value};

@@ -129,6 +129,25 @@ impl Order {
     }
 }
 
+/// How many changes were set aside since a lane was started, or since a person last acted on it: who sets it back has
+/// looked at them, and they come again.
+#[derive(Debug, Clone, Default)]
+pub struct Aside {
+    /// How many.
+    pub count: u64,
+    act: Option<Act>,
+}
+
+impl Aside {
+    /// Begins anew if a person has acted on the lane since it was opened last. `checkpoint`: where it stands now.
+    pub fn opened(&mut self, checkpoint: &Checkpoint) {
+        let act = checkpoint.acts().pop();
+        if act != self.act {
+            *self = Self { count: 0, act };
+        }
+    }
+}
+
 impl Checkpoint {
     /// Returns since when the lane is paused; `None` when it is not.
     pub fn pause(&self) -> Option<Pause> {

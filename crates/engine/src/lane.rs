@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hutong_core::{
-    Act, Batch, Change, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink, Source,
-    Step, Verdict,
+    Aside, Batch, Change, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink,
+    Source, Step, Verdict,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -87,23 +87,6 @@ impl Held {
         // A step that only tells freshness comes once an interval, and late it would look like lag.
         let moves = !self.batch.delta.is_empty();
         !self.batch.is_silent() || !moves || tokio::time::Instant::now() >= self.until()
-    }
-}
-
-/// How many changes were set aside since the lane was started, or since a person last acted on it: who sets it back has
-/// looked at them, and they come again.
-#[derive(Default)]
-struct Aside {
-    count: u64,
-    act: Option<Act>,
-}
-
-impl Aside {
-    fn opened(&mut self, checkpoint: &Checkpoint) {
-        let act = checkpoint.acts().pop();
-        if act != self.act {
-            *self = Self { count: 0, act };
-        }
     }
 }
 

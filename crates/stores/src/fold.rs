@@ -29,6 +29,12 @@ pub const UNKNOWN_VALUE: &str = "unknown_value";
 /// The rule under which a change is rejected that does not say of which row it speaks, or lacks its row.
 pub const UNKNOWN_KEY: &str = "unknown_key";
 
+/// The rule under which a change is rejected that the store refuses.
+pub(crate) const STORE: &str = "store";
+
+/// The rule under which a change is rejected that a change of another lane may cure: the lane tries it again.
+pub(crate) const CONFLICT: &str = "conflict";
+
 /// What a batch comes to.
 #[derive(Debug, Default)]
 pub struct Folded {

@@ -41,10 +41,15 @@ pub fn change_json(change: &Change) -> Json {
     })
 }
 
+/// Returns the subscription of a lane, `replicate.<subscription>.<partition>`.
+pub(crate) fn subscription_of(lane: &str) -> &str {
+    lane.split('.').nth(1).unwrap_or(lane)
+}
+
 /// Says why an item without a change cannot be applied, and what a person does; `record`: whether its record did not
 /// decode.
 pub(crate) fn nothing_kept(record: bool, lane: &str) -> (&'static str, String) {
-    let subscription = lane.split('.').nth(1).unwrap_or(lane);
+    let subscription = subscription_of(lane);
     if record {
         let hint =
             "`hutong quarantine replay` reads its record again from the topic, when its cause is mended";

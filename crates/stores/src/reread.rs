@@ -4,9 +4,10 @@
 //! it waits in the quarantine, and does not count against the limit. I3: what still waits when the lane is where it was
 //! was really lost, by somebody else's hand, and counts then, all at once.
 
-use hutong_core::{Checkpoint, Error, ErrorKind, Rejected, Reread};
+use hutong_core::{Checkpoint, Error, ErrorKind, Refused, Rejected, Reread};
 
-use crate::fold::UNKNOWN_VALUE;
+use crate::fold::{CONFLICT, UNKNOWN_VALUE};
+use crate::keep::subscription_of;
 
 /// Why a partial change is set aside that finds no row.
 pub(crate) const NOT_THERE: &str = "a value is not told and the row is not there";
@@ -31,13 +32,48 @@ pub(crate) fn lacking() -> String {
 }
 
 /// States whether a change is one that the lane reads again.
-pub(crate) fn comes_again(reread: Option<&Reread>, item: &Rejected) -> bool {
+fn comes_again(reread: Option<&Reread>, item: &Rejected) -> bool {
     reread.is_some_and(|reread| reread.holds(item.position))
 }
 
 /// States whether what comes by later, before the lane is where it was, settles a change that lacks its row.
-pub(crate) fn again(reread: Option<&Reread>, item: &Rejected) -> bool {
+fn again(reread: Option<&Reread>, item: &Rejected) -> bool {
     comes_again(reread, item) && lacks_row(item)
+}
+
+/// How many changes of a batch were set aside, by what can be done about them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    /// All of them.
+    pub(crate) all: u64,
+    /// Those that a change of another lane may cure.
+    pub(crate) curable: u64,
+    /// How many of those are no matter of a lane that was set back: older states of rows stand in the way of newer ones,
+    /// until each is where it was.
+    pub(crate) pressing: u64,
+    /// Those that lack a row that is gone by now, since the lane was set back.
+    pub(crate) again: u64,
+}
+
+impl Tally {
+    /// Counts one.
+    pub(crate) fn count(&mut self, reread: Option<&Reread>, item: &Rejected) {
+        let conflicts = item.rule == CONFLICT;
+        self.all += 1;
+        self.curable += u64::from(conflicts);
+        self.pressing += u64::from(conflicts && !comes_again(reread, item));
+        self.again += u64::from(again(reread, item));
+    }
+
+    /// Returns how many only a person can cure.
+    pub(crate) fn lasting(&self) -> u64 {
+        self.all - self.curable - self.again
+    }
+
+    /// Returns what a sink tells of it.
+    pub(crate) fn refused(&self) -> Refused {
+        Refused { lasting: self.lasting(), curable: self.curable, again: self.again, ..Refused::default() }
+    }
 }
 
 /// Returns what a commit has read again to its end; `None` for every other commit.
@@ -51,8 +87,7 @@ pub(crate) fn lost(lane: &str, count: u64, limit: u64) -> Error {
         "it is where it was before it was set back, and {count} changes still wait whose rows are not there, more than \
          the limit of {limit}: the replica lacks rows that the stream has"
     );
-    let name = lane.rsplit_once('.').map_or(lane, |(pipeline, _)| pipeline);
-    let name = name.split_once('.').map_or(name, |(_, name)| name);
+    let name = subscription_of(lane);
     Error::new(ErrorKind::Broken, format!("go on with {lane}"), why).hint(format!(
         "hutong quarantine list {name} shows them; `hutong subscription reload {name}` fills the replica anew, then start \
          this process again; or raise [limits] quarantine, which lets them wait"

@@ -12,15 +12,9 @@ use rusqlite::Connection;
 use super::row::{self, Fault, remove_rows};
 use super::target::Target;
 use super::{error, quarantine};
-use crate::fold::{self, End, Folded, Keyed, Part};
+use crate::fold::{self, CONFLICT, End, Folded, Keyed, Part, STORE};
 use crate::keep;
-use crate::reread::{self, BEHIND_RULE};
-
-/// The rule under which a change is rejected that the store refuses.
-pub(super) const STORE: &str = "store";
-
-/// The rule under which a change is rejected that a change of another lane may cure: the lane tries it again.
-pub(super) const CONFLICT: &str = "conflict";
+use crate::reread::{BEHIND_RULE, Tally};
 
 /// How often the rows that others of the batch may cure are gone through. What is left then is tried again later.
 const PASSES: usize = 64;
@@ -34,14 +28,8 @@ pub(super) struct Applied {
     pub(super) written: u64,
     /// Keys deleted.
     pub(super) deleted: u64,
-    /// Changes set aside.
-    pub(super) quarantined: u64,
-    /// Those of them that a change of another lane may cure.
-    pub(super) curable: u64,
-    /// How many of those are no matter of a lane that was set back.
-    pub(super) pressing: u64,
-    /// Those that lack a row that is gone by now, since the lane was set back.
-    pub(super) again: u64,
+    /// What was set aside, with what earlier steps have rejected.
+    pub(super) aside: Tally,
     /// Whether anything of the lane waits in the quarantine.
     waiting: bool,
 }
@@ -143,12 +131,7 @@ impl Apply {
         applied: &mut Applied,
     ) -> rusqlite::Result<()> {
         quarantine::insert(connection, &self.lane, rejected)?;
-        let (reread, conflicts) = (self.reread.as_ref(), rejected.rule == CONFLICT);
-        applied.quarantined += 1;
-        applied.curable += u64::from(conflicts);
-        // Older states of rows stand in the way of newer ones, until each is where it was.
-        applied.pressing += u64::from(conflicts && !reread::comes_again(reread, rejected));
-        applied.again += u64::from(reread::again(reread, rejected));
+        applied.aside.count(self.reread.as_ref(), rejected);
         applied.waiting = true;
         Ok(())
     }

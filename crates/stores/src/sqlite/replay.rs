@@ -7,13 +7,14 @@ use std::path::Path;
 use hutong_core::{Error, ErrorKind, Result};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::apply::{CONFLICT, UNDONE};
+use super::apply::UNDONE;
 use super::error::Context;
 use super::quarantine::{self, Item};
 use super::row::{self, Fault};
 use super::store::Store;
 use super::{connect, lane, target};
 use crate::again::Round;
+use crate::fold::CONFLICT;
 use crate::keep;
 use crate::reread::BEHIND_RULE;
 

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hutong_core::ledger::{Proof, receipt};
 use hutong_core::{
-    Act, Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Reread, Result,
+    Aside, Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Reread, Result,
 };
 use rusqlite::{Connection, params};
 use tracing::debug;
 
-use super::apply::{Applied, Apply, CONFLICT};
+use super::apply::{Applied, Apply};
 use super::error::Context;
 use super::install::now_us;
 use super::store::Store;
 use super::target::{self, Target};
 use super::{lane, orphan, quarantine, replay, steer};
 use crate::again::{Again, Round};
-use crate::fold;
+use crate::fold::{self, CONFLICT};
 use crate::receipt as kept;
 use crate::reread;
 use crate::waiting::Waiting;
@@ -62,8 +62,7 @@ pub struct Sink {
     targets: Vec<Arc<Target>>,
     again: Option<Again>,
     /// How many rows the store has refused for good, since a person last acted on the lane.
-    refused: u64,
-    act: Option<Act>,
+    refused: Aside,
     waiting: Waiting,
     /// How often in a row a commit has failed that may go through when another lane has written.
     given_way: u32,
@@ -84,8 +83,7 @@ impl Sink {
             stand: None,
             targets: Vec::new(),
             again: None,
-            refused: 0,
-            act: None,
+            refused: Aside::default(),
             waiting: Waiting::default(),
             given_way: 0,
             own: None,
@@ -104,10 +102,7 @@ impl hutong_core::Sink for Sink {
         let (epoch, checkpoint) = self.config.store.write(work).await?;
         self.stand = Some(Stand { epoch, checkpoint: checkpoint.clone() });
         self.own = Some((lane.to_string(), epoch));
-        let act = checkpoint.acts().pop();
-        if act != self.act {
-            (self.act, self.refused) = (act, 0);
-        }
+        self.refused.opened(&checkpoint);
         // The first commit finds out whether anything waits for another lane.
         self.again.get_or_insert_with(Again::now);
         Ok(checkpoint)
@@ -161,7 +156,7 @@ impl hutong_core::Sink for Sink {
             epoch: stand.epoch,
             checkpoint: checkpoint.clone(),
             ended: reread::ended(&before, &checkpoint),
-            room: self.config.quarantine_limit.saturating_sub(self.refused),
+            room: self.config.quarantine_limit.saturating_sub(self.refused.count),
             limit: self.config.quarantine_limit,
             patient: self.given_way < PATIENCE,
             count: self.waiting.is_due(false),
@@ -170,7 +165,7 @@ impl hutong_core::Sink for Sink {
         match &written {
             Ok((refused, lost)) => {
                 self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
-                self.refused += refused.lasting + lost;
+                self.refused.count += refused.lasting + lost;
                 if let Some(count) = refused.waiting {
                     self.waiting.found(count);
                 }
@@ -251,7 +246,7 @@ impl Commit {
         let Some(applied) = self.applied(connection).doing(doing)? else { return Ok(None) };
         let mut refused = self.within_limits(connection, &applied)?;
         let lost = self.lost(connection, refused.lasting)?;
-        if self.count || applied.quarantined > 0 {
+        if self.count || applied.aside.all > 0 {
             let (waiting, oldest_us) = quarantine::waiting(connection, &lane).doing(doing)?;
             (refused.waiting, refused.oldest_us) = (Some(waiting), oldest_us);
         }
@@ -292,20 +287,18 @@ impl Commit {
     fn within_limits(&self, connection: &Connection, applied: &Applied) -> Result<Refused> {
         let lane = &self.apply.lane;
         let doing = || format!("commit a batch of {lane}");
-        let given = self.apply.rejected.len() as u64 + applied.curable + applied.again;
-        let refused = Refused {
-            lasting: applied.quarantined.saturating_sub(given),
-            curable: applied.curable,
-            again: applied.again,
-            ..Refused::default()
-        };
+        let mut refused = applied.aside.refused();
+        // The store has not refused them.
+        refused.lasting = refused.lasting.saturating_sub(self.apply.rejected.len() as u64);
         if refused.lasting > self.room {
             let why = format!("the store refuses more changes than the limit of {} allows", self.limit);
             return Err(Error::new(ErrorKind::Broken, doing(), why).hint(
                 "mend the cause (hutong quarantine list shows the earlier ones), then start it again",
             ));
         }
-        if applied.pressing > 0 && quarantine::count(connection, lane, CONFLICT).doing(doing)? > self.limit {
+        if applied.aside.pressing > 0
+            && quarantine::count(connection, lane, CONFLICT).doing(doing)? > self.limit
+        {
             let why = "more changes wait for another lane than the limit allows; the batch gives way to it";
             return Err(Error::new(ErrorKind::Unavailable, doing(), why).hint(
                 "if no other lane frees what the rows need, hutong quarantine list shows why each waits",
@@ -316,7 +309,7 @@ impl Commit {
 
     fn receipt(&self, connection: &Connection, applied: &Applied) -> rusqlite::Result<()> {
         let changes = self.apply.changes.len();
-        if changes == 0 && applied.quarantined == 0 {
+        if changes == 0 && applied.aside.all == 0 {
             return Ok(());
         }
         let sql = "INSERT INTO hutong_receipt \
@@ -329,7 +322,7 @@ impl Commit {
             changes as i64,
             applied.written as i64,
             applied.deleted as i64,
-            applied.quarantined as i64,
+            applied.aside.all as i64,
             now_us(),
             self.proof.as_ref().map(|proof| proof.sequence.cast_signed()),
             self.proof.as_ref().map(kept::text),

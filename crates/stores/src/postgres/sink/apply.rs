@@ -11,11 +11,11 @@ use tokio_postgres::Client;
 
 use super::binary::Rows;
 use super::lane::Counts;
-use super::refusal::{CONFLICT, Fault, Refusal, STORE};
+use super::refusal::{Fault, Refusal};
 use super::stage::Stage;
 use super::table::Plan;
-use crate::fold::{End, Folded, Key, Keyed, Part, UNKNOWN_VALUE, fold, reject};
-use crate::reread::{self, BEHIND, NOT_THERE};
+use crate::fold::{CONFLICT, End, Folded, Key, Keyed, Part, STORE, UNKNOWN_VALUE, fold, reject};
+use crate::reread::{BEHIND, NOT_THERE, Tally};
 
 /// How a batch is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +48,8 @@ pub(super) struct Apply<'a> {
     pub(super) queued: &'a HashSet<Key>,
     /// What was set aside.
     pub(super) refused: Vec<Rejected>,
-    /// How many of it another lane may cure.
-    pub(super) conflicts: u64,
-    /// How many of those are no matter of a lane that was set back.
-    pub(super) pressing: u64,
-    /// How many lack a row that is gone by now, since the lane was set back.
-    pub(super) again: u64,
+    /// The same, counted.
+    pub(super) tally: Tally,
     /// What the lane reads again.
     pub(super) reread: Option<&'a Reread>,
     /// What was done.
@@ -290,22 +286,13 @@ impl<'a> Apply<'a> {
         self.set_aside(items)
     }
 
-    /// Returns how many of what was set aside only a person can cure.
-    pub(super) fn lasting(&self) -> u64 {
-        self.refused.len() as u64 - self.conflicts - self.again
-    }
-
     /// Keeps what goes to the quarantine; `Err(Stop)` past the limit, and then nothing is committed.
     pub(super) fn set_aside(&mut self, items: impl IntoIterator<Item = Rejected>) -> Result<(), Fault> {
         for item in items {
-            let conflicts = item.rule == CONFLICT;
-            self.conflicts += u64::from(conflicts);
-            // Older states of rows stand in the way of newer ones, until each is where it was.
-            self.pressing += u64::from(conflicts && !reread::comes_again(self.reread, &item));
-            self.again += u64::from(reread::again(self.reread, &item));
+            self.tally.count(self.reread, &item);
             self.refused.push(item);
         }
-        if self.pressing > self.limit.curable {
+        if self.tally.pressing > self.limit.curable {
             let why = "more changes wait for another lane than the limit allows; the batch gives way to it";
             return Err(Fault::Stop(
                 Error::new(ErrorKind::Unavailable, format!("commit a batch of {}", self.lane), why).hint(
@@ -313,7 +300,7 @@ impl<'a> Apply<'a> {
                 ),
             ));
         }
-        if self.lasting() <= self.limit.lasting {
+        if self.tally.lasting() <= self.limit.lasting {
             return Ok(());
         }
         // Without the store's words: this error is logged, and a trigger may quote a row.

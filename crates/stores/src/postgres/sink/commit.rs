@@ -12,13 +12,13 @@ use super::apply::{Apply, Limit, Mode, Way};
 use super::lane::{self, Counts};
 use super::pool::{Connection, HURRIED, Lease, UNHURRIED};
 use super::quarantine::{self, Waiting};
-use super::refusal::{Fault, Refusal, STORE};
+use super::refusal::{Fault, Refusal};
 use super::table::Plan;
-use crate::fold::{End, Folded, Key, UNKNOWN_VALUE, reject};
+use crate::fold::{End, Folded, Key, STORE, UNKNOWN_VALUE, reject};
 use crate::keep;
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, literal};
-use crate::reread::{self, BEHIND};
+use crate::reread::{self, BEHIND, Tally};
 
 /// What a commit needs to know of its lane.
 pub(super) struct Context<'a> {
@@ -41,6 +41,8 @@ pub(super) enum Done {
     Committed {
         /// What the store refused, beside what the batch had rejected.
         refused: Vec<Rejected>,
+        /// The same, counted.
+        tally: Tally,
         /// Keys of which nothing waits any more.
         superseded: Vec<String>,
         /// How many changes that the lane has read again wait for good, now that it is where it was.
@@ -122,9 +124,7 @@ async fn transact(
         changes: &batch.changes,
         queued: &effect.queued,
         refused: Vec::new(),
-        conflicts: 0,
-        pressing: 0,
-        again: 0,
+        tally: Tally::default(),
         reread: again.as_ref(),
         counts: Counts { changes: batch.changes.len() as i64, ..Counts::default() },
         limit: context.limit,
@@ -143,8 +143,7 @@ async fn transact(
         Err(Fault::Refused(refusal)) => return Ok(Done::Refused { reason: refusal.reason }),
         Err(Fault::Stop(problem)) => return Err(problem),
     }
-    let lasting = apply.lasting();
-    let Apply { refused, mut counts, .. } = apply;
+    let Apply { refused, tally, mut counts, .. } = apply;
 
     // What waits is settled before new items are put down, and those of this batch by position.
     quarantine::insert(client, context.lane, batch.rejected.iter()).await.map_err(failed)?;
@@ -166,7 +165,7 @@ async fn transact(
     let mut lost = 0;
     if let Some(again) = reread::ended(context.from, context.to) {
         lost = quarantine::lacking(client, context.lane, &again).await?;
-        if lost.saturating_add(lasting) > context.limit.lasting {
+        if lost.saturating_add(tally.lasting()) > context.limit.lasting {
             return Err(reread::lost(context.lane, lost, context.limit.lasting));
         }
     }
@@ -183,7 +182,7 @@ async fn transact(
     match client.batch_execute("COMMIT").await {
         Ok(()) => {
             let superseded = effect.settled.into_iter().map(|(key, _)| key).collect();
-            Ok(Done::Committed { refused, superseded, lost })
+            Ok(Done::Committed { refused, tally, superseded, lost })
         }
         Err(problem) => match Fault::of(problem, doing) {
             // A deferred constraint: the server has said that nothing is committed.

@@ -4,13 +4,8 @@
 
 use hutong_core::{Error, ErrorKind};
 
+use crate::fold::{CONFLICT, STORE};
 use crate::postgres::error;
-
-/// The rule under which a change is rejected that the store refuses.
-pub(super) const STORE: &str = "store";
-
-/// The rule under which a change is rejected that a change of another lane may cure: the lane tries it again.
-pub(super) const CONFLICT: &str = "conflict";
 
 /// Why the store refuses a row.
 #[derive(Debug, Clone)]

@@ -13,14 +13,15 @@ use super::commit::lock_of;
 use super::lane::Counts;
 use super::pool::{Connection, Lease, Pool};
 use super::quarantine::{self, Item};
-use super::refusal::{CONFLICT, Fault};
+use super::refusal::Fault;
 use super::table;
 use crate::again::Round;
-use crate::fold::{self, UNKNOWN_VALUE};
+use crate::fold::{self, CONFLICT, UNKNOWN_VALUE};
 use crate::keep;
+use crate::keep::subscription_of;
 use crate::postgres::error;
 use crate::postgres::ident::TableName;
-use crate::reread::BEHIND;
+use crate::reread::{BEHIND, Tally};
 
 /// How many items a lane tries again at a time.
 const AT_A_TIME: i64 = 100;
@@ -125,9 +126,7 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
         changes: &changes,
         queued: &queued,
         refused: Vec::new(),
-        conflicts: 0,
-        pressing: 0,
-        again: 0,
+        tally: Tally::default(),
         reread: None,
         counts: Counts::default(),
         limit: Limit::NONE,
@@ -147,11 +146,6 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
         "UPDATE hutong.hutong_quarantine SET state = 'replayed', settled = clock_timestamp() WHERE id = $1";
     session.execute(done, &[&item.id]).await.map_err(failed)?;
     session.batch_execute("COMMIT").await.map_err(failed)
-}
-
-/// Returns the subscription of a lane, `replicate.<subscription>.<partition>`.
-fn subscription_of(lane: &str) -> &str {
-    lane.split('.').nth(1).unwrap_or(lane)
 }
 
 /// Checks, under the lane's lock, that the item waits and that nothing of its row waits before it (I4).

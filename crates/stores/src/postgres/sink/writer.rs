@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use hutong_core::ledger::{Proof, receipt};
 use hutong_core::{
-    Act, Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Op, Refused, Result, Secret,
+    Aside, Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Op, Refused, Result, Secret,
 };
 use tracing::{debug, warn};
 
@@ -15,15 +15,14 @@ use super::earlier;
 use super::lane;
 use super::pool::{Lease, Pool};
 use super::quarantine::{self, Waiting};
-use super::refusal::CONFLICT;
 use super::replay;
 use super::room;
 use super::schema;
 use super::table::Plan;
 use crate::again::{Again, Round};
-use crate::fold::{self, Folded};
+use crate::fold::{self, CONFLICT, Folded};
 use crate::postgres::ident::TableName;
-use crate::reread;
+use crate::reread::{self, Tally};
 
 /// How often a refusal that another lane may cure is tried again before it is set aside.
 const PATIENCE: u32 = 5;
@@ -79,8 +78,7 @@ pub struct Sink {
     /// How often in a row a commit gave way to a refusal that another lane may cure.
     given_way: u32,
     /// How many rows the store has refused for good, since a person last acted on the lane.
-    refused: u64,
-    act: Option<Act>,
+    refused: Aside,
     /// Whether the lane has written nothing but a snapshot since it stood at its start.
     fresh: bool,
     again: Option<Again>,
@@ -106,8 +104,7 @@ impl Sink {
             open: None,
             plans: Vec::new(),
             given_way: 0,
-            refused: 0,
-            act: None,
+            refused: Aside::default(),
             fresh: false,
             again: None,
             waits,
@@ -143,7 +140,7 @@ impl Sink {
         batch: &Batch,
     ) -> Result<Done> {
         let mut lease = self.lease().await?;
-        let lasting = self.config.quarantine_limit.saturating_sub(self.refused);
+        let lasting = self.config.quarantine_limit.saturating_sub(self.refused.count);
         let mut context = Context {
             lane: &open.lane,
             table: &self.config.table,
@@ -158,7 +155,12 @@ impl Sink {
         let ends = reread::ended(&open.checkpoint, to).is_some();
         if batch.changes.is_empty() && batch.rejected.is_empty() && !ends {
             commit::step(&mut lease, &context).await?;
-            return Ok(Done::Committed { refused: Vec::new(), superseded: Vec::new(), lost: 0 });
+            return Ok(Done::Committed {
+                refused: Vec::new(),
+                tally: Tally::default(),
+                superseded: Vec::new(),
+                lost: 0,
+            });
         }
         let folded = fold::fold(&batch.changes);
         let plans = self.plans_of(&folded)?;
@@ -211,10 +213,7 @@ impl hutong_core::Sink for Sink {
         lease.clean = true;
         self.fresh = checkpoint.is_empty();
         self.own = Some((lane.clone(), epoch));
-        let act = checkpoint.acts().pop();
-        if act != self.act {
-            (self.act, self.refused) = (act, 0);
-        }
+        self.refused.opened(&checkpoint);
         self.open = Some(Open { lane, epoch, checkpoint: checkpoint.clone(), waiting });
         Ok(checkpoint)
     }
@@ -250,19 +249,15 @@ impl hutong_core::Sink for Sink {
             self.try_again(&open.lane).await;
         }
         match written? {
-            Done::Committed { refused, superseded, lost } => {
-                let reread = open.checkpoint.reread();
-                let curable = refused.iter().filter(|item| item.rule == CONFLICT).count() as u64;
-                let again = refused.iter().filter(|item| reread::again(reread.as_ref(), item)).count() as u64;
-                let lasting = refused.len() as u64 - curable - again;
-                let mut refusals = Refused { lasting, curable, again, ..Refused::default() };
-                if curable > 0 {
+            Done::Committed { refused, tally, superseded, lost } => {
+                let mut refusals = tally.refused();
+                if tally.curable > 0 {
                     // Patience is used up until a commit goes through without: else each batch would wait anew.
                     self.again = Some(Again::soon());
                 } else {
                     self.given_way = 0;
                 }
-                self.refused += refusals.lasting + lost;
+                self.refused.count += refusals.lasting + lost;
                 for key in superseded {
                     open.waiting.remove(&key);
                 }
