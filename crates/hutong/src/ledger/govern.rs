@@ -184,9 +184,9 @@ async fn dismiss(
     token: &CancellationToken,
 ) {
     while ledger.is_verified(&subscription.department) && ledger.word(subscription) == *word {
-        let Err(problem) = wire.dismiss(subscription).await else { return };
-        let (name, hint) = (&subscription.name, problem.hint.as_deref().unwrap_or(""));
-        warn!(subscription = name, error = %problem, hint, "its department may still read: tried again");
+        if wire.dismiss(subscription).await {
+            return;
+        }
         tokio::select! {
             () = token.cancelled() => return,
             () = tokio::time::sleep(PAUSE) => {}

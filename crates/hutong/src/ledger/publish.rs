@@ -140,12 +140,12 @@ impl Publisher {
                 pipeline: subscription.pipeline(),
             };
             // A delivery keeps its own, a store those of all its lanes.
-            let name = subscription.into.store().map_or(&subscription.name, |store| &store.name);
-            let place = (subscription.into.store().is_some(), name.as_str());
+            let store = subscription.into.store();
+            let place = (store.is_some(), store.map_or(subscription.name.as_str(), |store| &store.name));
             match stores.get_mut(&place) {
                 Some((_, recipients)) => recipients.push(recipient),
                 None => {
-                    let receipts = match subscription.into.store() {
+                    let receipts = match store {
                         Some(store) => Receipts::of(store)?,
                         None => Receipts::of_delivery(&ends.log, &ends.bus, subscription.pipeline()),
                     };

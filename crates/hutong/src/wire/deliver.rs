@@ -10,6 +10,7 @@ use hutong_engine::status::now_us;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::watch::{tick, ticks};
 use super::{Bus, Wire};
 use crate::config::Plan;
 use crate::config::plan::{SubscriptionPlan, Target};
@@ -51,12 +52,18 @@ pub async fn begin_anew(
 }
 
 impl Wire {
-    /// Takes away what the department of a subscription may read of its delivery, if it has one. May be called again.
-    pub async fn dismiss(&self, subscription: &SubscriptionPlan) -> Result<()> {
-        match subscription.into {
+    /// Takes away what the department of a subscription may read of its delivery, if it has one. `false`: the cluster did
+    /// not, which is said, and is to be tried again.
+    pub async fn dismiss(&self, subscription: &SubscriptionPlan) -> bool {
+        let done = match subscription.into {
             Target::Table { .. } => Ok(()),
             Target::Topic => generations(&self.bus, &self.bus_name, subscription).dismiss().await,
+        };
+        if let Err(problem) = &done {
+            let (name, hint) = (&subscription.name, problem.hint.as_deref().unwrap_or(""));
+            warn!(subscription = name, error = %problem, hint, "its department may still read: tried again");
         }
+        done.is_ok()
     }
 
     /// States whether the last day of a subscription is over.
@@ -70,24 +77,13 @@ impl Wire {
         subscription: SubscriptionPlan,
         token: CancellationToken,
     ) -> Result<()> {
-        let mut looks = tokio::time::interval(LOOK);
-        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = token.cancelled() => return Ok(()),
-                _ = looks.tick() => {}
-            }
-            if !self.is_over(&subscription) {
-                continue;
-            }
-            match self.dismiss(&subscription).await {
-                Ok(()) => return Ok(()),
-                Err(problem) => {
-                    let (name, hint) = (&subscription.name, problem.hint.as_deref().unwrap_or(""));
-                    warn!(subscription = name, error = %problem, hint, "its department may still read: tried again");
-                }
+        let mut looks = ticks(LOOK);
+        while tick(&mut looks, &token).await {
+            if self.is_over(&subscription) && self.dismiss(&subscription).await {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Returns the delivery that the lanes of a subscription share in this process, while what is delivered is the same.
