@@ -253,20 +253,13 @@ async fn i5_a_narrowed_grant_begins_the_next_topic_and_a_recall_leaves_none() {
     ]);
     installation.write("entry.avsc", CONTRACT);
     let says = |arguments: &[&str]| installation.ask(arguments).expect(0);
-    let keys = ["shuju", "gongan", "renshe"].map(|department| {
-        (department, says(&["ledger", "keygen", &format!("{department}.key")]).trim().to_owned())
-    });
-    let path = installation.path("hutong.toml");
-    std::fs::write(&path, std::fs::read_to_string(&path).unwrap().replace("GOVERNING", &keys[0].1)).unwrap();
+    let keys = installation.make_keys(["shuju", "gongan", "renshe"]);
     let office = Connection::open(installation.path("office.db")).unwrap();
     let table = "CREATE TABLE entry (id INTEGER PRIMARY KEY, name TEXT, phone TEXT, state TEXT, note TEXT);
         INSERT INTO entry VALUES (1, '甲', '1', 's', 'n'), (2, '乙', '2', 's', 'n'), (3, '丙', '3', 's', 'n')";
     office.execute_batch(table).unwrap();
     says(&["source", "install", "register"]);
-    for (department, key) in &keys[1..] {
-        says(&["ledger", "join", department, key]);
-    }
-    says(&["ledger", "offer", "entry"]);
+    installation.found(&keys, "entry");
     says(&["subscription", "request", "pension"]);
     let run = installation.run();
     let exists = async |generation: u32| {

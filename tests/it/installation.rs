@@ -180,6 +180,26 @@ impl Installation {
         fs::read_to_string(self.path("hutong.log")).map_or(0, |log| log.matches(text).count())
     }
 
+    /// Makes a key file for each department, and pins that of the first, which governs; returns the public keys.
+    pub(crate) fn make_keys<const N: usize>(&self, departments: [&str; N]) -> [(String, String); N] {
+        let keys = departments.map(|department| {
+            let public = self.ask(&["ledger", "keygen", &format!("{department}.key")]).expect(0);
+            (department.to_owned(), public.trim().to_owned())
+        });
+        let path = self.path("hutong.toml");
+        let text = fs::read_to_string(&path).unwrap().replace("GOVERNING", &keys[0].1);
+        fs::write(&path, text).unwrap();
+        keys
+    }
+
+    /// Lets all but the governing department join the ledger, and offers a stream.
+    pub(crate) fn found(&self, keys: &[(String, String)], stream: &str) {
+        for (department, key) in &keys[1..] {
+            self.ask(&["ledger", "join", department, key]).expect(0);
+        }
+        self.ask(&["ledger", "offer", stream]).expect(0);
+    }
+
     /// Returns the lanes as `hutong status` tells them; `None` when nothing answers.
     pub(crate) fn lanes(&self) -> Option<Vec<Json>> {
         self.status()?["lanes"].as_array().cloned()

@@ -104,24 +104,14 @@ impl Town {
         ]);
         installation.write("entry.avsc", CONTRACT);
         let town = Self { installation, bus, share, name: format!("bus{name}") };
-        let keys = ["shuju", "gongan", "renshe", "minzheng"].map(|department| {
-            let file = format!("{department}.key");
-            let public = town.installation.ask(&["ledger", "keygen", &file]).expect(0);
-            (department, public.trim().to_owned())
-        });
-        let path = town.installation.path("hutong.toml");
-        let text = std::fs::read_to_string(&path).unwrap().replace("GOVERNING", &keys[0].1);
-        std::fs::write(&path, text).unwrap();
+        let keys = town.installation.make_keys(["shuju", "gongan", "renshe", "minzheng"]);
         town.change(
             "CREATE TABLE entry (id INTEGER PRIMARY KEY, name TEXT, phone TEXT);
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10)
              INSERT INTO entry SELECT i, '甲' || i, '990' || i FROM n;",
         );
         town.says(&["source", "install", "register"]);
-        for (department, key) in &keys[1..] {
-            town.says(&["ledger", "join", department, key]);
-        }
-        town.says(&["ledger", "offer", "entry"]);
+        town.installation.found(&keys, "entry");
         town
     }
 

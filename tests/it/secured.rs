@@ -123,22 +123,13 @@ impl Given {
         town.write("password", &SecuredKafka::password(OPERATOR));
         town.write("entry.avsc", CONTRACT);
         let given = Self { kafka, town };
-        let keys = ["shuju", "gongan", "busoffice", "weijian"].map(|department| {
-            let public = given.says(&["ledger", "keygen", &format!("{department}.key")]);
-            (department, public.trim().to_owned())
-        });
-        let path = given.town.path("hutong.toml");
-        let text = std::fs::read_to_string(&path).unwrap().replace("GOVERNING", &keys[0].1);
-        std::fs::write(&path, text).unwrap();
+        let keys = given.town.make_keys(["shuju", "gongan", "busoffice", "weijian"]);
         given.change(
             "CREATE TABLE entry (id INTEGER PRIMARY KEY, name TEXT, phone TEXT);
              INSERT INTO entry VALUES (1, '甲', '13900000001'), (2, '乙', '13900000002'), (990101, '丙', '13900000003')",
         );
         given.says(&["source", "install", "register"]);
-        for (department, key) in &keys[1..] {
-            given.says(&["ledger", "join", department, key]);
-        }
-        given.says(&["ledger", "offer", "entry"]);
+        given.town.found(&keys, "entry");
         for subscription in ["pension", "health"] {
             given.says(&["subscription", "request", subscription]);
             given.says(&["subscription", "approve", subscription]);
