@@ -90,6 +90,15 @@ fn told(changes: &[Json]) -> Told {
     told
 }
 
+/// Returns what a change tells, without where and when it happened: a place or a time may hold any digits.
+fn without(change: &Json, names: &[&str]) -> String {
+    let mut told = change.clone();
+    for name in names {
+        told.as_object_mut().unwrap().remove(*name);
+    }
+    told.to_string()
+}
+
 /// Returns the rows that a query makes, as JSON, in an order of their own.
 async fn expected(source: &Client, sql: &str) -> Vec<String> {
     let rows = source.query(&format!("SELECT to_jsonb(r)::text FROM ({sql}) r"), &[]).await.unwrap();
@@ -163,12 +172,10 @@ async fn i2_i5_i7_a_delivery_topic_tells_the_granted_rows_once_and_names_nobody_
     let reached = |changes: &[Json]| sorted(told(changes).rows.into_values()) == pension;
     let changes = installation.tap_as("entry", &["--delivered", "pension"], reached).await;
     let named = told(&changes).named;
-    assert!(
-        !changes
-            .iter()
-            .any(|change| change.to_string().contains("9901") || change.to_string().contains("9902")),
-        "{named:?}"
-    );
+    for change in &changes {
+        let told = without(change, &["position", "source_position", "committed_us"]);
+        assert!(!told.contains("9901") && !told.contains("9902"), "{named:?}");
+    }
     assert!(changes.iter().any(|change| change["op"] == "d"), "rows have left");
     let reached = |changes: &[Json]| sorted(told(changes).rows.into_values().map(without_key)) == hidden;
     let changes = installation.tap_as("entry", &["--delivered", "hidden"], reached).await;
@@ -208,7 +215,11 @@ async fn over_kafka_a_stranger_reads_a_delivery_topic_by_its_own_schema() {
     let value = &ops("c")[0]["value"];
     let columns: Vec<&str> = value["after"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(columns, ["id", "name", "note"]);
-    assert!(!out.contains("9903") && !out.contains("9901"));
+    for record in &records {
+        let told = without(&record["value"], &["source", "transaction", "ts_ms", "ts_us", "ts_ns"]);
+        assert!(!told.contains("9903") && !told.contains("9901"), "{out}");
+        assert!(!record["key"].to_string().contains("990"), "{out}");
+    }
     run.stop().await;
 }
 
