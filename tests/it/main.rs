@@ -33,6 +33,7 @@ mod replica;
 mod report;
 mod reset;
 mod sealed;
+mod sealed_granted;
 mod secured;
 mod steer;
 mod tidy;

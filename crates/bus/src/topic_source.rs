@@ -279,10 +279,10 @@ impl TopicSource {
                 // I3: that is no fault of the row, which waits.
                 Outcome::Unreadable { rule: NO_KEY, reason } => {
                     let doing = format!("read the record at offset {} of {}", record.offset, self.key);
-                    return Err(Error::new(ErrorKind::Unavailable, doing, reason).hint(
-                        "the owner's capture wraps keys when it starts with the grant in its configuration; is it the \
-                         right key?",
-                    ));
+                    let remedy = self.unsealing.as_ref().map(|unsealing| unsealing.remedy.clone());
+                    return Err(
+                        Error::new(ErrorKind::Unavailable, doing, reason).hint(remedy.unwrap_or_default())
+                    );
                 }
                 Outcome::Unreadable { rule, reason } => {
                     self.repeats.iter_mut().for_each(Repeats::forget);

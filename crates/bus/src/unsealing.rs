@@ -22,6 +22,8 @@ pub struct Unsealing {
     pub grant: Option<String>,
     /// The wire names of the columns that are opened.
     pub fields: Vec<String>,
+    /// What a person must do where a key is missing.
+    pub remedy: String,
 }
 
 impl Unsealing {

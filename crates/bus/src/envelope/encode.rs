@@ -61,10 +61,15 @@ impl Encoder {
     /// Gives it what seals the values of sealed columns; without it, it encodes nothing of such a contract.
     #[must_use]
     pub fn sealing(mut self, sealer: Sealer) -> Self {
+        self.reseal(sealer);
+        self
+    }
+
+    /// Gives it what seals from now on: another epoch has begun.
+    pub fn reseal(&mut self, sealer: Sealer) {
         if let Some(seal) = &mut self.seal {
             seal.sealer = Some(sealer);
         }
-        self
     }
 
     /// Returns the contract that it writes.

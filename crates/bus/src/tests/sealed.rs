@@ -46,6 +46,7 @@ fn source(office: &Office, partition: u32, own: u8, grant: Option<&str>) -> Topi
         by: Some(key(1).public()),
         grant: grant.map(str::to_owned),
         fields: vec!["id".into(), "name".into()],
+        remedy: "wait for the key".into(),
     };
     office.source(partition).unsealing(Some(unsealing))
 }
@@ -182,4 +183,80 @@ async fn i5_a_new_epoch_is_found_by_running_lanes_and_shuts_the_revoked_out() {
     let error = drain(&mut granted, &mut second).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("epoch 2"), "{error}");
+}
+
+/// How many records each of two keys opens in a partition, until it meets one that it does not.
+async fn opens(office: &Office, own: u8, grant: Option<&str>) -> Result<usize, String> {
+    let mut rows = 0;
+    for partition in 0..PARTITIONS {
+        let mut source = source(office, partition, own, grant);
+        source.open(&Checkpoint::default()).await.unwrap();
+        let batches = drain(&mut source, &mut Checkpoint::default()).await.map_err(|e| e.to_string())?;
+        rows += batches.iter().map(|batch| batch.changes.len()).sum::<usize>();
+    }
+    Ok(rows)
+}
+
+#[tokio::test]
+async fn i5_a_lane_that_runs_wraps_its_key_for_a_new_grant_and_seals_by_another_when_one_is_over() {
+    let office = office();
+    let (mut sink, _) = opened(&office, Vec::new()).await;
+    let change = |at: u64| vec![office.change(at, Op::Insert, at as i64, "甲")];
+    let readers = |grants: &[(&str, u8)]| {
+        let readers = grants.iter().map(|(grant, by)| reader(grant, *by)).collect();
+        BTreeMap::from([("person".to_owned(), readers)])
+    };
+    sink.commit(&batch(0, 1, change(1), 1)).await.unwrap();
+    assert!(opens(&office, 2, Some("renshe")).await.unwrap_err().contains("epoch 1"));
+
+    sink.entrust(&readers(&[("renshe", 2), ("minzheng", 3)])).await.unwrap();
+    assert_eq!(opens(&office, 2, Some("renshe")).await, Ok(1), "what was written before, too");
+    sink.commit(&batch(1, 2, change(2), 1)).await.unwrap();
+    assert_eq!(opens(&office, 2, Some("renshe")).await, Ok(2));
+
+    sink.entrust(&readers(&[("minzheng", 3)])).await.unwrap();
+    sink.commit(&batch(2, 3, change(3), 1)).await.unwrap();
+    assert!(opens(&office, 2, Some("renshe")).await.unwrap_err().contains("epoch 2"));
+    for (own, grant) in [(1, None), (3, Some("minzheng"))] {
+        assert_eq!(opens(&office, own, grant).await, Ok(3), "{grant:?}");
+    }
+    // The same again writes nothing, and the next opening goes on under the new epoch.
+    let keys = keys::topic("hutong", "gongan");
+    let written = records(&office, &keys, 0).await.len();
+    sink.entrust(&readers(&[("minzheng", 3)])).await.unwrap();
+    assert_eq!(records(&office, &keys, 0).await.len(), written);
+    let (_, checkpoint) = opened(&office, vec![reader("minzheng", 3)]).await;
+    assert_eq!(checkpoint.note(&format!("seal.epoch.{TOPIC}")), Some("2"));
+    assert_eq!(records(&office, &keys, 0).await.len(), written);
+}
+
+#[tokio::test]
+async fn i7_a_new_epoch_whose_answer_was_lost_is_found_by_the_next_opening() {
+    let office = office();
+    let (mut sink, _) = opened(&office, vec![reader("renshe", 2)]).await;
+    sink.commit(&batch(0, 1, vec![office.change(1, Op::Insert, 1, "甲")], 1)).await.unwrap();
+    office.lose.store(true, Ordering::Relaxed);
+    sink.entrust(&BTreeMap::new()).await.unwrap_err();
+    sink.commit(&batch(1, 2, Vec::new(), 1)).await.unwrap_err();
+    let (mut sink, checkpoint) = opened(&office, Vec::new()).await;
+    assert_eq!(checkpoint.note(&format!("seal.epoch.{TOPIC}")), Some("2"));
+    assert_eq!(checkpoint.position("wal"), hutong_core::Position::wal(0, 1, 0, 0));
+    sink.commit(&batch(1, 2, vec![office.change(2, Op::Insert, 1, "乙")], 1)).await.unwrap();
+    assert!(opens(&office, 2, Some("renshe")).await.unwrap_err().contains("epoch 2"));
+    assert_eq!(opens(&office, 1, None).await, Ok(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capture_whose_owners_key_is_another_one_halts_and_names_the_key_that_it_needs() {
+    let office = office();
+    let _ = opened(&office, Vec::new()).await;
+    let sealing = Sealing { owner: key(9), readers: Vec::new() };
+    let mut sink = office.sink().sealing(BTreeMap::from([("person".to_owned(), sealing)]));
+    let error = sink.open(&lane()).await.unwrap_err();
+    assert_eq!((error.kind, error.class()), (ErrorKind::Denied, hutong_core::Class::Halt), "{error}");
+    let told = error.to_string();
+    for part in [TOPIC, "hutong.keys.gongan", &key(1).public().to_string(), &key(9).public().to_string()] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(error.hint.unwrap().contains("put the file of the owner's sealing key back"));
 }

@@ -39,15 +39,26 @@ pub struct Ring {
     digest: Option<Key>,
     /// What was wrapped for grants, found true.
     granted: Vec<Wrapped>,
+    /// A key that records of this topic name as their owner's, and that is not the owner's key here.
+    stranger: Option<PublicKey>,
 }
 
 impl Ring {
     /// Opens the owner's records of a topic; what the owner did not write is passed over.
     pub fn of(topic: &str, records: &[Wrapped], owner: &dyn Custody) -> Self {
-        let mut ring =
-            Self { topic: topic.to_owned(), data: BTreeMap::new(), digest: None, granted: Vec::new() };
+        let mut ring = Self {
+            topic: topic.to_owned(),
+            data: BTreeMap::new(),
+            digest: None,
+            granted: Vec::new(),
+            stranger: None,
+        };
         let public = owner.public();
-        for record in records.iter().filter(|record| record.topic == topic && record.by == public) {
+        for record in records.iter().filter(|record| record.topic == topic) {
+            if record.by != public {
+                ring.stranger = Some(record.by.clone());
+                continue;
+            }
             let Some(keys) = record.open(owner) else { continue };
             match (&record.grant, keys.into_iter().next(), record.epoch) {
                 (Some(_), _, _) => ring.granted.push(record.clone()),
@@ -63,7 +74,7 @@ impl Ring {
     ///
     /// `noted`: the epoch of the lane's checkpoint, without which nobody knows which nonces were used: then it is a new one.
     /// So it is when a grant that can open the present one is there no more, or for fewer columns. `fresh` draws a key from
-    /// the system. `Err(Unavailable)` when the keys of what is noted are not there, or cannot be seen yet.
+    /// the system. `Err(Denied)` when the owner's key opens none of what is noted: it is another key, or they are gone.
     pub fn begin(
         &mut self,
         noted: Option<u32>,
@@ -71,10 +82,16 @@ impl Ring {
         owner: &dyn Custody,
         mut fresh: impl FnMut() -> Result<Key>,
     ) -> Result<(u32, Vec<Wrapped>)> {
+        let (public, stranger) = (owner.public(), self.stranger.clone());
         let lost = |what: &str| {
-            let why = format!("the topic of keys holds no {what} that the owner's key opens");
-            Error::new(ErrorKind::Unavailable, format!("seal {}", self.topic), why).hint(
-                "restore the topic of keys and the owner's sealing key, or open the stream's next generation",
+            let why = format!("the topic of keys holds no {what} that the owner's key, {public}, opens");
+            let why = match &stranger {
+                Some(other) => format!("{why}; others there were wrapped by {other}"),
+                None => why,
+            };
+            Error::new(ErrorKind::Denied, format!("seal {}", self.topic), why).hint(
+                "put the file of the owner's sealing key back as it was, or the topic of keys out of its copy, then start \
+                 again; with neither, open the stream's next generation: what was sealed opens by nothing else",
             )
         };
         let begun = noted.is_some() || !self.data.is_empty();

@@ -58,7 +58,8 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     if let Some(address) = wire.serve_registry(&mut supervisor).await? {
         info!(%address, "schema registry");
     }
-    if let Some(ledger) = wire.ledger().filter(|_| !subscriptions.is_empty()) {
+    let seals = captures.iter().any(|c| c.tables.iter().any(|(_, stream)| stream.contract.seals()));
+    if let Some(ledger) = wire.ledger().filter(|_| seals || !subscriptions.is_empty()) {
         if let Err(problem) = ledger.catch_up().await {
             warn!(error = %problem, "the ledger cannot be read yet, so nothing flows");
         }

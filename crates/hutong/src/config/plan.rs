@@ -388,13 +388,7 @@ impl SubscriptionPlan {
     /// Returns the sealed columns that its department may open by a key of its own: those that it is granted in every row
     /// and without a mask. Without the whole key, none: then its lanes cannot run by that key anyway.
     pub fn given(&self) -> Vec<String> {
-        let contract = &self.stream.contract;
-        let clear = |name: &String| self.columns.contains(name) && !self.masks.contains_key(name);
-        let keyed = contract.key_fields().filter(|field| field.sealed).all(|field| clear(&field.name));
-        if self.rows.is_some() || !keyed {
-            return Vec::new();
-        }
-        contract.sealed().map(|field| field.name.clone()).filter(clear).collect()
+        given(&self.stream.contract, &self.columns, &self.masks, self.rows.is_none())
     }
 
     /// Reads the subscription's key and returns what the department may hold. I5: what is not in it does not leave.
@@ -415,6 +409,22 @@ impl SubscriptionPlan {
             key,
         })
     }
+}
+
+/// Returns the sealed columns that a department may open by a key of its own, which opens every row: see
+/// [`SubscriptionPlan::given`]. `whole`: no row is kept from it.
+pub fn given(
+    contract: &Contract,
+    columns: &[String],
+    masks: &BTreeMap<String, Mask>,
+    whole: bool,
+) -> Vec<String> {
+    let clear = |name: &String| columns.contains(name) && !masks.contains_key(name);
+    let keyed = contract.key_fields().filter(|field| field.sealed).all(|field| clear(&field.name));
+    if !whole || !keyed {
+        return Vec::new();
+    }
+    contract.sealed().map(|field| field.name.clone()).filter(clear).collect()
 }
 
 /// The ledger that says what may flow.

@@ -29,6 +29,11 @@ pub fn generate_sealing(path: &Path) -> Result<seal::PublicKey> {
 /// Reads the sealing key of a department.
 pub fn sealing_key(path: &Path, department: &str) -> Result<seal::PrivateKey> {
     let doing = format!("read the sealing key of {department} from {}", path.display());
+    if !path.exists() {
+        return Err(Error::new(ErrorKind::Denied, doing, "there is no such file").hint(format!(
+            "put it back out of your copy, then start again: what was sealed for `{department}` opens by nothing else"
+        )));
+    }
     seal::PrivateKey::parse(&read(path, &doing)?)
 }
 

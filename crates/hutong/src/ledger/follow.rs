@@ -15,10 +15,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::entrusted::{Standing, Trust};
 use super::reading::Reading;
 use super::terms::{Contracts, asked, contracts, linked};
 use crate::config::Plan;
-use crate::config::plan::{LedgerPlan, SubscriptionPlan};
+use crate::config::plan::{LedgerPlan, StreamPlan, SubscriptionPlan};
 
 /// How often the ledger is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -267,6 +268,23 @@ impl Ledger {
         })
     }
 
+    /// Returns how the process stands to the ledger: while that is the same, the same follows.
+    pub(super) fn standing(&self) -> Standing {
+        let seen = self.seen();
+        let trust = match seen.verified {
+            _ if seen.broken.is_some() => Trust::Lost,
+            None => Trust::Unread,
+            Some(_) if seen.is_fresh(self.0.patience) => Trust::Verified,
+            Some(_) => Trust::Lost,
+        };
+        Standing { head: seen.book.head(), trust, doubted: seen.doubted.keys().cloned().collect() }
+    }
+
+    /// Returns the contracts that the process knows.
+    pub(super) fn contracts(&self) -> &Contracts {
+        &self.0.contracts
+    }
+
     /// Returns what may flow to a subscription now (I5): nothing that is not verified.
     pub(super) fn word(&self, subscription: &SubscriptionPlan) -> Word {
         let seen = self.seen();
@@ -347,7 +365,8 @@ fn of_book(book: &Book, contracts: &Contracts, subscription: &SubscriptionPlan) 
     match state {
         State::Active => {
             let own = (subscription.department.as_str(), name.as_str());
-            if let Err(problem) = fits(book, granted, subscription) {
+            let placed = fits(book, granted, stream).and_then(|()| placed(book, granted, subscription));
+            if let Err(problem) = placed {
                 return Word::wrong(problem.why(), problem.hint.unwrap_or_default());
             }
             // Both wait, whichever was first: a number can be made younger by asking again.
@@ -374,15 +393,15 @@ fn of_book(book: &Book, contracts: &Contracts, subscription: &SubscriptionPlan) 
     }
 }
 
-/// Refuses a grant that no longer fits what is offered, the contract, or where the configuration delivers to.
+/// Refuses a grant that no longer fits what is offered, or the contract.
 ///
 /// `Err(Denied)`: I5, nothing leaves.
-fn fits(book: &Book, granted: &Granted, subscription: &SubscriptionPlan) -> Result<()> {
-    let stream = &subscription.stream;
+pub(super) fn fits(book: &Book, granted: &Granted, stream: &StreamPlan) -> Result<()> {
+    let name = &granted.subscription;
     let denied = |why: String, hint: String| {
-        Err(Error::new(ErrorKind::Denied, format!("deliver to {}", subscription.name), why).hint(hint))
+        Err(Error::new(ErrorKind::Denied, format!("deliver to {name}"), why).hint(hint))
     };
-    let again = || format!("`hutong subscription request {}` asks again", subscription.name);
+    let again = || format!("`hutong subscription request {name}` asks again");
     let offered = book.offers().get(&(stream.owner.clone(), stream.name.clone()));
     let Some(offer) = offered.filter(|offered| !offered.withdrawn).map(|offered| &offered.offer) else {
         let why = format!("`{}` has withdrawn the stream `{}`", stream.owner, stream.name);
@@ -413,10 +432,17 @@ fn fits(book: &Book, granted: &Granted, subscription: &SubscriptionPlan) -> Resu
             return denied(why, again());
         }
     }
-    let asked = asked(subscription).into;
+    Ok(())
+}
+
+/// Refuses a grant into another place than the configuration delivers to. `Err(Denied)`: I5, nothing leaves.
+fn placed(book: &Book, granted: &Granted, subscription: &SubscriptionPlan) -> Result<()> {
+    let (name, asked) = (&subscription.name, asked(subscription).into);
     match book.request(&granted.request).map(|request| &request.request.into) {
         Some(into) if *into != asked => {
-            denied(format!("it is granted into `{into}`, and the configuration says `{asked}`"), again())
+            let why = format!("it is granted into `{into}`, and the configuration says `{asked}`");
+            Err(Error::new(ErrorKind::Denied, format!("deliver to {name}"), why)
+                .hint(format!("`hutong subscription request {name}` asks again")))
         }
         _ => Ok(()),
     }

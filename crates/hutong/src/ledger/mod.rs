@@ -3,6 +3,7 @@
 //! What an entry means is the core's; how a topic is read is the bus's. Here both meet the configuration.
 
 mod custody;
+mod entrusted;
 mod follow;
 mod govern;
 mod pinned;
@@ -13,6 +14,7 @@ mod terms;
 mod tests;
 
 pub use custody::{generate, generate_sealing, private_key, sealing_key};
+pub(crate) use entrusted::{Asked, Entrusted};
 pub use follow::Ledger;
 pub(crate) use govern::in_time;
 pub use govern::{govern, granted, permitted};

@@ -10,6 +10,7 @@ pub mod bytes;
 mod certificates;
 mod count;
 mod deliver;
+mod entrusting;
 mod granted;
 pub mod items;
 mod left;
@@ -159,7 +160,7 @@ impl Wire {
         Ok(Lane {
             source,
             steps: vec![Box::new(sink.suspension()), Box::new(Quality::new())],
-            sink: Box::new(sink),
+            sink: self.entrusting(capture, sink),
             settings: Settings { quarantine_limit: self.quarantine_limit, ends_us: None },
             entry,
             metrics: self.metrics.clone(),

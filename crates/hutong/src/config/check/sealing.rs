@@ -32,10 +32,6 @@ pub(super) fn sealing(
             captures.iter().any(|capture| capture.tables.iter().any(|(_, fed)| fed.name == stream.name));
         let Some(entry) = document.streams.get(&stream.name) else { continue };
         let (name, owner) = (&stream.name, &stream.owner);
-        if document.ledger.is_some() {
-            let message = format!("stream `{name}` has sealed columns, which do not go under a ledger yet");
-            check.error(entry.at, message, Some("take `sealed` out of the contract, or [ledger] out".into()));
-        }
         if stream.capture.is_none() {
             let message = format!("stream `{name}` has sealed columns, and no capture that seals them");
             check.error(entry.at, message, Some("name the `capture` that feeds it".into()));
@@ -74,7 +70,11 @@ fn lanes(check: &mut Check<'_>, plan: &SealingPlan, subscription: &SubscriptionP
             "subscription `{name}` delivers into a topic, where what is sealed in `{}` would stand in clear",
             subscription.stream.name
         );
-        check.error(entry.at, message, Some("let it write into a store; not built yet for topics".into()));
+        let hint = format!(
+            "let it write into a store, in a process that has the key of `{owner}`, or that of `{department}` for columns that \
+             it is granted in every row"
+        );
+        check.error(entry.at, message, Some(hint));
     }
     let needed = subscription.opened();
     if needed.is_empty() || plan.keys.contains_key(owner) {
