@@ -141,3 +141,7 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "entrusted_test.rs"]
+mod tests;
