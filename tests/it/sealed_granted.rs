@@ -135,7 +135,7 @@ impl Town {
         let config = kafka::Config {
             brokers: Kafka::shared().await.unwrap().bootstrap(),
             bus: format!("bus{}", self.owner),
-            security: Vec::new(),
+            ..kafka::Config::default()
         };
         let bus = kafka::Bus::new(config).unwrap();
         let topic = keys::topic(&format!("bus{}", self.owner), &self.owner);
