@@ -21,8 +21,8 @@ ROUNDS ?= 5
 # How long `make fuzz` feeds each check.
 SECONDS ?= 60
 
-# The program and what measures it are built with one choice of features, so that no crate is built twice.
-MEASURED := --package hutong --package hutong-tests
+# Where a release build leaves its programs.
+RELEASED := $(abspath $(or $(CARGO_TARGET_DIR),target))/release
 
 SERVERS := target/servers/.fetched
 VENV := target/venv/.installed
@@ -34,7 +34,7 @@ help: ## list the targets
 .PHONY: demo
 demo: setup-build ## three departments on this machine, no server needed; ARGS="--seconds 20" ends it by itself
 	cargo build --release --locked --package hutong
-	$(or $(CARGO_TARGET_DIR),target)/release/hutong demo $(ARGS)
+	$(RELEASED)/hutong demo $(ARGS)
 
 .PHONY: build
 build: setup-build ## build the program: target/release/hutong
@@ -57,18 +57,19 @@ fuzz: setup-test ## damage valid input and feed it to every parser; SECONDS=600 
 .PHONY: giant
 giant: setup-test servers ## a transaction of a million rows, a snapshot of five million that is killed, over real servers
 	cargo build --release --locked --package hutong
-	HUTONG_BINARY=$(abspath $(or $(CARGO_TARGET_DIR),target))/release/hutong HUTONG_GIANT_TRANSACTION_ROWS=1000000 HUTONG_GIANT_SNAPSHOT_ROWS=5000000 \
+	HUTONG_BINARY=$(RELEASED)/hutong HUTONG_GIANT_TRANSACTION_ROWS=1000000 HUTONG_GIANT_SNAPSHOT_ROWS=5000000 \
 		cargo test --locked --package hutong-tests --test it giant:: -- --nocapture --test-threads=1
 
 .PHONY: bench
 bench: setup-test ## measure beside the limits, over real servers; ARGS="--people 100000 snapshot" for less
 	@$(MAKE) --no-print-directory -j2 servers measured
-	cargo bench --locked $(MEASURED) --bench bench -- $(ARGS)
+	HUTONG_BINARY=$(RELEASED)/hutong $(RELEASED)/hutong-bench $(ARGS)
 
-# What the network brings is fetched while the program is built.
+# What the network brings is fetched while the program is built, and in one go with what measures it: so no crate is
+# built twice.
 .PHONY: measured
 measured:
-	cargo build --release --locked $(MEASURED) --bin hutong
+	cargo build --release --locked --package hutong --package hutong-bench
 
 .PHONY: lint
 lint: setup-test ## format, clippy and documentation, without a warning

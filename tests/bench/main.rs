@@ -49,8 +49,7 @@ struct Bench {
 async fn main() {
     let mut people = PEOPLE;
     let mut pieces = Vec::new();
-    // Cargo adds `--bench` of its own.
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--people" => people = arguments.next().and_then(|n| n.parse().ok()).unwrap_or_else(|| usage()),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// Another binary to test than the one that cargo builds.
+/// Another program to test or to measure than the one that cargo builds.
 const BINARY: &str = "HUTONG_BINARY";
 
 /// Returns the workspace's root.
