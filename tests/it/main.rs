@@ -11,6 +11,7 @@ mod correction;
 mod crash;
 mod delivery;
 mod demo;
+mod emptied;
 mod end_to_end;
 mod every_type;
 mod evolution;

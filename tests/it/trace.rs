@@ -74,6 +74,8 @@ async fn a_trace_says_what_the_replica_held_through_every_grant() {
     assert_eq!(suspended["subscriptions"][0]["holds"], true, "the replica stays: {suspended:#}");
     town.says(&["subscription", "resume", "pension"]);
     agrees(&town, "resumed", Some(("丁", true))).await;
+    town.says(&["subscription", "narrow", "pension", "--without", "phone"]);
+    agrees(&town, "a column emptied where it stands", Some(("丁", false))).await;
 
     // Whoever does not reach the store goes by the receipts.
     let text = std::fs::read_to_string(town.installation.path("hutong.toml")).unwrap();
@@ -108,7 +110,7 @@ async fn a_trace_says_what_the_replica_held_through_every_grant() {
         (vec![6], at[0], at[0], None),
         (vec![7], at[0], at[1], None),
         (vec![9], at[0], at[1], Some(at[2])),
-        (vec![9], at[3], at[4], None),
+        (vec![9, 12], at[3], at[4], None),
     ];
     assert_eq!(holdings.iter().map(told).collect::<Vec<_>>(), expected, "{last:#}");
     let text = town.says(&["trace", "entry", "7"]);

@@ -29,8 +29,9 @@ pub struct Delta {
 }
 
 /// What the names of notes begin with that outlive what a lane has read: a lane that begins anew under another grant
-/// still remembers what it has verified of the ledger, which nonces it has used, and what people have done to it.
-pub const LASTING: [&str; 3] = ["ledger.", "seal.", steer::NAMES];
+/// still remembers what it has verified of the ledger, which nonces it has used, what its grant was, and what people have
+/// done to it.
+pub const LASTING: [&str; 4] = ["ledger.", "seal.", "grant.", steer::NAMES];
 
 fn lasts(name: &str) -> bool {
     LASTING.iter().any(|begin| name.starts_with(begin))

@@ -91,6 +91,7 @@ async fn a_reloaded_lane_starts_anew_and_its_owner_is_fenced() {
             grant: "g".into(),
             partitions: None,
             contract: None,
+            content: None,
             number: None,
             quarantine_limit: 9,
         })

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "sqlite_sink/narrow.rs"]
+mod narrow;
 #[path = "sqlite_sink/random.rs"]
 mod random;
 #[path = "sqlite_sink/receipts.rs"]
@@ -61,6 +63,7 @@ impl Office {
             grant: grant.into(),
             partitions: None,
             contract: None,
+            content: None,
             number: None,
             quarantine_limit: 1_000,
         }

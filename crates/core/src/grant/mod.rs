@@ -2,6 +2,7 @@
 //!
 //! I5: default deny. A column, a row or a stream that nobody named does not move.
 
+mod content;
 mod permit;
 mod rows;
 
@@ -18,6 +19,7 @@ use crate::mask::{Key, Mask};
 use crate::problem::Problem;
 use crate::secret::Secret;
 
+pub use content::{Content, NOTE};
 pub use permit::Permit;
 
 /// The name of the field that stands for a key which is not granted in clear.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Checkpoint;
 use crate::change::{Before, Change, Op, Origin};
 use crate::port::{Step, Verdict};
 use crate::position::Position;
@@ -284,6 +285,42 @@ fn the_digest_follows_what_decides_the_replica() {
     assert!(different.iter().all(|grant| grant.digest() != base.digest()));
     assert_eq!(base.digest().len(), 64);
     assert!(!format!("{base:?}").contains("\"k\""));
+}
+
+#[test]
+fn i5_a_grant_of_fewer_columns_is_told_from_every_other() {
+    let content = |grant: &Grant, place: &str| {
+        let permit = Permit::new(contract(), grant).unwrap();
+        grant.content(&permit.projection(), place, "mark")
+    };
+    let base = grant(&["id", "xm", "csrq"], Some("state = '1'"), &[("xm", Mask::Name)]);
+    let before = content(&base, "t 2");
+    let fewer = grant(&["id", "xm"], Some(" state = '1'"), &[("xm", Mask::Name)]);
+    assert_eq!(content(&fewer, "t 2").narrows(&before), Some(vec!["csrq".to_owned()]));
+    let two = content(&grant(&["id"], Some("state = '1'"), &[]), "t 2");
+    assert_eq!(two.narrows(&before), Some(vec!["csrq".to_owned(), "xm".to_owned()]));
+    assert_eq!(content(&Grant { until: Some(civil::Date::MAX), ..base.clone() }, "t 2"), before);
+    let others = [
+        (base.clone(), "t 3"),
+        (grant(&["id", "xm", "csrq", "state"], Some("state = '1'"), &[("xm", Mask::Name)]), "t 2"),
+        (grant(&["id", "xm"], Some("state = '1'"), &[]), "t 2"),
+        (grant(&["id", "csrq"], Some("state = '1'"), &[("csrq", Mask::Year)]), "t 2"),
+        (grant(&["id", "xm"], Some("state = '1' AND csrq IS NOT NULL"), &[("xm", Mask::Name)]), "t 2"),
+        (grant(&["id", "xm"], None, &[("xm", Mask::Name)]), "t 2"),
+        // Without its key in clear, no row of the replica is found again.
+        (grant(&["xm", "csrq"], Some("state = '1'"), &[("xm", Mask::Name)]), "t 2"),
+        (Grant { key: Secret::new("other"), ..fewer.clone() }, "t 2"),
+    ];
+    for (other, place) in others {
+        assert_eq!(content(&other, place).narrows(&before), None, "{other:?} {place}");
+    }
+    // It is noted with the checkpoint, and counts under its own mark only.
+    let mut here = Checkpoint::default();
+    assert!(before.note(&mut here) && !before.note(&mut here) && here.is_empty());
+    assert_eq!(Content::noted(&here.clone().anew(), "mark"), Some(before));
+    assert_eq!(Content::noted(&here, "reload"), None);
+    here.notes.insert(NOTE.into(), "{".into());
+    assert_eq!(Content::noted(&here, "mark"), None);
 }
 
 #[test]

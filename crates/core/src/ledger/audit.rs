@@ -87,9 +87,12 @@ impl<'a> Audit<'a> {
         self.audited.receipts += 1;
         self.chain(&receipt);
         self.granted(&receipt);
-        if receipt.proof.is_of_recall() && !receipt.fits_recall() {
-            let (lane, deleted) = (&receipt.lane, receipt.deleted);
-            self.wrong(format!("receipt {number} says that {deleted} rows of {lane} were recalled: its store has said otherwise"));
+        if !receipt.fits_count() {
+            let (lane, rows) = (&receipt.lane, receipt.deleted.max(receipt.written));
+            let what = if receipt.proof.is_of_recall() { "recalled" } else { "emptied of columns" };
+            self.wrong(format!(
+                "receipt {number} says that {rows} rows of {lane} were {what}: its store has said otherwise"
+            ));
         }
         self.rooted(number);
         Some(receipt)

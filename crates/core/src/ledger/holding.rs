@@ -48,7 +48,8 @@ pub enum Ended {
 /// A time in which a replica held the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
-    /// The numbers of the grants under which it did, in their order; all let the same through.
+    /// The numbers of the grants under which it did, in their order; all let the same rows through. A later one may name
+    /// fewer columns: the others are empty since.
     pub grants: Vec<u64>,
     /// The version that brought it.
     pub since: Arrival,
@@ -212,16 +213,18 @@ mod tests {
             version(9, Op::Delete, ""),
         ];
         let narrow = |number: u64| permit((number != 4).then_some("state = '正常'"));
-        let rows: [(&[Stretch], &[&str]); 7] = [
+        let rows: [(&[Stretch], &[&str]); 8] = [
             (&[], &[]),
             (&[stretch(4, None, 3)], &["[4] 2-2 holds"]),
             (&[stretch(4, None, 3), stretch(4, Some(3), 8)], &["[4] 2-7 holds"]),
             (&[stretch(4, None, 8), stretch(4, Some(8), 10)], &["[4] 2-7 left 9"]),
-            // A narrowed grant removes all of it and begins at the base.
+            // A grant of fewer rows removes all of them and begins at the base.
             (
                 &[stretch(4, None, 6), stretch(6, None, 6), stretch(6, Some(6), 8)],
                 &["[4] 2-5 anew 6", "[6] 2-2 left 5", "[6] 7-7 holds"],
             ),
+            // One that names fewer columns alone empties those where the lane stands, and says so.
+            (&[stretch(6, None, 3), stretch(8, Some(3), 3)], &["[6, 8] 2-2 holds"]),
             // A grant that lasts longer fills nothing anew.
             (&[stretch(6, None, 3), stretch(8, Some(3), 4)], &["[6, 8] 2-2 holds"]),
             // A lane that was set back to read a record again keeps its rows.

@@ -54,33 +54,37 @@ impl Proof {
         if batch.changes.is_empty() && batch.rejected.is_empty() {
             return None;
         }
-        // A note that cannot be read is none: the chain begins again, and whoever reads the receipts sees it.
-        let last = before.note(NOTE).and_then(Head::parse).unwrap_or_else(|| begin(lane));
-        let mut proof = Self {
-            sequence: last.sequence.saturating_add(1),
-            grant,
-            ranges: batch.delta.ranges.clone(),
-            changes: batch.changes.len() as u64,
-            rejected: batch.rejected.len() as u64,
-            content: content(batch),
-            chain: last.digest,
-        };
-        proof.chain = proof.chained(lane, last.digest);
-        Some(proof)
+        let counts = (batch.changes.len() as u64, batch.rejected.len() as u64);
+        Some(Self::next(lane, grant, before, batch.delta.ranges.clone(), counts, content(batch)))
     }
 
     /// Proves what a recall has deleted of a lane, in the transaction that deletes it.
     pub fn recalled(lane: &str, grant: u64, before: &Checkpoint, deleted: u64) -> Self {
+        Self::next(lane, grant, before, BTreeMap::new(), (0, 0), recalled(deleted))
+    }
+
+    /// Proves of how many rows of a lane a grant that names fewer columns has emptied those that it names no more, in
+    /// the transaction that does so. The lane stays where it is.
+    ///
+    /// `None` of a lane that has read nothing: there was nothing to empty.
+    pub fn narrowed(lane: &str, grant: u64, before: &Checkpoint, emptied: u64) -> Option<Self> {
+        let here = before.positions.iter().map(|(partition, at)| (partition.clone(), (*at, *at)));
+        let ranges: BTreeMap<_, _> = here.collect();
+        (!ranges.is_empty()).then(|| Self::next(lane, grant, before, ranges, (0, 0), narrowed(emptied)))
+    }
+
+    fn next(
+        lane: &str,
+        grant: u64,
+        before: &Checkpoint,
+        ranges: BTreeMap<String, (Position, Position)>,
+        (changes, rejected): (u64, u64),
+        content: Digest,
+    ) -> Self {
+        // A note that cannot be read is none: the chain begins again, and whoever reads the receipts sees it.
         let last = before.note(NOTE).and_then(Head::parse).unwrap_or_else(|| begin(lane));
-        let mut proof = Self {
-            sequence: last.sequence + 1,
-            grant,
-            ranges: BTreeMap::new(),
-            changes: 0,
-            rejected: 0,
-            content: recalled(deleted),
-            chain: last.digest,
-        };
+        let sequence = last.sequence.saturating_add(1);
+        let mut proof = Self { sequence, grant, ranges, changes, rejected, content, chain: last.digest };
         proof.chain = proof.chained(lane, last.digest);
         proof
     }
@@ -88,6 +92,12 @@ impl Proof {
     /// States whether it is of a recall, and not of a delivery.
     pub fn is_of_recall(&self) -> bool {
         self.ranges.is_empty()
+    }
+
+    /// States whether it is of columns that were emptied, and not of a delivery: a batch that delivers nothing leaves no
+    /// receipt.
+    pub fn is_of_narrowing(&self) -> bool {
+        !self.ranges.is_empty() && self.changes == 0 && self.rejected == 0
     }
 
     /// Returns the head of the lane's chain behind it: what its checkpoint notes.
@@ -120,9 +130,18 @@ impl Proof {
 
 /// Returns the digest of how many rows a recall has deleted.
 fn recalled(deleted: u64) -> Digest {
+    count(b"hutong recalled\0", deleted)
+}
+
+/// Returns the digest of how many rows a narrower grant has emptied columns of.
+fn narrowed(emptied: u64) -> Digest {
+    count(b"hutong narrowed\0", emptied)
+}
+
+fn count(tag: &[u8], rows: u64) -> Digest {
     let mut hash = Sha256::new();
-    hash.update(b"hutong recalled\0");
-    hash.update(deleted.to_be_bytes());
+    hash.update(tag);
+    hash.update(rows.to_be_bytes());
     Digest(hash.finalize().into())
 }
 
@@ -232,9 +251,14 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// States whether the count of a recall is the one that its store has proved.
-    pub fn fits_recall(&self) -> bool {
-        self.proof.content == recalled(self.deleted)
+    /// States whether the count of a recall or of a narrowing is the one that its store has proved. Of a delivery only
+    /// the store counts what was written.
+    pub fn fits_count(&self) -> bool {
+        match &self.proof {
+            proof if proof.is_of_recall() => proof.content == recalled(self.deleted),
+            proof if proof.is_of_narrowing() => proof.content == narrowed(self.written),
+            _ => true,
+        }
     }
 
     /// Returns the record's bytes.

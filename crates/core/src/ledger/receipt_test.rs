@@ -91,7 +91,7 @@ fn a_lane_chains_its_receipts_over_grants_and_a_silent_commit_leaves_none() {
     assert_eq!(Proof::of(LANE, 4, &here, &batch(0, Vec::new())), None);
     let first = proven(&mut here, &batch(0, vec![change(0, Value::Null)]), 4);
     assert!(first.sequence == 1 && first.follows(LANE, &begin(LANE)));
-    // A narrowed grant fills anew: the lane's places go, the chain stays.
+    // Under another grant it fills anew: the lane's places go, the chain stays.
     let mut here = here.anew();
     let second = proven(&mut here, &batch(0, vec![change(0, Value::Null)]), 7);
     assert!(second.sequence == 2 && second.follows(LANE, &first.head()));
@@ -290,6 +290,30 @@ fn a_lane_that_begins_again_is_told_and_is_no_fault() {
     let audited = scene.audit(&scene.records);
     assert_eq!(audited.wrong, Vec::<String>::new());
     assert!(audited.told[0].contains("begins again at receipt 7"), "{:?}", audited.told);
+}
+
+#[test]
+fn what_a_recall_or_a_narrowing_has_counted_is_proved_by_its_store() {
+    let mut here = Checkpoint::default();
+    assert_eq!(Proof::narrowed(LANE, 4, &here, 0), None, "nothing was there");
+    let scene = Scene::new();
+    here.notes.insert(NOTE.into(), Receipt::read(&scene.records[5]).unwrap().proof.head().to_string());
+    let recalled = Proof::recalled(LANE, 4, &here, 12);
+    here.advance(&Delta::range("t/0", Position::START, Position::offset(6))).unwrap();
+    let narrowed = Proof::narrowed(LANE, 4, &here, 12).unwrap();
+    assert!(recalled.is_of_recall() && !recalled.is_of_narrowing());
+    assert!(narrowed.is_of_narrowing() && !narrowed.is_of_recall());
+    assert_eq!(narrowed.ranges, [("t/0".into(), (Position::offset(6), Position::offset(6)))].into());
+    for (proof, written, deleted, words) in [
+        (&recalled, 0, 12, "5 rows of replicate.pension.0 were recalled"),
+        (&narrowed, 12, 0, "emptied of columns"),
+    ] {
+        let one = Receipt { written, deleted, ..receipt(7, proof.clone()) };
+        assert_eq!(scene.wrong(|records| records.push(one.record())), "");
+        let other = Receipt { written: written.min(5), deleted: deleted.min(5), ..one };
+        let wrong = scene.wrong(|records| records.push(other.record()));
+        assert!(wrong.contains(words) && wrong.contains("its store has said otherwise"), "{wrong}");
+    }
 }
 
 #[test]

@@ -140,6 +140,7 @@ fn sink(path: &PathBuf, lane: &LaneId) -> Sink {
         grant: "g".into(),
         partitions: None,
         contract: None,
+        content: None,
         number: Some(4),
         quarantine_limit: 9,
     })

@@ -34,7 +34,7 @@ use std::time::Duration;
 use hutong_bus::log::{Log, checkpoint_topic};
 use hutong_bus::succession::Reader;
 use hutong_bus::{Delivery, Limits, TopicSink, TopicSinkConfig, TopicSource, TopicSourceConfig, TopicStream};
-use hutong_core::grant::{Permit, end_us};
+use hutong_core::grant::{Content, Permit, end_us};
 use hutong_core::quality::Quality;
 use hutong_core::{Contract, Error, ErrorKind, Kind, LaneId, PipelineId, Result, Sink, Step};
 use hutong_engine::status::{Promise, now_us};
@@ -225,8 +225,11 @@ impl Wire {
         };
         let source = TopicSource::new(log, Arc::clone(self.bus.registry()), config).unsealing(unsealing);
         let (mark, projection) = (mark(subscription)?, permit.projection());
+        let content = subscription.grant()?.content(&projection, &place(subscription), &mark);
         let sink: Box<dyn Sink> = match subscription.into {
-            Target::Table { .. } => self.sink(subscription, &id, mark, (Some(projection), number))?,
+            Target::Table { .. } => {
+                self.sink(subscription, &id, mark, (Some((projection, content)), number))?
+            }
             Target::Topic => Box::new(self.delivery(subscription, mark, projection).sink(number)),
         };
         let steps: Vec<Box<dyn Step>> = vec![Box::new(permit)];
@@ -258,15 +261,17 @@ impl Wire {
         subscription: &SubscriptionPlan,
         id: &LaneId,
         grant: String,
-        (contract, number): (Option<Arc<Contract>>, Option<u64>),
+        (written, number): (Option<(Arc<Contract>, Content)>, Option<u64>),
     ) -> Result<Box<dyn Sink>> {
         let (store, table) = subscription.replica("write")?;
+        let (contract, content) = written.unzip();
         self.store(store)?.sink(store::Replica {
             lane: id.clone(),
             table: table.to_owned(),
             grant,
             partitions: subscription.stream.partitions,
             contract,
+            content,
             number,
             quarantine_limit: self.quarantine_limit,
         })
@@ -300,8 +305,11 @@ fn us(time: Duration) -> i64 {
 /// A new generation of the topic, or another number of partitions, is other rows in other lanes: like another grant, it
 /// fills the replica anew.
 pub fn mark(subscription: &SubscriptionPlan) -> Result<String> {
-    let stream = &subscription.stream;
-    Ok(format!("{} {} {}", subscription.grant()?.digest(), stream.topic(), stream.partitions))
+    Ok(format!("{} {}", subscription.grant()?.digest(), place(subscription)))
+}
+
+fn place(subscription: &SubscriptionPlan) -> String {
+    format!("{} {}", subscription.stream.topic(), subscription.stream.partitions)
 }
 
 /// Returns the step that lets through just what a subscription is granted (I5).

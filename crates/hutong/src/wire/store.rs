@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hutong_core::grant::Content;
 use hutong_core::{Contract, LaneId, Result, Sink, Source};
 use hutong_stores::{Finding, postgres, sqlite};
 
@@ -39,6 +40,8 @@ pub struct Replica {
     pub partitions: u32,
     /// What the rows are like that the grant lets through; `None` when none will come.
     pub contract: Option<Arc<Contract>>,
+    /// What the grant's content is: under one that only names fewer columns it goes on where it stands.
+    pub content: Option<Content>,
     /// The grant's number in the ledger, under which commits leave receipts that can be proved.
     pub number: Option<u64>,
     /// How many rows the store may refuse.
@@ -80,13 +83,14 @@ impl Department {
 
     /// Makes the sink of a lane.
     pub fn sink(&self, replica: Replica) -> Result<Box<dyn Sink>> {
-        let Replica { lane, table, grant, partitions, contract, number, quarantine_limit } = replica;
+        let Replica { lane, table, grant, partitions, contract, content, number, quarantine_limit } = replica;
         Ok(match self {
             Self::Postgres { pool, .. } => {
                 let mut config = postgres::sink::SinkConfig::shared(pool.clone(), &table, grant)?;
                 config.quarantine_limit = quarantine_limit;
                 config.partitions = Some(partitions);
                 config.contract = contract;
+                config.content = content;
                 config.number = number;
                 Box::new(postgres::sink::Sink::new(config))
             }
@@ -100,6 +104,7 @@ impl Department {
                     grant,
                     partitions,
                     contract,
+                    content,
                     number,
                     quarantine_limit,
                 }))

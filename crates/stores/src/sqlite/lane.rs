@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::error::Context;
 use super::install::now_us;
 use super::sink::SinkConfig;
-use super::{connect, receipts, room, row};
+use super::{connect, narrow, receipts, room, row};
 use crate::receipt;
 use crate::steered::RECALLED;
 
@@ -132,9 +132,10 @@ pub(super) fn create(connection: &Connection) -> Result<()> {
 /// Takes a lane over: returns its new epoch and where it stands.
 ///
 /// I5: under another grant, or into another table, its rows and its quarantine go and it starts anew, when the table
-/// takes what comes instead. With lane 0 go the lanes that the pipeline no longer has.
+/// takes what comes instead. Under a grant that only names fewer columns it goes on where it stands, and those are
+/// emptied. With lane 0 go the lanes that the pipeline no longer has.
 pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64, Checkpoint)> {
-    let SinkConfig { lane, table, grant, partitions, contract, number, .. } = config;
+    let SinkConfig { lane, table, grant, partitions, contract, content, number, .. } = config;
     let name = lane.to_string();
     let doing = || format!("open lane {name}");
     let sql = "SELECT checkpoint, epoch, \"grant\", table_name FROM hutong_lane WHERE lane = ?1";
@@ -143,24 +144,42 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         .optional()
         .doing(doing)?;
     let known = found.as_ref().is_some_and(|(_, _, mark, held)| mark == grant && held == table);
-    if let Some(contract) = contract.as_ref().filter(|_| !known) {
+    let mut emptied = None;
+    if let Some((text, _, mark, held)) = found.as_ref().filter(|_| !known)
+        && let Some(gone) = narrow::columns(config, mark, held, &read_checkpoint(text)?)
+    {
+        emptied = narrow::empty(connection, config, &gone)?;
+    }
+    if let Some(contract) = contract.as_ref().filter(|_| !known && emptied.is_none()) {
         room::renew(connection, table, contract, lane, grant)?;
     }
-    let (checkpoint, epoch) = match found {
-        None => (Checkpoint::default(), 1),
-        Some((text, epoch, old_grant, old_table)) if old_grant == *grant && old_table == *table => {
-            (read_checkpoint(&text)?, epoch + 1)
+    let (mut checkpoint, epoch) = match (found, emptied) {
+        (None, _) => (Checkpoint::default(), 1),
+        (Some((text, epoch, ..)), None) if known => (read_checkpoint(&text)?, epoch + 1),
+        (Some((text, epoch, ..)), Some(rows)) => {
+            let mut checkpoint = read_checkpoint(&text)?;
+            let proof = number.and_then(|number| Proof::narrowed(&name, number, &checkpoint, rows as u64));
+            if let Some(proof) = proof {
+                counted(connection, &name, grant, (rows, 0), &proof, &mut checkpoint).doing(doing)?;
+            }
+            let told = "columns that are granted no more are emptied, and it goes on where it stands";
+            tracing::info!(lane = %lane, rows, "{told}");
+            (checkpoint, epoch + 1)
         }
-        Some((text, epoch, _, old_table)) => {
+        (Some((text, epoch, _, old_table)), None) => {
             let removed = row::remove_rows(connection, &name, &old_table).doing(doing)?;
             connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [&name]).doing(doing)?;
             let mut checkpoint = read_checkpoint(&text)?.anew();
             if let Some(number) = number.filter(|_| grant.starts_with(RECALLED)) {
-                recalled(connection, &name, grant, (number, removed), &mut checkpoint).doing(doing)?;
+                let proof = Proof::recalled(&name, number, &checkpoint, removed as u64);
+                counted(connection, &name, grant, (0, removed), &proof, &mut checkpoint).doing(doing)?;
             }
             (checkpoint, epoch + 1)
         }
     };
+    if let Some(content) = content {
+        content.note(&mut checkpoint);
+    }
     let sql = "INSERT INTO hutong_lane (lane, checkpoint, epoch, \"grant\", table_name, changed_us) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (lane) DO UPDATE SET checkpoint = excluded.checkpoint, \
                epoch = excluded.epoch, \"grant\" = excluded.\"grant\", table_name = excluded.table_name";
@@ -171,21 +190,22 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
     Ok((epoch, checkpoint))
 }
 
-/// Leaves the receipt of what a recall has deleted, in the transaction that deletes it (I2).
-fn recalled(
+/// Leaves the receipt of rows that were written or deleted because a grant has changed, in the transaction that does so
+/// (I2).
+fn counted(
     connection: &Connection,
     lane: &str,
     mark: &str,
-    (number, removed): (u64, usize),
+    (written, deleted): (usize, usize),
+    proof: &Proof,
     checkpoint: &mut Checkpoint,
 ) -> rusqlite::Result<()> {
-    let proof = Proof::recalled(lane, number, checkpoint, removed as u64);
     let sql = "INSERT INTO hutong_receipt \
                (lane, delta, \"grant\", changes, written, deleted, quarantined, at_us, sequence, proof) \
-               VALUES (?1, '{}', ?2, 0, 0, ?3, 0, ?4, ?5, ?6)";
-    let sequence = proof.sequence.cast_signed();
-    connection
-        .execute(sql, params![lane, mark, removed as i64, now_us(), sequence, receipt::text(&proof)])?;
+               VALUES (?1, '{}', ?2, 0, ?3, ?4, 0, ?5, ?6, ?7)";
+    let (written, deleted, sequence) = (written as i64, deleted as i64, proof.sequence.cast_signed());
+    let text = receipt::text(proof);
+    connection.execute(sql, params![lane, mark, written, deleted, now_us(), sequence, text])?;
     checkpoint.notes.insert(NOTE.into(), proof.head().to_string());
     Ok(())
 }

@@ -16,6 +16,7 @@ mod install;
 mod json;
 mod lane;
 mod mend;
+mod narrow;
 mod orphan;
 mod plain;
 mod probe;

@@ -95,33 +95,44 @@ fn exists(connection: &Connection, target: &Target, key: Vec<Stored>) -> rusqlit
 ///
 /// Returns how many there were.
 pub(super) fn remove_rows(connection: &Connection, lane: &str, table: &str) -> rusqlite::Result<usize> {
+    let mut removed = 0;
+    for (condition, bound) in rows_of(connection, lane, table)? {
+        let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
+        removed += connection.prepare_cached(&sql)?.execute(params_from_iter(bound))?;
+    }
+    connection.execute("DELETE FROM hutong_row WHERE table_name = ?1 AND lane = ?2", [table, lane])?;
+    Ok(removed)
+}
+
+/// Returns the conditions that find the rows of a lane in a table, with what is bound to each; none when there is no
+/// such table.
+pub(super) fn rows_of(
+    connection: &Connection,
+    lane: &str,
+    table: &str,
+) -> rusqlite::Result<Vec<(String, Vec<Stored>)>> {
     let columns = "SELECT name FROM pragma_table_info(?1)";
     let columns: Vec<String> = connection
         .prepare(columns)?
         .query_map([table], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
+    if columns.is_empty() {
+        return Ok(Vec::new());
+    }
     if columns.iter().any(|c| c == LANE) {
-        return connection.execute(&format!("DELETE FROM {} WHERE {LANE} = ?1", quoted(table)), [lane]);
+        return Ok(vec![(format!("{LANE} = ?"), vec![Stored::Text(lane.to_owned())])]);
     }
     let sql = "SELECT key FROM hutong_row WHERE table_name = ?1 AND lane = ?2";
     let keys: Vec<String> = connection
         .prepare(sql)?
         .query_map([table, lane], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    let mut removed = 0;
-    if !columns.is_empty() {
-        for key in keys {
-            let Ok(parts) = serde_json::from_str::<Vec<(String, super::cursor::Place)>>(&key) else {
-                continue;
-            };
-            let condition = parts.iter().map(|(c, _)| same(c)).collect::<Vec<_>>().join(" AND ");
-            let bound: Vec<Stored> = parts.iter().map(|(_, place)| place.stored()).collect();
-            let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
-            removed += connection.prepare_cached(&sql)?.execute(params_from_iter(bound))?;
-        }
-    }
-    connection.execute("DELETE FROM hutong_row WHERE table_name = ?1 AND lane = ?2", [table, lane])?;
-    Ok(removed)
+    let one = |key: &String| {
+        let parts: Vec<(String, super::cursor::Place)> = serde_json::from_str(key).ok()?;
+        let condition = parts.iter().map(|(column, _)| same(column)).collect::<Vec<_>>().join(" AND ");
+        Some((condition, parts.iter().map(|(_, place)| place.stored()).collect()))
+    };
+    Ok(keys.iter().filter_map(one).collect())
 }
 
 /// Returns how many rows of a table each lane has written; none when there is no such table.

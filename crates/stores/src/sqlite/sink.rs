@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hutong_core::grant::Content;
 use hutong_core::ledger::{Proof, receipt};
 use hutong_core::{
     Aside, Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Reread, Result,
@@ -44,6 +45,9 @@ pub struct SinkConfig {
     /// What the lane will write: where it is known, a replica that starts anew keeps its rows until its table takes
     /// those that come instead.
     pub contract: Option<Arc<Contract>>,
+    /// What the grant's content is, by which one that only names fewer columns is known. `None`: the lane starts anew
+    /// under every other grant.
+    pub content: Option<Content>,
     /// The grant's number in the ledger: each commit leaves a receipt under it that can be proved. `None` without a
     /// ledger: then a receipt only counts.
     pub number: Option<u64>,

@@ -64,6 +64,7 @@ impl SinkSite for Replica {
             number: None,
             quarantine_limit: 1_000,
             contract: None,
+            content: None,
         }))
     }
 

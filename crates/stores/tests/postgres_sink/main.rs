@@ -8,6 +8,7 @@ mod equal;
 mod fence;
 mod given;
 mod grant;
+mod narrow;
 mod own_table;
 mod probe;
 mod receipts;

@@ -51,7 +51,7 @@ pub(super) struct Done {
 }
 
 /// The sums in the order in which they are told.
-const SUMS: [&str; 18] = [
+const SUMS: [&str; 19] = [
     "offered",
     "changed",
     "withdrawn",
@@ -66,6 +66,7 @@ const SUMS: [&str; 18] = [
     "revoked",
     "recalled",
     "rows recalled",
+    "rows emptied of columns",
     "corrections asked",
     "corrections answered",
     "changes delivered",
@@ -241,6 +242,10 @@ impl<'a> Report<'a> {
             if receipt.proof.is_of_recall() {
                 self.add("rows recalled", receipt.deleted);
                 self.delivered.entry(name).or_default().recalled += receipt.deleted;
+                return Ok(true);
+            }
+            if receipt.proof.is_of_narrowing() {
+                self.add("rows emptied of columns", receipt.written);
                 return Ok(true);
             }
             let sum = self.delivered.entry(name).or_default();

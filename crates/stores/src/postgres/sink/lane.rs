@@ -7,10 +7,10 @@ use hutong_core::{Checkpoint, Error, ErrorKind, Hold, LaneId, Result};
 use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Statement};
 
-use super::catalog::{self, LANE};
+use super::catalog::{self, LANE, Table};
 use super::pool::UNHURRIED;
-use super::room;
 use super::writer::SinkConfig;
+use super::{narrow, room};
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, literal, quote};
 use crate::receipt;
@@ -117,14 +117,15 @@ pub(super) async fn look(client: &Client, lane: &str, own: i64) -> Result<Hold> 
 ///
 /// I5: under another grant than the stored one the lane starts anew: its rows and what is quarantined go, in
 /// the same transaction, so that nothing stays that the new grant does not cover. They go only when the table takes
-/// what comes instead, as far as the contract is known ahead. With lane 0 go the lanes that the pipeline no longer
+/// what comes instead, as far as the contract is known ahead. Under a grant that only names fewer columns it goes on
+/// where it stands, and those are emptied in the same transaction. With lane 0 go the lanes that the pipeline no longer
 /// has.
 pub(super) async fn take_over(
     client: &mut Client,
     lane: &LaneId,
     config: &SinkConfig,
 ) -> Result<(i64, Checkpoint)> {
-    let SinkConfig { grant, table, partitions, contract, number, .. } = config;
+    let SinkConfig { grant, table, partitions, contract, content, number, .. } = config;
     let failed = |e| error::of(e, || format!("take over {lane}"));
     let name = lane.to_string();
     let tx = client.transaction().await.map_err(failed)?;
@@ -151,26 +152,36 @@ pub(super) async fn take_over(
         .map_err(|e| Error::caused(ErrorKind::Broken, format!("read the checkpoint of {lane}"), e))?
         .0;
     let other = before != *grant || held != table.to_string();
+    let mut emptied = None;
+    if let Some(gone) = narrow::columns(config, &before, &held, &checkpoint) {
+        emptied = narrow::empty(tx.client(), &name, config, &gone).await?;
+    }
     // A lane that is new stands beside those that the pipeline had before, whose table it finds.
-    if let Some(contract) = contract.as_ref().filter(|_| other || epoch == 1) {
+    if let Some(contract) = contract.as_ref().filter(|_| emptied.is_none() && (other || epoch == 1)) {
         room::renew(tx.client(), table, contract, lane, grant).await?;
     }
-    if other {
+    let noted = content.as_ref().is_some_and(|content| content.note(&mut checkpoint));
+    if let Some(rows) = emptied {
+        let proof = number.and_then(|number| Proof::narrowed(&name, number, &checkpoint, rows));
+        if let Some(proof) = proof {
+            counted(tx.client(), &name, grant, (rows, 0), &proof, &mut checkpoint).await?;
+        }
+        stand(tx.client(), &name, config, &checkpoint).await?;
+        tracing::info!(lane = %lane, rows, "columns that are granted no more are emptied, and it goes on where it stands");
+    } else if other {
         let held = TableName::parse(&held)?;
         tx.batch_execute(UNHURRIED).await.map_err(failed)?;
         let removed = clear(tx.client(), &held, &name).await?;
         checkpoint = checkpoint.anew();
         if let Some(number) = number.filter(|_| grant.starts_with(RECALLED)) {
-            recalled(tx.client(), &name, grant, (number, removed), &mut checkpoint).await?;
+            let proof = Proof::recalled(&name, number, &checkpoint, removed);
+            counted(tx.client(), &name, grant, (0, removed), &proof, &mut checkpoint).await?;
         }
         tx.execute("DELETE FROM hutong.hutong_quarantine WHERE lane = $1", &[&name]).await.map_err(failed)?;
-        tx.execute(
-            r#"UPDATE hutong.hutong_lane SET "position" = $2, "grant" = $3, table_name = $4 WHERE lane = $1"#,
-            &[&name, &Json(&checkpoint), grant, &table.to_string()],
-        )
-        .await
-        .map_err(failed)?;
+        stand(tx.client(), &name, config, &checkpoint).await?;
         tracing::info!(lane = %lane, "starts anew under another grant");
+    } else if noted {
+        stand(tx.client(), &name, config, &checkpoint).await?;
     }
     if let Some(partitions) = partitions.filter(|_| lane.partition == 0) {
         retire(tx.client(), lane, partitions).await?;
@@ -181,24 +192,35 @@ pub(super) async fn take_over(
     Ok((epoch, checkpoint))
 }
 
-/// Leaves the receipt of what a recall has deleted, in the transaction that deletes it (I2).
-async fn recalled(
+/// Writes down where a lane stands that is taken over, and under which grant.
+async fn stand(client: &Client, lane: &str, config: &SinkConfig, checkpoint: &Checkpoint) -> Result<()> {
+    let sql =
+        r#"UPDATE hutong.hutong_lane SET "position" = $2, "grant" = $3, table_name = $4 WHERE lane = $1"#;
+    let done =
+        client.execute(sql, &[&lane, &Json(checkpoint), &config.grant, &config.table.to_string()]).await;
+    done.map(drop).map_err(|e| error::of(e, || format!("take over {lane}")))
+}
+
+/// Leaves the receipt of rows that were written or deleted because a grant has changed, in the transaction that does so
+/// (I2).
+async fn counted(
     client: &Client,
     lane: &str,
     mark: &str,
-    (number, removed): (u64, u64),
+    (written, deleted): (u64, u64),
+    proof: &Proof,
     checkpoint: &mut Checkpoint,
 ) -> Result<()> {
-    let proof = Proof::recalled(lane, number, checkpoint, removed);
     let sql = r#"INSERT INTO hutong.hutong_receipt
                  (lane, "from", "to", "grant", changes, written, deleted, quarantined, sequence, proof)
-                 VALUES ($1, '{}', '{}', $2, 0, 0, $3, 0, $4, $5)"#;
-    let (removed, sequence) = (removed.cast_signed(), proof.sequence.cast_signed());
-    let text = receipt::text(&proof);
+                 VALUES ($1, $2, $2, $3, 0, $4, $5, 0, $6, $7)"#;
+    let (written, deleted) = (written.cast_signed(), deleted.cast_signed());
+    let (sequence, text) = (proof.sequence.cast_signed(), receipt::text(proof));
+    let places = Json(&checkpoint.positions);
     client
-        .execute(sql, &[&lane, &mark, &removed, &sequence, &text])
+        .execute(sql, &[&lane, &places, &mark, &written, &deleted, &sequence, &text])
         .await
-        .map_err(|e| error::of(e, || format!("leave the receipt of the recall of {lane}")))?;
+        .map_err(|e| error::of(e, || format!("leave the receipt of a changed grant of {lane}")))?;
     checkpoint.notes.insert(NOTE.into(), proof.head().to_string());
     Ok(())
 }
@@ -235,6 +257,30 @@ pub(super) async fn clear(client: &Client, table: &TableName, lane: &str) -> Res
         let sql = format!("DELETE FROM {table} WHERE {LANE} = $1");
         return client.execute(&sql, &[&lane]).await.map_err(failed);
     }
+    let Some(same) = same(client, table, &found, lane).await? else { return Ok(0) };
+    let sql = format!(
+        "DELETE FROM {table} t USING hutong.hutong_row r WHERE r.table_name = $1 AND r.lane = $2 AND {same}"
+    );
+    let removed = client.execute(&sql, &[&table.to_string(), &lane]).await.map_err(failed)?;
+    client
+        .execute(
+            "DELETE FROM hutong.hutong_row WHERE table_name = $1 AND lane = $2",
+            &[&table.to_string(), &lane],
+        )
+        .await
+        .map_err(failed)?;
+    Ok(removed)
+}
+
+/// Returns the condition by which rows `t` of a department's own table are those `r` of the side table; `None` when it
+/// tells of none of the lane.
+pub(super) async fn same(
+    client: &Client,
+    table: &TableName,
+    found: &Table,
+    lane: &str,
+) -> Result<Option<String>> {
+    let failed = |e| error::of(e, || format!("find the rows of {lane} in {}", table.plain()));
     // The side table tells the key's columns; their types are the catalog's.
     let names = client
         .query(
@@ -249,26 +295,11 @@ pub(super) async fn clear(client: &Client, table: &TableName, lane: &str) -> Res
         let column = found.column(&name).ok_or_else(|| {
             Error::new(
                 ErrorKind::SchemaConflict,
-                format!("remove the rows of {lane} from {}", table.plain()),
+                format!("find the rows of {lane} in {}", table.plain()),
                 format!("the key column {name} is not there any more"),
             )
         })?;
         same.push(format!("t.{} = (r.key ->> {})::{}", quote(&name), literal(&name), column.declared));
     }
-    if same.is_empty() {
-        return Ok(0);
-    }
-    let sql = format!(
-        "DELETE FROM {table} t USING hutong.hutong_row r WHERE r.table_name = $1 AND r.lane = $2 AND {}",
-        same.join(" AND ")
-    );
-    let removed = client.execute(&sql, &[&table.to_string(), &lane]).await.map_err(failed)?;
-    client
-        .execute(
-            "DELETE FROM hutong.hutong_row WHERE table_name = $1 AND lane = $2",
-            &[&table.to_string(), &lane],
-        )
-        .await
-        .map_err(failed)?;
-    Ok(removed)
+    Ok((!same.is_empty()).then(|| same.join(" AND ")))
 }

@@ -12,6 +12,7 @@ mod commit;
 mod earlier;
 mod held;
 mod lane;
+mod narrow;
 mod pool;
 mod probe;
 mod quarantine;
