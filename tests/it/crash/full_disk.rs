@@ -12,6 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hutong_testkit::launch::{Postgres, connect};
+use serde_json::Value as Json;
 
 use super::register::{Place, Register};
 use super::rounds;
@@ -60,15 +61,30 @@ fn limit(pid: u32, bytes: &str) {
     assert!(set.status().unwrap().success(), "prlimit sets the limit of a program that runs");
 }
 
-/// Waits until a lane of a kind is in trouble with its files.
+/// How many changes a store takes at the most without more room: into pages that a truncate has freed, and over what its
+/// log of writes has held. Then it is taken to go on for good.
+const NEEDS_NONE: u64 = 2_000;
+
+/// Waits until a lane of a kind is in trouble with its files, or has written on and on without room.
 async fn in_trouble(register: &Register, kind: &str) {
-    until(&format!("a {kind} finds no room"), async || {
+    let lanes = || {
         let lanes = register.installation.lanes()?;
-        lanes.into_iter().find(|lane| {
+        // The one of the other store has a disk that is not full.
+        let own = |lane: &Json| {
+            let name = lane["pipeline"].as_str().unwrap();
+            name.starts_with(kind) && name != "replicate.shared"
+        };
+        Some(lanes.into_iter().filter(own).collect::<Vec<Json>>())
+    };
+    let committed = |lanes: &[Json]| lanes.iter().filter_map(|lane| lane["committed"].as_u64()).sum::<u64>();
+    let before = until("the lanes are told", async || lanes()).await;
+    until(&format!("a {kind} finds no room"), async || {
+        let now = lanes()?;
+        let full = now.iter().any(|lane| {
             let error = lane["error"].as_str().unwrap_or_default();
-            lane["pipeline"].as_str().unwrap().starts_with(kind)
-                && (error.contains("disk") || error.contains("full"))
-        })
+            error.contains("disk") || error.contains("full")
+        });
+        (full || committed(&now) >= committed(&before) + NEEDS_NONE).then_some(())
     })
     .await;
     // A while of it, with several attempts.
