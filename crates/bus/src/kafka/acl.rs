@@ -1,7 +1,6 @@
 //! Who may read what on a cluster with an authorizer: rights are listed, given and taken away.
 //!
-//! The binding has no call for it, so this file speaks to librdkafka itself. Only it and `offsets.rs`, which asks as it
-//! does, have `unsafe` in them.
+//! The binding has no call for it, so this file speaks to librdkafka itself. It is the only one with `unsafe` in it.
 
 #![expect(unsafe_code, reason = "the rdkafka crate wraps no ACL call of librdkafka, which it exports")]
 
@@ -186,14 +185,7 @@ impl Drop for Bindings {
 }
 
 /// An answer of librdkafka, freed with this.
-pub(super) struct Answer(*mut c::rd_kafka_event_t);
-
-impl Answer {
-    /// Returns the answer as librdkafka knows it; it lives as long as this one.
-    pub(super) fn event(&self) -> *mut c::rd_kafka_event_t {
-        self.0
-    }
-}
+struct Answer(*mut c::rd_kafka_event_t);
 
 impl Drop for Answer {
     fn drop(&mut self) {
@@ -246,7 +238,7 @@ fn bindings(
 }
 
 /// Asks the cluster and waits for the answer.
-pub(super) fn ask(
+fn ask(
     client: &Client,
     call: Call,
     doing: &str,
@@ -338,8 +330,7 @@ unsafe fn may(binding: *const c::rd_kafka_AclBinding_t) -> May {
     }
 }
 
-/// Returns a text as C takes it.
-pub(super) fn text(text: &str, doing: &str) -> Result<CString> {
+fn text(text: &str, doing: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Error::new(ErrorKind::Config, doing, "a name holds a zero byte"))
 }
 

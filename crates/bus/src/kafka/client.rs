@@ -1,6 +1,7 @@
 //! How a cluster is reached: settings that every client shares, and one client for questions.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use hutong_core::{Result, Secret};
@@ -11,7 +12,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::Metadata;
 
 use super::error::failed;
-use super::offsets::Offsets;
 
 /// How long a question to the cluster may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,8 +38,8 @@ pub(super) struct Client {
     asker: BaseConsumer,
     /// Read committed: the end that it is told stands before an open transaction. Made for the first who asks.
     committed: OnceLock<BaseConsumer>,
-    /// What lag tools are to be told.
-    offsets: Offsets,
+    /// One client a group, which reads nothing and tells lag tools how far its pipeline is.
+    tellers: Mutex<HashMap<String, Weak<BaseConsumer>>>,
 }
 
 impl Client {
@@ -56,7 +56,7 @@ impl Client {
             .set("group.id", format!("{}.asker", config.bus))
             .create()
             .map_err(|e| failed("make a Kafka client", e))?;
-        Ok(Self { config, admin, asker, committed: OnceLock::new(), offsets: Offsets::default() })
+        Ok(Self { config, admin, asker, committed: OnceLock::new(), tellers: Mutex::default() })
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -112,9 +112,17 @@ impl Client {
         settings
     }
 
-    /// Returns what lag tools are to be told.
-    pub(super) fn offsets(&self) -> &Offsets {
-        &self.offsets
+    /// Returns the client of a group that tells its offsets; the same while somebody holds it.
+    pub(super) fn teller(&self, group: &str) -> Result<Arc<BaseConsumer>> {
+        let mut tellers = self.tellers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(teller) = tellers.get(group).and_then(Weak::upgrade) {
+            return Ok(teller);
+        }
+        let teller: BaseConsumer =
+            self.reading(group).create().map_err(|e| failed(format!("make a client of group {group}"), e))?;
+        let teller = Arc::new(teller);
+        tellers.insert(group.to_owned(), Arc::downgrade(&teller));
+        Ok(teller)
     }
 
     /// Returns what the cluster says of itself and of all its topics.

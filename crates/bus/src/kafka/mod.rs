@@ -10,7 +10,6 @@ mod error;
 mod group;
 mod idea;
 mod last;
-mod offsets;
 mod ping;
 mod reader;
 mod replicas;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use hutong_core::{Error, ErrorKind, Result, ResultExt};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
@@ -16,7 +16,6 @@ use tokio::sync::mpsc;
 use super::blocking;
 use super::client::Client;
 use super::error::failed;
-use super::offsets;
 use super::topics::watermarks;
 use crate::log::{Fetched, Incoming, Reader};
 
@@ -26,6 +25,8 @@ const RECORD_LIMIT: usize = 5_000;
 const BYTE_LIMIT: usize = 512 << 10;
 /// How long a reader goes on without having seen the end before it asks for it.
 const END_INTERVAL: Duration = Duration::from_secs(1);
+/// How often group-lag tools are told.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A reader of one partition.
 pub(super) struct Partition {
@@ -34,6 +35,8 @@ pub(super) struct Partition {
     partition: u32,
     group: Option<String>,
     running: Option<Running>,
+    teller: Option<Arc<BaseConsumer>>,
+    noted: Option<Instant>,
 }
 
 /// The thread that reads, and what it hands over.
@@ -50,7 +53,7 @@ impl Drop for Running {
 
 impl Partition {
     pub(super) fn new(client: Arc<Client>, topic: &str, partition: u32, group: Option<String>) -> Self {
-        Self { client, topic: topic.to_owned(), partition, group, running: None }
+        Self { client, topic: topic.to_owned(), partition, group, running: None, teller: None, noted: None }
     }
 }
 
@@ -113,10 +116,32 @@ impl Reader for Partition {
 
     async fn note(&mut self, next: u64) -> Result<()> {
         let Some(group) = &self.group else { return Ok(()) };
-        // Nobody reads it back: a tool that shows an old number is no reason to stop a lane.
-        if let Err(error) = offsets::note(&self.client, group, (&self.topic, self.partition), next) {
-            tracing::debug!(%error, "note the group offset");
+        if self.noted.is_some_and(|at| at.elapsed() < NOTE_INTERVAL) {
+            return Ok(());
         }
+        self.noted = Some(Instant::now());
+        // Nobody reads it back: a tool that shows an old number is no reason to stop a lane.
+        if let Err(error) = self.tell(&group.clone(), next) {
+            tracing::debug!(%error, "tell the group offset");
+        }
+        Ok(())
+    }
+}
+
+impl Partition {
+    fn tell(&mut self, group: &str, next: u64) -> Result<()> {
+        let doing = || format!("tell the offset of {}/{}", self.topic, self.partition);
+        let teller = match &self.teller {
+            Some(teller) => Arc::clone(teller),
+            None => self.client.teller(group)?,
+        };
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, self.partition as i32, Offset::Offset(next as i64))
+            .and_then(|()| teller.commit(&list, CommitMode::Async))
+            .map_err(|e| failed(doing(), e))?;
+        // Takes the answers to earlier ones out of the client's queue.
+        while teller.poll(Duration::ZERO).is_some() {}
+        self.teller = Some(teller);
         Ok(())
     }
 }
@@ -222,5 +247,43 @@ fn own(message: &BorrowedMessage<'_>) -> Incoming {
         key: message.key().map(Bytes::copy_from_slice),
         value: message.payload().map(Bytes::copy_from_slice),
         headers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hutong_testkit::launch::Kafka;
+
+    use super::*;
+    use crate::kafka::{Config, topics};
+    use crate::log::TopicSpec;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn lag_tools_are_told_how_far_each_group_is() {
+        let brokers = Kafka::shared().await.unwrap().bootstrap();
+        let config = Config { brokers, bus: "offsets".into(), ..Config::default() };
+        let client = Arc::new(Client::new(config).unwrap());
+        let topic = TopicSpec { name: "a.offsets.v1".into(), partitions: 2, compacted: false };
+        topics::ensure(&client, &topic).await.unwrap();
+        let mut told = Vec::new();
+        for (group, partition, next) in [("one", 0, 3), ("one", 1, 7), ("two", 1, 9)] {
+            let group = Some(format!("offsets.{group}"));
+            told.push((Partition::new(Arc::clone(&client), &topic.name, partition, group), next));
+        }
+        let looker: BaseConsumer = client.reading("offsets.one").create().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            for (reader, next) in &mut told {
+                reader.note(*next).await.unwrap();
+            }
+            let mut list = TopicPartitionList::new();
+            list.add_partition_range("a.offsets.v1", 0, 1);
+            let found = looker.committed_offsets(list, super::super::client::TIMEOUT).unwrap();
+            let found: Vec<Offset> = found.elements().iter().map(|one| one.offset()).collect();
+            if found == [Offset::Offset(3), Offset::Offset(7)] {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{found:?}");
+        }
     }
 }
