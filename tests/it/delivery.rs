@@ -323,7 +323,8 @@ async fn i5_a_narrowed_grant_begins_the_next_topic_and_a_recall_leaves_none() {
         (told && !exists(2).await).then_some(())
     };
     until("the recall is done", gone).await;
-    traced("2", Json::Null, &[5, 6]).await;
+    traced("2", false.into(), &[5, 6]).await;
+    assert!(says(&["trace", "entry", "2"]).contains("it was recalled"));
 
     says(&["subscription", "request", "pension"]);
     says(&["subscription", "approve", "pension"]);

@@ -115,7 +115,8 @@ async fn a_trace_says_what_the_replica_held_through_every_grant() {
     assert_eq!(holdings.iter().map(told).collect::<Vec<_>>(), expected, "{last:#}");
     let text = town.says(&["trace", "entry", "7"]);
     for words in [
-        "does not hold it: its store has removed the rows",
+        "does not hold it: as its receipts tell",
+        "it was recalled",
         "养老保险待遇资格核验",
         "known only so far: gongan.entry.v1",
     ] {

@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
+use hutong_core::ledger::{Kept, Proof};
 use hutong_core::{Checkpoint, Error, ErrorKind, LaneId, Order, PipelineId, Result};
 use tracing::info;
 
-use super::Subscriber;
-use crate::log::{Log, Writer, checkpoint_topic};
+use super::{Subscriber, proofs};
+use crate::log::{Log, Outgoing, Writer, checkpoint_topic};
 use crate::quarantine;
 use crate::registry::SchemaRegistry;
+use crate::topic_sink::now_us;
 use crate::watch::Watch;
 use crate::watermark::{self, Watermark};
 
@@ -87,14 +89,31 @@ impl Generations {
     }
 
     /// Shuts out whoever writes a lane, and deletes all topics and what was set aside; what comes after is the next
-    /// generation. I7: may be called again, and then finds nothing left to do.
+    /// generation. The lane leaves a receipt, under the number of its grant, of how many records it had written. I7: may
+    /// be called again, and then finds nothing left to do.
     ///
     /// Called for each lane: by the last time nobody is left who could write into a topic that was deleted.
-    pub async fn recall(&self, lane: &LaneId, since: u64) -> Result<()> {
-        let taken = self.take(lane).await?;
-        let newest = self.highest(taken.noted.as_ref()).await?;
-        self.begin(taken, &Noted { generation: newest, mark: format!("recalled {since}") }).await?;
-        self.forget(newest).await
+    pub async fn recall(&self, lane: &LaneId, number: u64, since: u64) -> Result<()> {
+        let mut taken = self.take(lane).await?;
+        let generation = self.highest(taken.noted.as_ref()).await?;
+        let noted = Noted { generation, mark: format!("recalled {since}") };
+        let mut left = Vec::new();
+        if taken.noted.as_ref() != Some(&noted) {
+            left.push(self.recalled(&mut taken, number).await?);
+        }
+        self.begin(taken, &noted, left).await?;
+        self.forget(generation).await
+    }
+
+    /// Returns the receipt of what a recall takes away of a lane: by what the lane has counted, for the topic may be gone
+    /// already.
+    async fn recalled(&self, taken: &mut Taken, number: u64) -> Result<Outgoing> {
+        let topic = proofs::topic(&self.bus, &self.pipeline);
+        self.log.ensure(&proofs::spec(&topic, self.lanes().await?)).await?;
+        let deleted = proofs::written(&taken.checkpoint);
+        let proof = Proof::recalled(&taken.lane.to_string(), number, &taken.checkpoint, deleted);
+        let kept = Kept { proof, written: 0, deleted, quarantined: 0, at_us: now_us() };
+        Ok(proofs::leave(&topic.into(), taken.lane.partition, &kept, &mut taken.checkpoint))
     }
 
     /// Lets the subscriber read a generation.
@@ -137,7 +156,7 @@ impl Generations {
                 taken.checkpoint = after;
             }
             let mark = format!("{RELOAD}{}", order.act.at_us);
-            self.begin(taken, &Noted { generation: newest, mark }).await?;
+            self.begin(taken, &Noted { generation: newest, mark }, Vec::new()).await?;
         }
         Ok(stood)
     }
@@ -171,8 +190,8 @@ impl Generations {
         Ok(Taken { lane: lane.clone(), writer, checkpoint, noted })
     }
 
-    /// Lets a lane begin anew under a note, unless it has that note already.
-    pub(super) async fn begin(&self, taken: Taken, noted: &Noted) -> Result<()> {
+    /// Lets a lane begin anew under a note, unless it has that note already. `left`: records of the same transaction (I2).
+    pub(super) async fn begin(&self, taken: Taken, noted: &Noted, left: Vec<Outgoing>) -> Result<()> {
         let Taken { lane, mut writer, checkpoint, noted: before } = taken;
         if before.as_ref() == Some(noted) {
             return Ok(());
@@ -182,7 +201,7 @@ impl Generations {
         let next = Watermark { lane: lane.to_string(), checkpoint, ..Watermark::default() };
         let subject = format!("{}-value", checkpoint_topic(&self.bus, &self.pipeline));
         let schema = self.registry.register(&subject, watermark::SCHEMA).await?;
-        writer.commit(Vec::new(), next.encode(schema)).await.map(drop)
+        writer.commit(left, next.encode(schema)).await.map(drop)
     }
 
     /// Returns what the lanes have noted; those that never wrote have nothing.

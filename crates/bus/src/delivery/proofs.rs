@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use hutong_core::ledger::{Head, Kept};
-use hutong_core::{Error, ErrorKind, LaneId, PipelineId, Result};
+use hutong_core::ledger::{Head, Kept, receipt};
+use hutong_core::{Checkpoint, Error, ErrorKind, LaneId, PipelineId, Result};
 
-use crate::log::{Incoming, Log, TopicSpec};
+use crate::log::{Incoming, Log, Outgoing, TopicSpec};
 use crate::receipts::walk_between;
 use crate::topic_sink::now_us;
 
@@ -26,9 +26,25 @@ pub(crate) fn spec(topic: &str, partitions: u32) -> TopicSpec {
     TopicSpec { name: topic.to_owned(), partitions, compacted: false }
 }
 
-/// Returns the bytes of a receipt that is kept.
-pub(crate) fn encode(kept: &Kept) -> Vec<u8> {
-    serde_json::to_vec(kept).expect("texts and numbers print")
+/// The note of a lane's checkpoint that counts what it has written into the present topic, under a ledger: what a recall
+/// takes away. It goes with that topic.
+const WRITTEN: &str = "delivery.written";
+
+/// Returns how many records a lane has written into the present topic.
+pub(crate) fn written(checkpoint: &Checkpoint) -> u64 {
+    checkpoint.note(WRITTEN).and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+/// Notes a receipt as the last of the lane's chain, and what it says was written; returns the record that keeps it.
+pub(crate) fn leave(topic: &Arc<str>, partition: u32, kept: &Kept, next: &mut Checkpoint) -> Outgoing {
+    next.notes.insert(receipt::NOTE.into(), kept.proof.head().to_string());
+    if !kept.proof.is_of_recall() {
+        let count = written(next) + kept.written + kept.deleted;
+        next.notes.insert(WRITTEN.into(), count.to_string());
+    }
+    let value = serde_json::to_vec(kept).expect("texts and numbers print");
+    let topic = Arc::clone(topic);
+    Outgoing { topic, partition, key: None, value: Some(value.into()), headers: Vec::new() }
 }
 
 /// Reads the receipts of one delivery. Reads only, but for [`Proofs::forget`].

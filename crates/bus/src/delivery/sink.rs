@@ -150,7 +150,7 @@ impl Sink for DeliverySink {
         let taken = delivery.generations.take(lane).await?;
         self.generation = delivery.settle(taken.noted.as_ref()).await?;
         let noted = Noted { generation: self.generation, mark: delivery.config.mark.clone() };
-        delivery.generations.begin(taken, &noted).await?;
+        delivery.generations.begin(taken, &noted, Vec::new()).await?;
         // I5: a client that was refused for a topic that is gone may let the broker make it again. This lane's is shut
         // out now, and each lane does this.
         delivery.generations.forget_before(self.generation).await?;

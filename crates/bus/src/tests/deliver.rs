@@ -239,7 +239,7 @@ async fn i7_a_recall_deletes_the_topic_as_often_as_it_is_done_and_what_comes_aft
 
     for _ in 0..2 {
         for partition in 0..PARTITIONS {
-            generations(&office).recall(&lane(partition), 7).await.unwrap();
+            generations(&office).recall(&lane(partition), 3, 7).await.unwrap();
             assert!(!exists(&office, "gongan.person.to.pension.v1").await);
         }
     }
@@ -324,7 +324,7 @@ async fn i7_lanes_that_are_recalled_at_once_are_in_nobodys_way() {
         run(&office, "m", &["id", "name"], None).await;
         let topics = generations(&office);
         let lanes: Vec<LaneId> = (0..PARTITIONS).map(lane).collect();
-        for recalled in join_all(lanes.iter().map(|lane| topics.recall(lane, 7))).await {
+        for recalled in join_all(lanes.iter().map(|lane| topics.recall(lane, 3, 7))).await {
             recalled.unwrap();
         }
         assert!(!exists(&office, "gongan.person.to.pension.v1").await);
@@ -423,6 +423,23 @@ async fn i2_each_commit_of_a_delivery_leaves_one_receipt_in_one_chain_over_all_g
         assert_eq!(last, *head, "{lane}");
     }
     assert_eq!(counted, [(7, (9, 1)), (8, (9, 1))].into());
+
+    // A recall leaves one more, however often it is done (I7), of what the present topic held.
+    for _ in 0..2 {
+        for partition in 0..PARTITIONS {
+            generations(&office).recall(&lane(partition), 8, 99).await.unwrap();
+        }
+    }
+    let (mut taken, before) = (0, heads);
+    let heads = reader.heads().await.unwrap();
+    for (lane, head) in &heads {
+        let last = reader.since(lane, before[lane].sequence + 1, 100).await.unwrap();
+        assert_eq!(last.len(), 1, "{lane}: {last:?}");
+        assert!(last[0].proof.is_of_recall() && last[0].proof.follows(lane, &before[lane]));
+        assert_eq!((last[0].proof.grant, last[0].proof.head()), (8, *head));
+        taken += last[0].deleted;
+    }
+    assert_eq!(taken, 10);
 
     // What a root proves is forgotten, and the chain goes on.
     let (lane, head) = heads.iter().max_by_key(|(_, head)| head.sequence).unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hutong_core::ledger::{Kept, Proof, receipt};
+use hutong_core::ledger::{Kept, Proof};
 use hutong_core::{Batch, Checkpoint, LaneId, Op, Result};
 
 use super::{TopicSink, now_us};
@@ -41,7 +41,6 @@ impl TopicSink {
     pub(super) fn prove(&self, next: &mut Checkpoint, batch: &Batch, refused: u64) -> Option<Outgoing> {
         let proving = self.proving.as_ref()?;
         let proof = Proof::of(&self.lane, proving.grant, &self.checkpoint, batch)?;
-        next.notes.insert(receipt::NOTE.into(), proof.head().to_string());
         let deleted = batch.changes.iter().filter(|change| change.op == Op::Delete).count() as u64;
         let written = batch.changes.iter().filter(|change| change.after.is_some()).count() as u64;
         let kept = Kept {
@@ -51,12 +50,6 @@ impl TopicSink {
             at_us: now_us(),
             proof,
         };
-        Some(Outgoing {
-            topic: Arc::clone(&proving.topic),
-            partition: proving.partition,
-            key: None,
-            value: Some(proofs::encode(&kept).into()),
-            headers: Vec::new(),
-        })
+        Some(proofs::leave(&proving.topic, proving.partition, &kept, next))
     }
 }

@@ -19,6 +19,8 @@ pub struct Stretch {
     pub receipt: Option<u64>,
     /// When it was committed, by the store's clock, microseconds since 1970 UTC.
     pub at_us: i64,
+    /// Whether it is of a recall, which covers nothing and takes every row.
+    pub recalled: bool,
 }
 
 impl Stretch {
@@ -43,6 +45,8 @@ pub enum Ended {
     Left(Arrival),
     /// The lane began anew: every row of it was removed.
     Anew(Stretch),
+    /// The owner has recalled it: every row was removed.
+    Recalled(Stretch),
 }
 
 /// A time in which a replica held the row.
@@ -88,6 +92,11 @@ pub fn held(
     let mut permits: BTreeMap<u64, Option<Permit>> = BTreeMap::new();
     let mut open: Option<Holding> = None;
     for stretch in stretches {
+        if stretch.recalled {
+            let ended = |holding: Holding| Holding { ended: Some(Ended::Recalled(*stretch)), ..holding };
+            known.holdings.extend(open.take().map(ended));
+            continue;
+        }
         if stretch.from.is_none()
             && let Some(holding) = open.take()
         {
@@ -188,7 +197,7 @@ mod tests {
     }
 
     fn stretch(grant: u64, from: Option<u64>, to: u64) -> Stretch {
-        Stretch { grant, from, to, receipt: Some(to), at_us: to.cast_signed() }
+        Stretch { grant, from, to, receipt: Some(to), at_us: to.cast_signed(), recalled: false }
     }
 
     /// Says in short when it was held: `GRANTS since-last` and by what it ended.
@@ -198,6 +207,7 @@ mod tests {
                 None => "holds".into(),
                 Some(Ended::Left(arrival)) => format!("left {}", arrival.offset),
                 Some(Ended::Anew(stretch)) => format!("anew {}", stretch.grant),
+                Some(Ended::Recalled(stretch)) => format!("recalled {}", stretch.grant),
             };
             format!("{:?} {}-{} {end}", holding.grants, holding.since.offset, holding.last.offset)
         };
@@ -213,7 +223,8 @@ mod tests {
             version(9, Op::Delete, ""),
         ];
         let narrow = |number: u64| permit((number != 4).then_some("state = '正常'"));
-        let rows: [(&[Stretch], &[&str]); 8] = [
+        let recalled = |grant| Stretch { recalled: true, ..stretch(grant, None, 0) };
+        let rows: [(&[Stretch], &[&str]); 9] = [
             (&[], &[]),
             (&[stretch(4, None, 3)], &["[4] 2-2 holds"]),
             (&[stretch(4, None, 3), stretch(4, Some(3), 8)], &["[4] 2-7 holds"]),
@@ -225,6 +236,10 @@ mod tests {
             ),
             // One that names fewer columns alone empties those where the lane stands, and says so.
             (&[stretch(6, None, 3), stretch(8, Some(3), 3)], &["[6, 8] 2-2 holds"]),
+            (
+                &[stretch(4, None, 8), recalled(4), stretch(8, None, 3)],
+                &["[4] 2-7 recalled 4", "[8] 2-2 holds"],
+            ),
             // A grant that lasts longer fills nothing anew.
             (&[stretch(6, None, 3), stretch(8, Some(3), 4)], &["[6, 8] 2-2 holds"]),
             // A lane that was set back to read a record again keeps its rows.

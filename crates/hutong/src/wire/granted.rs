@@ -55,8 +55,8 @@ impl Wire {
     /// of a delivery its topics: what is no longer granted is not kept for any reader.
     ///
     /// Shuts out whoever runs the lane. A lane that is opened under a mark that no grant has starts anew, which is all
-    /// that a recall is; a second time nothing is left to delete. A store leaves a receipt of how many rows went, under the
-    /// grant's number.
+    /// that a recall is; a second time nothing is left to delete. Each lane leaves a receipt of how many rows or records
+    /// went, under the grant's number.
     pub async fn recall(
         &self,
         subscription: &SubscriptionPlan,
@@ -65,7 +65,8 @@ impl Wire {
         since: u64,
     ) -> Result<()> {
         if subscription.into == Target::Topic {
-            return super::generations(&self.bus, &self.bus_name, subscription).recall(lane, since).await;
+            let topics = super::generations(&self.bus, &self.bus_name, subscription);
+            return topics.recall(lane, number, since).await;
         }
         let mark = format!("{RECALLED}{since}");
         let mut sink = self.sink(subscription, lane, mark, (None, Some(number)))?;

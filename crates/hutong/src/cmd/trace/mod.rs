@@ -3,23 +3,26 @@
 //! Reads the topic through every grant that ever was in force, as the lanes did: which stretch of it was delivered
 //! under which grant the receipts say, and the stores where they stand now.
 
+mod told;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use hutong_bus::receipts::{topic as receipt_topic, walk};
 use hutong_bus::watermark::partition_key;
-use hutong_core::ledger::holding::{Arrival, Ended, Held, Holding, Stretch, held};
-use hutong_core::ledger::{Book, Numbered, Proof, Receipt, State, Terms};
+use hutong_core::ledger::holding::{Held, Stretch, held};
+use hutong_core::ledger::{Book, Numbered, Proof, Receipt, State};
 use hutong_core::{
     Contract, Error, ErrorKind, Grant, Kind, LaneId, Op, Permit, PipelineId, Result, Secret, Step as _,
     Verdict,
 };
 use hutong_stores::NOBODYS;
 use hutong_stores::keep::{key_text, written_value};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
+use self::told::{Subscriber, Told};
 use super::arguments::{Output, Trace};
-use super::ledger::{moment, short};
+use super::ledger::moment;
 use super::{check, ledger, print_json};
 use crate::config::Plan;
 use crate::config::plan::{StreamPlan, SubscriptionPlan};
@@ -151,21 +154,6 @@ struct Who<'a> {
     subscription: &'a str,
 }
 
-/// What is known of one subscription.
-struct Subscriber {
-    department: String,
-    subscription: String,
-    known: Held,
-    /// Whether it holds the row now; `None` when that is not known here.
-    holds: Option<bool>,
-    /// How that is known, or why not.
-    because: String,
-    /// Offsets of versions that it has not reached yet.
-    waiting: Vec<u64>,
-    /// Where the knowledge of this subscription ends.
-    ends: Vec<String>,
-}
-
 async fn one(
     plan: &Plan,
     book: &Book,
@@ -237,7 +225,9 @@ async fn one(
         && holds != Some(true)
         && let Some(mut permit) = permit(number)
     {
-        let covered = |offset: u64| stretches.iter().any(|s| s.from.unwrap_or(0) <= offset && offset < s.to);
+        let covered = |offset: u64| {
+            stretches.iter().filter(|s| !s.recalled).any(|s| s.from.unwrap_or(0) <= offset && offset < s.to)
+        };
         let bare = row().filter(|(offset, _)| *offset < reached && !covered(*offset));
         let passes = bare.filter(|(_, change)| {
             matches!(permit.apply(change.clone()), Verdict::Pass(passed) if passed.op != Op::Delete)
@@ -252,9 +242,13 @@ async fn one(
 }
 
 fn stretch(proof: &Proof, place: &str, receipt: Option<u64>, at_us: i64) -> Option<Stretch> {
+    let grant = proof.grant;
+    if proof.is_of_recall() {
+        return Some(Stretch { grant, from: None, to: 0, receipt, at_us, recalled: true });
+    }
     let (from, to) = proof.ranges.get(place)?;
     let from = if from.is_start() { None } else { from.as_offset() };
-    Some(Stretch { grant: proof.grant, from, to: to.as_offset()?, receipt, at_us })
+    Some(Stretch { grant, from, to: to.as_offset()?, receipt, at_us, recalled: false })
 }
 
 /// Asks a store where a lane stands, and for its receipts that are not published yet.
@@ -358,131 +352,5 @@ fn now(
         ),
         Some((State::Active, ..)) => (Some(true), "as its receipts tell".into()),
         _ => (Some(true), "nothing flows, and the replica stays".into()),
-    }
-}
-
-/// What is told.
-struct Told {
-    ends: Vec<String>,
-    subscriptions: Vec<Subscriber>,
-}
-
-fn receipt(number: Option<u64>) -> String {
-    number.map_or_else(|| "a receipt that is not published yet".into(), |number| format!("receipt {number}"))
-}
-
-fn columns(terms: &Terms) -> String {
-    let one = |column: &String| match terms.masks.get(column) {
-        Some(mask) => format!("{column} (masked by {mask})"),
-        None => column.clone(),
-    };
-    terms.columns.iter().map(one).collect::<Vec<_>>().join(", ")
-}
-
-impl Told {
-    fn print(&self, book: &Book, stream: &StreamPlan, key: &[String], versions: &Versions) {
-        let rows = versions.changes.iter().filter(|(_, change)| change.op != Op::Truncate).count();
-        println!("{}.{} {}: {rows} versions in the topic", stream.owner, stream.name, key.join(" "));
-        for one in &self.subscriptions {
-            println!("{} {}", one.department, one.subscription);
-            for holding in &one.known.holdings {
-                one.print(book, holding);
-            }
-            let word = match one.holds {
-                Some(true) => "holds it now",
-                Some(false) => "does not hold it",
-                None => "may hold it",
-            };
-            println!("  {word}: {}", one.because);
-            if !one.waiting.is_empty() {
-                let offsets: Vec<String> = one.waiting.iter().map(u64::to_string).collect();
-                println!("  not delivered yet: offset {}", offsets.join(", "));
-            }
-            one.ends.iter().for_each(|end| println!("  known only so far: {end}"));
-        }
-        if self.subscriptions.is_empty() {
-            println!("no subscription is known to have held it");
-        }
-        self.ends.iter().for_each(|end| println!("known only so far: {end}"));
-    }
-
-    fn json(&self, book: &Book, stream: &StreamPlan, key: &[String], versions: &Versions) -> Json {
-        let offsets: Vec<Json> = versions
-            .changes
-            .iter()
-            .map(|(offset, change)| {
-                json!({ "offset": offset, "op": change.op.letter(), "committed_us": change.origin.committed_us })
-            })
-            .collect();
-        json!({
-            "owner": stream.owner, "stream": stream.name, "key": key, "topic": stream.topic(),
-            "partition": versions.partition, "versions": offsets,
-            "subscriptions": self.subscriptions.iter().map(|one| one.json(book)).collect::<Vec<_>>(),
-            "known_only_so_far": self.ends,
-        })
-    }
-}
-
-impl Subscriber {
-    fn print(&self, book: &Book, holding: &Holding) {
-        let arrival = |at: &Arrival| {
-            format!("{} (offset {}, {})", moment(at.by.at_us), at.offset, receipt(at.by.receipt))
-        };
-        let end = match &holding.ended {
-            None => format!("; the last version came {}", arrival(&holding.last)),
-            Some(Ended::Left(at)) => format!(" to {}: it was deleted, or left what is granted", arrival(at)),
-            Some(Ended::Anew(by)) => {
-                format!(
-                    " until before {} ({}): its replica was filled anew under grant {}",
-                    moment(by.at_us),
-                    receipt(by.receipt),
-                    by.grant
-                )
-            }
-        };
-        println!("  held from {}{end}", arrival(&holding.since));
-        for number in &holding.grants {
-            let (Some(numbered), Some(asked)) = (book.numbers().get(number), book.numbered(*number)) else {
-                continue;
-            };
-            let Numbered { act, at_us, terms, request } = numbered;
-            println!(
-                "    grant {number} ({act} {}, request {}) for {}: {}",
-                moment(*at_us),
-                short(request),
-                asked.request.purpose,
-                columns(terms)
-            );
-        }
-    }
-
-    fn json(&self, book: &Book) -> Json {
-        let arrival =
-            |at: &Arrival| json!({ "at_us": at.by.at_us, "offset": at.offset, "receipt": at.by.receipt });
-        let grant = |number: &u64| {
-            let numbered = book.numbers().get(number);
-            json!({
-                "number": number, "act": numbered.map(|n| n.act), "at_us": numbered.map(|n| n.at_us),
-                "request": numbered.map(|n| n.request), "terms": numbered.map(|n| &n.terms),
-            })
-        };
-        let holding = |holding: &Holding| {
-            let ended = match &holding.ended {
-                None => Json::Null,
-                Some(Ended::Left(at)) => json!({ "left": arrival(at) }),
-                Some(Ended::Anew(by)) => {
-                    json!({ "anew": { "before_us": by.at_us, "receipt": by.receipt, "grant": by.grant } })
-                }
-            };
-            json!({
-                "grants": holding.grants.iter().map(grant).collect::<Vec<_>>(),
-                "since": arrival(&holding.since), "last": arrival(&holding.last), "ended": ended,
-            })
-        };
-        json!({
-            "department": self.department, "subscription": self.subscription, "holds": self.holds,
-            "because": self.because, "waiting": self.waiting, "known_only_so_far": self.ends,
-            "holdings": self.known.holdings.iter().map(holding).collect::<Vec<_>>(),
-        })
     }
 }
