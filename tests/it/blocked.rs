@@ -8,6 +8,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rusqlite::Connection;
 use serde_json::Value as Json;
 
+use crate::alarms::pager::{DISK, Pager};
 use crate::installation::{Bus, Installation, until};
 
 const TOPIC: &str = "gongan.blocked.v1";
@@ -97,6 +98,7 @@ async fn a_transaction_that_is_left_open_is_a_verdict_of_its_own_and_ends() {
     let end: u64 =
         before["positions"][format!("{TOPIC}/0")].as_str().unwrap().trim_start_matches('0').parse().unwrap();
 
+    let pager = Pager::of(&installation, &[DISK]).await;
     let stranger = stranger().await;
     insert(&installation, 2);
 
@@ -132,8 +134,10 @@ async fn a_transaction_that_is_left_open_is_a_verdict_of_its_own_and_ends() {
         "{text}"
     );
 
+    pager.fires(&["HutongTransactionOpen replicate.blocked"]).await;
     stranger.abort_transaction(Duration::from_secs(30)).unwrap();
     reached(&installation, 2).await;
     well().await;
+    pager.clear().await;
     run.stop().await;
 }

@@ -10,14 +10,15 @@ use rusqlite::Connection;
 use serde_json::Value as Json;
 use tokio_postgres::Client;
 
-use super::pager::Pager;
+use super::pager::{DISK, Pager};
 use crate::cli::ended;
 use crate::installation::{Bus, Installation, until};
 use crate::register;
 use crate::replica::{Expected, Projection, Replica};
 
 /// Thresholds that nobody waits for in a test: a minute of silence, half of the history, ten gibibytes.
-const INSTEAD: [(&str, &str); 3] = [
+const INSTEAD: [(&str, &str); 4] = [
+    DISK,
     (
         r#"hutong_lag_seconds{pipeline=~"capture[.].+"}) > 60"#,
         r#"hutong_lag_seconds{pipeline=~"capture[.].+"}) > 8"#,

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use hutong_testkit::launch::{Postgres, connect};
 
-use super::pager::Pager;
+use super::pager::{DISK, Pager};
 use crate::cli::ended;
 use crate::installation::{Bus, Installation, until};
 
@@ -79,7 +79,7 @@ async fn a_refused_schema_an_undecided_grant_and_a_certificate_near_its_end_are_
     }
     certify(&installation.path(""), "60");
     let mut run = installation.run();
-    let pager = Pager::of(&installation, &[]).await;
+    let pager = Pager::of(&installation, &[DISK]).await;
     until("nothing is behind", async || {
         let behind = pager.value("max(hutong_lag_seconds)").await;
         (behind == Some(0.0) && pager.firing().await.is_empty()).then_some(())

@@ -1,8 +1,9 @@
 //! A real Prometheus scrapes running installations while faults are caused: each alert fires, and clears.
 
+mod away;
 mod drive;
 mod grants;
-mod pager;
+pub(crate) mod pager;
 mod trust;
 
 use std::process::Command;

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::pager::Pager;
+use super::pager::{DISK, Pager};
 use crate::installation::until;
 use crate::ledger::{Town, ten};
 
@@ -23,7 +23,7 @@ async fn a_replica_that_differs_and_a_ledger_that_was_cut_are_alarms_that_fire_a
     town.says(&["subscription", "approve", "pension"]);
     let run = town.installation.run();
     town.reaches("ten rows", ten).await;
-    let pager = Pager::of(&town.installation, &[]).await;
+    let pager = Pager::of(&town.installation, &[DISK]).await;
     until("nothing is behind", async || {
         let behind = pager.value("max(hutong_lag_seconds)").await;
         (behind == Some(0.0) && pager.firing().await.is_empty()).then_some(())

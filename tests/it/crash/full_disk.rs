@@ -7,7 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,18 +20,23 @@ use super::workload::{Pace, Workload};
 use crate::installation::{Bus, seed, until};
 
 /// A disk in memory, mounted at a folder.
-struct Disk {
+pub(crate) struct Disk {
     folder: PathBuf,
 }
 
 impl Disk {
     /// Mounts it, with room for what a number of rounds writes; `None`: we may not.
-    fn mount(folder: PathBuf, rounds: u64) -> Option<Self> {
+    pub(crate) fn mount(folder: PathBuf, rounds: u64) -> Option<Self> {
         fs::create_dir_all(&folder).unwrap();
         let mut mount = Command::new("mount");
         let options = format!("size={}m,mode=700", 64 + 16 * rounds);
         mount.args(["-t", "tmpfs", "-o", &options, "none"]).arg(&folder);
         mount.status().is_ok_and(|status| status.success()).then_some(Self { folder })
+    }
+
+    /// Returns where it is mounted.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Takes every byte that is left.

@@ -5,7 +5,7 @@
 
 mod bus_away;
 mod fleet;
-mod full_disk;
+pub(crate) mod full_disk;
 mod kills;
 mod outages;
 mod register;
