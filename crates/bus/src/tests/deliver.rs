@@ -9,8 +9,8 @@ use futures_util::future::join_all;
 use hutong_core::grant::{Grant, Permit};
 use hutong_core::ledger::receipt;
 use hutong_core::{
-    Act, Change, ErrorKind, Hold, Kind, LaneId, Op, Order, PipelineId, Result, Secret, Sink, Source, Step,
-    Value, Verb, Verdict,
+    Act, Change, Class, ErrorKind, Hold, Kind, LaneId, Op, Order, PipelineId, Result, Secret, Sink, Source,
+    Step, Value, Verb, Verdict,
 };
 
 use super::office::{Office, PARTITIONS, TOPIC, batch, drain, opened, records};
@@ -162,7 +162,7 @@ async fn i2_i4_a_truncate_of_one_lane_takes_no_row_of_another_and_a_lost_answer_
         let mut sink = delivery.sink(None);
         office.lose.store(partition == 0, Ordering::Relaxed);
         while let Err(error) = carry(&office, &mut sink, partition, &mut permit).await {
-            assert_eq!(error.kind, ErrorKind::Unknown, "{error}");
+            assert_eq!(error.class(), Class::Retry, "{error}");
         }
     }
 
@@ -399,7 +399,7 @@ async fn i2_each_commit_of_a_delivery_leaves_one_receipt_in_one_chain_over_all_g
             office.lose.store(true, Ordering::Relaxed);
             while let Err(error) = carry(&office, &mut delivery.sink(Some(grant)), partition, &mut step).await
             {
-                assert_eq!(error.kind, ErrorKind::Unknown, "{error}");
+                assert_eq!(error.class(), Class::Retry, "{error}");
             }
         }
     };
