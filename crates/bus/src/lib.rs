@@ -9,6 +9,7 @@ mod binary;
 mod feed;
 mod freshness;
 mod history;
+mod named;
 #[cfg(test)]
 mod oracle;
 mod repeats;

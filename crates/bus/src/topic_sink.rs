@@ -12,10 +12,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use hutong_core::snapshot::refused_note;
+use hutong_core::trail::TARGET;
 use hutong_core::{
     Batch, Before, Change, Checkpoint, Contract, Error, ErrorKind, LaneId, Op, Refused, Rejected, Result,
-    Sink, snapshot::refused_note,
+    Sink,
 };
+use tracing::{Instrument as _, debug_span};
 
 use self::proving::Proving;
 pub use self::sealing::Sealing;
@@ -24,6 +27,7 @@ use crate::base;
 use crate::envelope::{Encoded, Encoder};
 use crate::history::History;
 use crate::log::{Log, Outgoing, RECORD_LIMIT_BYTES, TopicSpec, Writer, checkpoint_topic};
+use crate::named::name_first;
 use crate::partition;
 use crate::quarantine;
 use crate::registry::SchemaRegistry;
@@ -424,7 +428,11 @@ impl Sink for TopicSink {
             }
             self.rebase(change, &mut checkpoint);
         }
-        let (mut records, changes, refused) = self.records(batch, now_us()).await?;
+        let encoding = debug_span!(target: TARGET, "encode");
+        let (mut records, changes, refused) = self.records(batch, now_us()).instrument(encoding).await?;
+        if let Some(own) = batch.trail.own {
+            name_first(&mut records[..changes], own);
+        }
         records.extend(self.prove(&mut checkpoint, batch, refused));
         let places: Vec<(Arc<str>, u32)> =
             records[..changes].iter().map(|r| (Arc::clone(&r.topic), r.partition)).collect();
@@ -455,7 +463,8 @@ impl Sink for TopicSink {
         let mut writer = self.writer.take().ok_or_else(|| {
             Error::new(ErrorKind::Unknown, format!("commit {}", self.lane), "the sink is not open")
         })?;
-        let offsets = writer.commit(records, record).await?;
+        let writing = debug_span!(target: TARGET, "write");
+        let offsets = writer.commit(records, record).instrument(writing).await?;
         self.writer = Some(writer);
         let mut reached: BTreeMap<(Arc<str>, u32), u64> = BTreeMap::new();
         for (place, offset) in places.into_iter().zip(offsets) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use hutong_core::Traceparent;
 use hutong_core::{
     Batch, Behind, Checkpoint, Contract, Delta, Error, ErrorKind, PipelineId, Position, RecordTrace,
     Rejected, Result, Source, hexadecimal,
@@ -16,6 +17,7 @@ use crate::decoder::{Decoder, NO_KEY, Outcome};
 use crate::framing;
 use crate::freshness::Freshness;
 use crate::log::{Fetched, Incoming, Log, Reader};
+use crate::named::named;
 use crate::registry::SchemaRegistry;
 use crate::repeats::Repeats;
 use crate::trimmed;
@@ -87,6 +89,8 @@ pub struct TopicSource {
     /// The incarnation of the topic that the lane reads, and whether its checkpoint does not know it yet.
     incarnation: Option<String>,
     unnoted: bool,
+    /// The batch that the record before was written in, as far as it is known.
+    written_in: Option<Traceparent>,
     /// Of a topic that another program writes, what was passed last.
     repeats: Option<Repeats>,
     unsealing: Option<Unsealing>,
@@ -118,6 +122,7 @@ impl TopicSource {
             told_behind: 0,
             incarnation: None,
             unnoted: false,
+            written_in: None,
             repeats,
             unsealing: None,
             keyed: None,
@@ -264,8 +269,11 @@ impl TopicSource {
         if fetched.records.is_empty() && fetched.next == self.next {
             return Ok(None);
         }
-        let mut batch = Batch::default();
+        let (mut batch, mut written_in) = (Batch::default(), self.written_in);
         for record in &fetched.records {
+            // Until the next batch begins, what stands there is of this one.
+            written_in = named(record).or(written_in);
+            written_in.into_iter().for_each(|of| batch.trail.follow(of));
             match self.decoder.decode(record) {
                 Outcome::Change(change) => {
                     match self.repeats.as_mut().is_some_and(|known| known.again(record.key.as_ref(), &change))
@@ -292,7 +300,7 @@ impl TopicSource {
         }
         // 0: the cluster does not tell.
         batch.trail.written_us = fetched.records.iter().map(|r| r.written_us).filter(|us| *us > 0).min();
-        self.next = fetched.next;
+        (self.next, self.written_in) = (fetched.next, written_in);
         Ok(Some(self.step(batch)))
     }
 
@@ -350,6 +358,7 @@ impl Source for TopicSource {
         self.incarnation = None;
         self.unnoted = false;
         self.keyed = None;
+        self.written_in = None;
         self.repeats.iter_mut().for_each(Repeats::forget);
         self.unlock().await?;
         self.at = from.position(&self.key);

@@ -6,16 +6,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hutong_core::trail::TARGET;
 use hutong_core::{
     Aside, Batch, Change, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink,
     Source, Step, Verdict,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Instrument as _, Span, debug, debug_span, error, info, warn};
 
 use crate::ahead::{Ahead, Share};
 use crate::backoff::Backoff;
 use crate::glance::GLANCE;
+use crate::journey;
 use crate::metrics::Metrics;
 use crate::status::{Entry, Passed, State, now_us};
 
@@ -68,8 +70,9 @@ struct Held {
     batch: Batch,
     share: Share,
     newest_us: Option<i64>,
-    /// When the first of it was read.
+    /// When the first of it was read, and how long the steps took with all of it.
     since: tokio::time::Instant,
+    decided: Duration,
 }
 
 impl Held {
@@ -91,6 +94,7 @@ impl Held {
 }
 
 /// What happens next.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and none is kept")]
 enum Turn {
     Asked,
     Read(Result<Option<Batch>>),
@@ -238,7 +242,7 @@ impl Lane {
             };
             self.permitted_now()?;
             // The share is given back when the commit is over.
-            let Some(Held { batch, newest_us, share: _share, since, .. }) =
+            let Some(Held { mut batch, newest_us, share: _share, since, decided }) =
                 held.take_if(|held| end.is_some() || held.is_due())
             else {
                 match end {
@@ -259,8 +263,9 @@ impl Lane {
                 }
             }
             let started = Instant::now();
+            let span = journey::begin(&self.id, &mut batch, since.elapsed(), decided);
             let refused;
-            (refused, early) = self.commit_while_reading(&batch, &mut held).await?;
+            (refused, early) = self.commit_while_reading(&batch, &mut held, span).await?;
             // What another lane may cure is no flood: the sink keeps it low and tries it again.
             aside.count = would_be + refused.lasting;
             checkpoint.advance(&batch.delta)?;
@@ -309,8 +314,10 @@ impl Lane {
         &mut self,
         batch: &Batch,
         held: &mut Option<Held>,
+        span: Span,
     ) -> Result<(Refused, Option<Result<Option<Batch>>>)> {
-        let commit = self.sink.commit(batch);
+        let doing = debug_span!(target: TARGET, parent: &span, "commit");
+        let commit = self.sink.commit(batch).instrument(doing);
         tokio::pin!(commit);
         let mut ended = None;
         loop {
@@ -347,7 +354,8 @@ impl Lane {
         if let Some(first) = batch.rejected.first() {
             warn!(lane = %self.id, count = quarantined, rule = first.rule, reason = %first.reason, "quarantined");
         }
-        debug!(lane = %self.id, changes = committed, quarantined, took_us = took.as_micros() as u64, "committed");
+        let trace = batch.trail.own.map(|own| format!("{:032x}", own.trace));
+        debug!(lane = %self.id, changes = committed, quarantined, took_us = took.as_micros() as u64, trace, "committed");
         let passed = Passed {
             committed,
             quarantined,
@@ -400,7 +408,9 @@ impl Lane {
 /// Decides about a batch, and joins it to what is held.
 fn gather(steps: &mut [Box<dyn Step>], batch: Batch, held: &mut Option<Held>, ahead: &Ahead) -> Result<()> {
     let newest_us = batch.changes.iter().map(|c| c.origin.committed_us).max();
+    let begun = Instant::now();
     let decided = decide(steps, batch);
+    let took = begun.elapsed();
     let rejected = decided.rejected.iter().filter_map(|rejected| rejected.change.as_deref());
     let bytes = decided.changes.iter().chain(rejected).map(Change::weight).sum::<usize>();
     match held {
@@ -408,11 +418,12 @@ fn gather(steps: &mut [Box<dyn Step>], batch: Batch, held: &mut Option<Held>, ah
             let since = tokio::time::Instant::now();
             let mut share = ahead.share();
             share.grow(bytes);
-            *held = Some(Held { batch: decided, share, newest_us, since });
+            *held = Some(Held { batch: decided, share, newest_us, since, decided: took });
         }
         Some(held) => {
             held.batch.append(decided)?;
             held.share.grow(bytes);
+            held.decided += took;
             held.newest_us = held.newest_us.max(newest_us);
         }
     }

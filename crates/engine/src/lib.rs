@@ -6,6 +6,7 @@ pub mod ahead;
 pub mod backoff;
 pub mod certificates;
 mod glance;
+mod journey;
 pub mod lag;
 pub mod lane;
 pub mod latency;

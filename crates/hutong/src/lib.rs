@@ -8,6 +8,8 @@ pub mod lang;
 pub mod ledger;
 pub mod logging;
 pub mod moment;
+#[cfg(feature = "otlp")]
+mod otlp;
 pub mod program;
 pub mod share;
 pub mod verify;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use hutong_core::{Error, ErrorKind, Result, ResultExt};
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
@@ -51,7 +51,26 @@ pub fn begin(default: &str) {
         true => log.with_target(false).compact().boxed(),
         false => log.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(filter).with(log).init();
+    // The filter is of the log alone: who else listens has one of its own.
+    let lines = tracing_subscriber::registry().with(log.with_filter(filter));
+    #[cfg(feature = "otlp")]
+    match crate::otlp::begin() {
+        Some(Ok(export)) => lines.with(export.layer()).init(),
+        Some(Err(problem)) => {
+            lines.init();
+            let hint = problem.hint.as_deref().unwrap_or_default();
+            warn!(error = %problem, hint, "spans are not sent");
+        }
+        None => lines.init(),
+    }
+    #[cfg(not(feature = "otlp"))]
+    {
+        lines.init();
+        if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
+            let hint = "build it with `cargo build --release --package hutong --features otlp`";
+            warn!(hint, "spans are not sent: this program was built without `otlp`");
+        }
+    }
     // Only the first has a log to change.
     let _ = FILTER.set(Filter { handle, now: Mutex::new(began.clone()), began });
 }

@@ -23,6 +23,8 @@ pub fn run() -> ExitCode {
         }
     };
     let code = runtime.block_on(Box::pin(execute(arguments)));
+    #[cfg(feature = "otlp")]
+    crate::otlp::end();
     // Reading threads may be waiting for a broker: the end does not wait for them.
     runtime.shutdown_background();
     code

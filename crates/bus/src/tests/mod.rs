@@ -10,3 +10,4 @@ mod replicate;
 mod sealed;
 mod suspended;
 mod together;
+mod traced;
