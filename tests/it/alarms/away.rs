@@ -80,7 +80,14 @@ async fn lanes_that_nobody_runs_and_a_bus_with_its_ledger_that_is_away_are_alarm
         .replace("LEDGER", LEDGER)
         .replace("[store.renshe.STORE]", "[store.renshe.sqlite]\npath = \"renshe.db\"");
     let installation = Installation::over(&bus, "alarmsaway", &rest);
-    installation.announce(&["will open again", "the ledger cannot be reached"]);
+    // What is told of a bus that does not answer.
+    installation.announce(&[
+        "will open again",
+        "the ledger cannot be reached: verified grants go on for so many seconds",
+        "the group does not answer",
+        "cannot take part yet",
+        "receipts wait in the stores",
+    ]);
     let keys = installation.make_keys(["shuju", "gongan", "renshe"]);
     register(&installation);
     installation.found(&keys, "entry");
