@@ -35,6 +35,8 @@ pub struct Generations {
     pub pipeline: PipelineId,
     /// What their names share: `<owner>.<stream>.to.<subscription>`.
     pub stem: String,
+    /// How many partitions each has: as many as the topic that is read.
+    pub partitions: u32,
     /// Who may read them; `None` where the bus does not ask who comes, or the configuration names nobody.
     pub subscriber: Option<Subscriber>,
 }
@@ -109,7 +111,9 @@ impl Generations {
     /// already.
     async fn recalled(&self, taken: &mut Taken, number: u64) -> Result<Outgoing> {
         let topic = proofs::topic(&self.bus, &self.pipeline);
-        self.log.ensure(&proofs::spec(&topic, self.lanes().await?)).await?;
+        // All of them, whichever lanes were ever opened: it is never given more.
+        let lanes = self.partitions.max(self.lanes().await?);
+        self.log.ensure(&proofs::spec(&topic, lanes)).await?;
         let deleted = proofs::written(&taken.checkpoint);
         let proof = Proof::recalled(&taken.lane.to_string(), number, &taken.checkpoint, deleted);
         let kept = Kept { proof, written: 0, deleted, quarantined: 0, at_us: now_us() };
@@ -141,9 +145,9 @@ impl Generations {
 
     /// Ends the present generation, so that the lanes begin the next one when they open; returns where each lane stood
     /// that has written. Its topic stays until then. Shuts out whoever writes it.
-    pub async fn reload(&self, partitions: u32, order: &Order) -> Result<Vec<(LaneId, Checkpoint)>> {
+    pub async fn reload(&self, order: &Order) -> Result<Vec<(LaneId, Checkpoint)>> {
         let mut taken = Vec::new();
-        for partition in 0..partitions.max(self.lanes().await?) {
+        for partition in 0..self.partitions.max(self.lanes().await?) {
             taken.push(self.take(&LaneId::new(self.pipeline.clone(), partition)).await?);
         }
         // Known when nobody else writes any more.

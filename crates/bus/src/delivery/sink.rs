@@ -21,8 +21,6 @@ pub struct DeliveryConfig {
     pub mark: String,
     /// The permitted projection.
     pub contract: Arc<Contract>,
-    /// How many partitions the topic has: as many as the one that is read.
-    pub partitions: u32,
     /// The compatibility level of its subjects; `FULL_TRANSITIVE` when `None`.
     pub compatibility: Option<String>,
     /// How long a topic keeps what is before its base.
@@ -93,11 +91,11 @@ impl Delivery {
     }
 
     fn writes(&self, generation: u32, partition: u32) -> TopicSink {
-        let DeliveryConfig { contract, partitions, compatibility, history, .. } = &self.config;
+        let DeliveryConfig { contract, compatibility, history, .. } = &self.config;
         let stream = TopicStream {
             contract: Arc::clone(contract),
             topic: self.generations.topic(generation),
-            partitions: *partitions,
+            partitions: self.generations.partitions,
             partition: Some(partition),
             compatibility: compatibility.clone(),
             readers: Vec::new(),

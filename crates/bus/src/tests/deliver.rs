@@ -27,6 +27,7 @@ fn generations(office: &Office) -> Generations {
         bus: "hutong".into(),
         pipeline: PipelineId::new(Kind::Deliver, "pension"),
         stem: STEM.into(),
+        partitions: PARTITIONS,
         subscriber: None,
     }
 }
@@ -50,7 +51,6 @@ fn delivery(office: &Office, mark: &str, permit: &Permit) -> Arc<Delivery> {
     let config = DeliveryConfig {
         mark: mark.into(),
         contract: permit.projection(),
-        partitions: PARTITIONS,
         compatibility: None,
         history: Duration::ZERO,
     };
@@ -254,6 +254,24 @@ async fn i7_a_recall_deletes_the_topic_as_often_as_it_is_done_and_what_comes_aft
 }
 
 #[tokio::test]
+async fn i7_what_was_recalled_before_any_of_its_lanes_had_opened_is_delivered_when_it_is_granted_again() {
+    let office = Office::new();
+    let (mut capture, _) = opened(&office).await;
+    let people = (1..=9).map(|id| office.change(1, Op::Insert, id, "甲"));
+    capture.commit(&batch(0, 1, people.collect(), 1)).await.unwrap();
+    for partition in 0..PARTITIONS {
+        generations(&office).recall(&lane(partition), 3, 7).await.unwrap();
+    }
+    let columns = &["id", "name"];
+    let mut step = permit(&office, columns, None);
+    let granted = delivery(&office, "m", &step);
+    for partition in 0..PARTITIONS {
+        carry(&office, &mut granted.sink(Some(9)), partition, &mut step).await.unwrap();
+    }
+    assert_eq!(replica(&office, 1, columns).await.len(), 9);
+}
+
+#[tokio::test]
 async fn i3_a_delivery_topic_that_somebody_deleted_halts_until_a_person_begins_the_next_one() {
     let office = Office::new();
     let (mut capture, _) = opened(&office).await;
@@ -270,7 +288,7 @@ async fn i3_a_delivery_topic_that_somebody_deleted_halts_until_a_person_begins_t
 
     let act = Act { verb: Verb::Reload, at_us: 1, by: "li".into(), reason: "掉了".into(), to_us: None };
     let order = Order { act: act.clone(), back: BTreeMap::new() };
-    let stood = generations(&office).reload(PARTITIONS, &order).await.unwrap();
+    let stood = generations(&office).reload(&order).await.unwrap();
     let lanes: Vec<String> = stood.iter().map(|(lane, _)| lane.to_string()).collect();
     assert_eq!(lanes, ["deliver.pension.0", "deliver.pension.1", "deliver.pension.2"]);
     for (lane, checkpoint, ended) in generations(&office).stands().await.unwrap() {
@@ -299,7 +317,7 @@ async fn a_lane_that_a_person_shut_out_opens_again_and_writes_the_next_topic() {
     }
 
     let act = Act { verb: Verb::Reload, at_us: 1, by: "li".into(), reason: String::new(), to_us: None };
-    generations(&office).reload(PARTITIONS, &Order { act, back: BTreeMap::new() }).await.unwrap();
+    generations(&office).reload(&Order { act, back: BTreeMap::new() }).await.unwrap();
 
     for (sink, partition) in sinks.iter_mut().zip(0..) {
         // The second of them learns of it from the first.

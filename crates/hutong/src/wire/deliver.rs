@@ -26,6 +26,7 @@ pub fn generations(bus: &Bus, bus_name: &str, subscription: &SubscriptionPlan) -
         bus: bus_name.to_owned(),
         pipeline: subscription.pipeline(),
         stem: subscription.delivery_stem(),
+        partitions: subscription.stream.partitions,
         subscriber: subscriber(bus, subscription),
     }
 }
@@ -48,7 +49,7 @@ pub async fn begin_anew(
     order: &Order,
 ) -> Result<Vec<(LaneId, Checkpoint)>> {
     let (bus, _) = Bus::open(&plan.bus)?;
-    generations(&bus, &plan.bus.name, subscription).reload(subscription.stream.partitions, order).await
+    generations(&bus, &plan.bus.name, subscription).reload(order).await
 }
 
 impl Wire {
@@ -101,7 +102,6 @@ impl Wire {
         let config = DeliveryConfig {
             mark,
             contract,
-            partitions: stream.partitions,
             compatibility: Some(stream.compatibility.name().to_owned()),
             history: self.history,
         };
