@@ -132,6 +132,14 @@ async fn i5_what_cannot_be_emptied_is_removed_and_filled_anew() {
         ("", "ALTER TABLE share.people ADD CONSTRAINT known CHECK (age IS NOT NULL)"),
         (
             OWN,
+            "CREATE FUNCTION wants() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.age IS NULL THEN RAISE 'an age is wanted' USING ERRCODE = 'check_violation'; END IF;
+                 RETURN NULL; END $$;
+             CREATE CONSTRAINT TRIGGER wants AFTER UPDATE ON share.people DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION wants()",
+        ),
+        (
+            OWN,
             "CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS
                  $$ BEGIN NEW.age = OLD.age; RETURN NEW; END $$;
              CREATE TRIGGER keeps BEFORE UPDATE ON share.people FOR EACH ROW EXECUTE FUNCTION keeps()",

@@ -165,7 +165,7 @@ pub(in crate::cmd) enum Permission {
         #[command(flatten)]
         what: Resumption,
     },
-    /// Grants less from now on: the replica is filled anew with what is left.
+    /// Grants less from now on. Columns are emptied where the replica stands; for fewer rows or a mask it is filled anew.
     Narrow {
         #[command(flatten)]
         which: Which,

@@ -99,6 +99,9 @@ async fn set_null(
     let failed = |e| error::of(e, || format!("empty columns of {} for {name}", table.plain()));
     let rows =
         client.execute(&format!("UPDATE {table} t SET {set} {from} {whose}"), &[]).await.map_err(failed)?;
+    // What waits for the commit decides now: there it would refuse the whole opening, again and again.
+    let decide = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED";
+    client.batch_execute(decide).await.map_err(failed)?;
     let left = format!("SELECT EXISTS (SELECT FROM {table} t{beside} {whose})");
     let left: bool = client.query_one(&left, &[]).await.map_err(failed)?.get(0);
     Ok((!left).then_some(rows))
