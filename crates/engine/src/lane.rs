@@ -354,8 +354,15 @@ impl Lane {
         if let Some(first) = batch.rejected.first() {
             warn!(lane = %self.id, count = quarantined, rule = first.rule, reason = %first.reason, "quarantined");
         }
-        let trace = batch.trail.own.map(|own| format!("{:032x}", own.trace));
-        debug!(lane = %self.id, changes = committed, quarantined, took_us = took.as_micros() as u64, trace, "committed");
+        debug!(
+            lane = %self.id,
+            changes = committed,
+            quarantined,
+            took_us = took.as_micros() as u64,
+            // Made for who listens, not at each commit.
+            trace = batch.trail.own.map(|own| format!("{:032x}", own.trace)),
+            "committed"
+        );
         let passed = Passed {
             committed,
             quarantined,

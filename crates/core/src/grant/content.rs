@@ -9,7 +9,6 @@ use super::Grant;
 use crate::checkpoint::Checkpoint;
 use crate::contract::Contract;
 use crate::hexadecimal;
-use crate::mask::Key;
 
 /// The note of a lane's checkpoint that holds the content of the grant under which its rows were written.
 /// It outlives the rows (`LASTING`), and says nothing when the lane stands under another mark.
@@ -29,7 +28,7 @@ pub struct Content {
 
 impl Content {
     /// Reads the content that a lane has noted, if it is that of the mark under which the lane stands.
-    pub fn noted(checkpoint: &Checkpoint, mark: &str) -> Option<Self> {
+    pub(super) fn noted(checkpoint: &Checkpoint, mark: &str) -> Option<Self> {
         // A note that cannot be read is none: the replica fills anew.
         let content: Self = serde_json::from_str(checkpoint.note(NOTE)?).ok()?;
         (content.mark == mark).then_some(content)
@@ -43,11 +42,20 @@ impl Content {
         checkpoint.notes.insert(NOTE.into(), text.clone()).is_none_or(|before| before != text)
     }
 
+    /// Returns the replica's columns that a lane has filled under the mark on which it stands, and that are granted no more,
+    /// if nothing else has changed since.
+    pub fn narrows_from(&self, checkpoint: &Checkpoint, mark: &str) -> Option<Vec<String>> {
+        if mark == self.mark {
+            return None;
+        }
+        self.narrows(&Self::noted(checkpoint, mark)?)
+    }
+
     /// Returns the replica's columns that were granted `before` and are no more, if that is all that has changed:
     /// without their values the replica is what this grant says (DESIGN section 7).
     ///
     /// `None` of any other difference: the same rows in other words, more of them, a column more, another mask or key.
-    pub fn narrows(&self, before: &Self) -> Option<Vec<String>> {
+    pub(super) fn narrows(&self, before: &Self) -> Option<Vec<String>> {
         let kept = |(name, mask): (&String, &String)| before.columns.get(name) == Some(mask);
         if self.rest != before.rest || !self.columns.iter().all(kept) {
             return None;
@@ -67,7 +75,7 @@ impl Grant {
             "hutong content 1\nplace {place:?}\nstream {:?}\nrows {:?}\nkey {}\n",
             self.stream,
             self.rows.as_deref().map(str::trim),
-            Key::new(&self.key).digest(b"hutong key fingerprint")
+            self.fingerprint()
         );
         let mask = |name: &str| self.masks.get(name).map(ToString::to_string).unwrap_or_default();
         // The key tells which row is which: where it is another one, no row is found again.

@@ -61,8 +61,13 @@ impl Grant {
         for (column, mask) in &self.masks {
             let _ = writeln!(text, "mask {column:?} {mask}");
         }
-        let _ = writeln!(text, "key {}", Key::new(&self.key).digest(b"hutong key fingerprint"));
+        let _ = writeln!(text, "key {}", self.fingerprint());
         hexadecimal::text(&Sha256::digest(text.as_bytes()))
+    }
+
+    /// Returns what stands for the subscription's own key where that must not be told.
+    fn fingerprint(&self) -> impl std::fmt::Display {
+        Key::new(&self.key).digest(b"hutong key fingerprint")
     }
 }
 

@@ -144,39 +144,34 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         .optional()
         .doing(doing)?;
     let known = found.as_ref().is_some_and(|(_, _, mark, held)| mark == grant && held == table);
-    let mut emptied = None;
-    if let Some((text, _, mark, held)) = found.as_ref().filter(|_| !known)
-        && let Some(gone) = narrow::columns(config, mark, held, &read_checkpoint(text)?)
-    {
-        emptied = narrow::empty(connection, config, &gone)?;
-    }
+    let (mut checkpoint, epoch, before) = match found {
+        None => (Checkpoint::default(), 1, None),
+        Some((text, epoch, mark, held)) => (read_checkpoint(&text)?, epoch + 1, Some((mark, held))),
+    };
+    let before = before.filter(|_| !known);
+    let narrower = content.as_ref().zip(before.as_ref().filter(|(_, held)| held == table));
+    let emptied = match narrower.and_then(|(content, (mark, _))| content.narrows_from(&checkpoint, mark)) {
+        Some(gone) => narrow::empty(connection, config, &gone)?,
+        None => None,
+    };
     if let Some(contract) = contract.as_ref().filter(|_| !known && emptied.is_none()) {
         room::renew(connection, table, contract, lane, grant)?;
     }
-    let (mut checkpoint, epoch) = match (found, emptied) {
-        (None, _) => (Checkpoint::default(), 1),
-        (Some((text, epoch, ..)), None) if known => (read_checkpoint(&text)?, epoch + 1),
-        (Some((text, epoch, ..)), Some(rows)) => {
-            let mut checkpoint = read_checkpoint(&text)?;
-            let proof = number.and_then(|number| Proof::narrowed(&name, number, &checkpoint, rows as u64));
-            if let Some(proof) = proof {
-                counted(connection, &name, grant, (rows, 0), &proof, &mut checkpoint).doing(doing)?;
-            }
-            let told = "columns that are granted no more are emptied, and it goes on where it stands";
-            tracing::info!(lane = %lane, rows, "{told}");
-            (checkpoint, epoch + 1)
+    if let Some(rows) = emptied {
+        let proof = number.and_then(|number| Proof::narrowed(&name, number, &checkpoint, rows as u64));
+        if let Some(proof) = proof {
+            counted(connection, &name, grant, (rows, 0), &proof, &mut checkpoint).doing(doing)?;
         }
-        (Some((text, epoch, _, old_table)), None) => {
-            let removed = row::remove_rows(connection, &name, &old_table).doing(doing)?;
-            connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [&name]).doing(doing)?;
-            let mut checkpoint = read_checkpoint(&text)?.anew();
-            if let Some(number) = number.filter(|_| grant.starts_with(RECALLED)) {
-                let proof = Proof::recalled(&name, number, &checkpoint, removed as u64);
-                counted(connection, &name, grant, (0, removed), &proof, &mut checkpoint).doing(doing)?;
-            }
-            (checkpoint, epoch + 1)
+        tracing::info!(lane = %lane, rows, "columns that are granted no more are emptied, and it goes on where it stands");
+    } else if let Some((_, held)) = before {
+        let removed = row::remove_rows(connection, &name, &held).doing(doing)?;
+        connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [&name]).doing(doing)?;
+        checkpoint = checkpoint.anew();
+        if let Some(number) = number.filter(|_| grant.starts_with(RECALLED)) {
+            let proof = Proof::recalled(&name, number, &checkpoint, removed as u64);
+            counted(connection, &name, grant, (0, removed), &proof, &mut checkpoint).doing(doing)?;
         }
-    };
+    }
     if let Some(content) = content {
         content.note(&mut checkpoint);
     }

@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use hutong_core::grant::Content;
-use hutong_core::{Checkpoint, Contract, ErrorKind, Result};
+use hutong_core::{Contract, ErrorKind, Result};
 use rusqlite::{Connection, params_from_iter};
 
 use super::connect::quoted;
@@ -13,18 +12,6 @@ use super::error::{self, Context};
 use super::sink::SinkConfig;
 use super::table::Table;
 use super::{row, target};
-
-/// Returns the columns that a lane's rows hold and its new grant does not name, if nothing else has changed since it
-/// stood under the mark `before`, in the table `held`.
-pub(super) fn columns(
-    config: &SinkConfig,
-    before: &str,
-    held: &str,
-    checkpoint: &Checkpoint,
-) -> Option<Vec<String>> {
-    let now = config.content.as_ref().filter(|_| before != config.grant && held == config.table)?;
-    now.narrows(&Content::noted(checkpoint, before)?)
-}
 
 /// Empties columns of a lane's rows, in the transaction that opens it (I5, I7).
 ///

@@ -152,10 +152,11 @@ pub(super) async fn take_over(
         .map_err(|e| Error::caused(ErrorKind::Broken, format!("read the checkpoint of {lane}"), e))?
         .0;
     let other = before != *grant || held != table.to_string();
-    let mut emptied = None;
-    if let Some(gone) = narrow::columns(config, &before, &held, &checkpoint) {
-        emptied = narrow::empty(tx.client(), &name, config, &gone).await?;
-    }
+    let narrower = content.as_ref().filter(|_| held == table.to_string());
+    let emptied = match narrower.and_then(|content| content.narrows_from(&checkpoint, &before)) {
+        Some(gone) => narrow::empty(tx.client(), &name, config, &gone).await?,
+        None => None,
+    };
     // A lane that is new stands beside those that the pipeline had before, whose table it finds.
     if let Some(contract) = contract.as_ref().filter(|_| emptied.is_none() && (other || epoch == 1)) {
         room::renew(tx.client(), table, contract, lane, grant).await?;
@@ -166,7 +167,6 @@ pub(super) async fn take_over(
         if let Some(proof) = proof {
             counted(tx.client(), &name, grant, (rows, 0), &proof, &mut checkpoint).await?;
         }
-        stand(tx.client(), &name, config, &checkpoint).await?;
         tracing::info!(lane = %lane, rows, "columns that are granted no more are emptied, and it goes on where it stands");
     } else if other {
         let held = TableName::parse(&held)?;
@@ -178,10 +178,12 @@ pub(super) async fn take_over(
             counted(tx.client(), &name, grant, (0, removed), &proof, &mut checkpoint).await?;
         }
         tx.execute("DELETE FROM hutong.hutong_quarantine WHERE lane = $1", &[&name]).await.map_err(failed)?;
-        stand(tx.client(), &name, config, &checkpoint).await?;
         tracing::info!(lane = %lane, "starts anew under another grant");
-    } else if noted {
-        stand(tx.client(), &name, config, &checkpoint).await?;
+    }
+    if other || noted {
+        let sql =
+            r#"UPDATE hutong.hutong_lane SET "position" = $2, "grant" = $3, table_name = $4 WHERE lane = $1"#;
+        tx.execute(sql, &[&name, &Json(&checkpoint), grant, &table.to_string()]).await.map_err(failed)?;
     }
     if let Some(partitions) = partitions.filter(|_| lane.partition == 0) {
         retire(tx.client(), lane, partitions).await?;
@@ -190,15 +192,6 @@ pub(super) async fn take_over(
         .await
         .map_err(|e| Error::new(ErrorKind::Unknown, format!("take over {lane}"), error::text(&e)))?;
     Ok((epoch, checkpoint))
-}
-
-/// Writes down where a lane stands that is taken over, and under which grant.
-async fn stand(client: &Client, lane: &str, config: &SinkConfig, checkpoint: &Checkpoint) -> Result<()> {
-    let sql =
-        r#"UPDATE hutong.hutong_lane SET "position" = $2, "grant" = $3, table_name = $4 WHERE lane = $1"#;
-    let done =
-        client.execute(sql, &[&lane, &Json(checkpoint), &config.grant, &config.table.to_string()]).await;
-    done.map(drop).map_err(|e| error::of(e, || format!("take over {lane}")))
 }
 
 /// Leaves the receipt of rows that were written or deleted because a grant has changed, in the transaction that does so

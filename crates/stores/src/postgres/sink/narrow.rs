@@ -2,8 +2,7 @@
 //!
 //! Knows which columns went, and the rows of a lane; nothing of what a grant is.
 
-use hutong_core::grant::Content;
-use hutong_core::{Checkpoint, Class, ErrorKind, Result};
+use hutong_core::{Class, ErrorKind, Result};
 use tokio_postgres::Client;
 
 use super::catalog::{self, LANE, Table};
@@ -13,19 +12,6 @@ use super::writer::SinkConfig;
 use super::{lane, room};
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, literal, quote};
-
-/// Returns the columns that a lane's rows hold and its new grant does not name, if nothing else has changed since it
-/// stood under the mark `before`, in the table `held`.
-pub(super) fn columns(
-    config: &SinkConfig,
-    before: &str,
-    held: &str,
-    checkpoint: &Checkpoint,
-) -> Option<Vec<String>> {
-    let now =
-        config.content.as_ref().filter(|_| before != config.grant && held == config.table.to_string())?;
-    now.narrows(&Content::noted(checkpoint, before)?)
-}
 
 /// Empties columns of a lane's rows, in the transaction that takes it over (I5, I7).
 ///
@@ -79,6 +65,9 @@ async fn set_null(
     found: &Table,
     columns: &[&Catalog],
 ) -> Result<Option<u64>> {
+    if columns.is_empty() {
+        return Ok(Some(0));
+    }
     let lane = literal(name);
     // The side table is read beside a department's own, whose rows do not say where they come from.
     let (from, beside, own) = if found.created_by_hutong() {
@@ -89,9 +78,6 @@ async fn set_null(
         let own = format!("r.table_name = {held} AND r.lane = {lane} AND {same}");
         ("FROM hutong.hutong_row r", ", hutong.hutong_row r", own)
     };
-    if columns.is_empty() {
-        return Ok(Some(0));
-    }
     let names = || columns.iter().map(|column| quote(&column.name));
     let set: Vec<String> = names().map(|column| format!("{column} = NULL")).collect();
     let filled: Vec<String> = names().map(|column| format!("t.{column} IS NOT NULL")).collect();
