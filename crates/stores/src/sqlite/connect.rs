@@ -1,10 +1,10 @@
 //! Opens connections to SQLite files, each as its use needs it, and quotes names for SQL.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hutong_core::{Error, ErrorKind, Result};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::Context;
 
@@ -36,12 +36,27 @@ pub(super) fn to_read(path: &Path) -> Result<Connection> {
 pub(super) fn writer(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path).doing(|| doing(path))?;
     connection.busy_timeout(BUSY).doing(|| doing(path))?;
+    write_ahead(&connection).doing(|| doing(path))?;
     // I7: a commit that was answered is on the disk.
-    connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
-        .doing(|| doing(path))?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;").doing(|| doing(path))?;
     connection.set_prepared_statement_cache_capacity(256);
     Ok(connection)
+}
+
+/// Lets readers read while a writer writes. The first connections to a new file all want to change it so, and SQLite
+/// refuses all but one at once, however long they would wait: a lock that two share, neither can make exclusive.
+pub(super) fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match connection.execute_batch("PRAGMA journal_mode = WAL") {
+            Err(refused)
+                if refused.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && begun.elapsed() < BUSY =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Returns a name in SQL's double quotes.
@@ -61,4 +76,31 @@ pub(super) fn quoted_list<'a>(names: impl IntoIterator<Item = &'a str>) -> Strin
 
 fn doing(path: &Path) -> String {
     format!("open SQLite file {}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::writer;
+
+    #[test]
+    fn who_opens_a_new_file_at_the_same_time_waits_for_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..100 {
+            let path = folder.path().join(format!("{round}.db"));
+            let start = Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        start.wait();
+                        let connection = writer(&path).unwrap();
+                        connection
+                            .execute_batch("CREATE TABLE IF NOT EXISTS one (id INTEGER PRIMARY KEY)")
+                            .unwrap();
+                    });
+                }
+            });
+        }
+    }
 }

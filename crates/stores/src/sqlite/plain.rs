@@ -7,6 +7,8 @@ use hutong_core::{ErrorKind, Result, ResultExt};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
+use super::connect;
+
 /// A connection that runs SQL text.
 #[derive(Debug)]
 pub struct Plain {
@@ -19,7 +21,7 @@ impl Plain {
         let doing = || format!("open {}", path.display());
         let connection = Connection::open(path).or_kind(ErrorKind::Unavailable, doing)?;
         connection.busy_timeout(std::time::Duration::from_secs(10)).or_kind(ErrorKind::Unavailable, doing)?;
-        connection.pragma_update(None, "journal_mode", "WAL").or_kind(ErrorKind::Unavailable, doing)?;
+        connect::write_ahead(&connection).or_kind(ErrorKind::Unavailable, doing)?;
         Ok(Self { connection })
     }
 
