@@ -10,6 +10,7 @@ use hutong_core::ledger::{Act, Book, Charter, Digest, Entry, PrivateKey, Taken};
 use hutong_testkit::launch::{Kafka, Postgres, connect};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value as Json;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Client;
 
 use crate::cli::Ended;
@@ -65,8 +66,11 @@ pub(crate) type Rows = Vec<(i64, Option<String>, Option<String>)>;
 /// Where the replica is.
 pub(crate) enum Share {
     Sqlite,
-    Postgres(Box<Client>),
+    /// The towns of all tests have one owner, so on the cluster that they share they have one topic: each at its turn.
+    Postgres(Box<Client>, MutexGuard<'static, ()>),
 }
+
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Departments with keys, a register of ten entries, and a ledger that everybody has joined and `entry` is offered in.
 pub(crate) struct Town {
@@ -86,11 +90,12 @@ impl Town {
 
     /// Over Kafka into PostgreSQL.
     pub(crate) async fn kafka() -> Self {
+        let turn = TURN.lock().await;
         let share = Postgres::shared().await.unwrap();
         let store = format!("[store.renshe.postgres]\nurl = \"{}\"", share.url);
         let configuration = CONFIGURATION.replace("[store.renshe.STORE]", &store);
         let client = Box::new(connect(&share.url).await.unwrap());
-        Self::new(Bus::Kafka, Share::Postgres(client), &share.name, &configuration).await
+        Self::new(Bus::Kafka, Share::Postgres(client, turn), &share.name, &configuration).await
     }
 
     async fn new(bus: Bus, share: Share, name: &str, configuration: &str) -> Self {
@@ -136,7 +141,7 @@ impl Town {
             Share::Sqlite => {
                 self.columns("id, name, phone").or_else(|| self.columns("id, name, NULL")).unwrap_or_default()
             }
-            Share::Postgres(client) => {
+            Share::Postgres(client, _) => {
                 let rows = client.query("SELECT id, name, phone FROM entry ORDER BY id", &[]).await;
                 let row = |row: &tokio_postgres::Row| (row.get(0), row.get(1), row.get(2));
                 rows.map(|rows| rows.iter().map(row).collect()).unwrap_or_default()
