@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, ErrorKind, Position, Result, steer};
+use crate::{Error, ErrorKind, Position, Result, beside, steer};
 
 /// All places that a lane has reached, one a partition, with what the source wants to find again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,8 @@ impl Checkpoint {
 
     /// States whether nothing was ever committed, or nothing since the lane began anew.
     pub fn is_empty(&self) -> bool {
-        self.positions.is_empty() && self.notes.keys().all(|name| lasts(name))
+        let of_before = |name: &String| lasts(name) || name.starts_with(beside::NAMES);
+        self.positions.is_empty() && self.notes.keys().all(of_before)
     }
 
     /// Moves by `delta`. The only place where positions move.

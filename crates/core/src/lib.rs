@@ -13,6 +13,7 @@
 //! - **I6** values are never silently coerced, rounded or cut.
 //! - **I7** kill -9 at any moment is recoverable without an operator.
 
+pub mod beside;
 mod canonical;
 
 pub mod change;

@@ -30,7 +30,7 @@ pub enum Verb {
     Resume,
     /// It goes back to an earlier place of its topic.
     Rewind,
-    /// Its rows are removed, and read again from the base.
+    /// Its rows are read again from the base.
     Reload,
     /// It goes back to a record that can be read at last.
     Replay,

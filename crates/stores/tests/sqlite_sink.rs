@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "sqlite_sink/beside.rs"]
+mod beside;
 #[path = "sqlite_sink/narrow.rs"]
 mod narrow;
 #[path = "sqlite_sink/random.rs"]

@@ -51,6 +51,19 @@ impl Content {
         self.narrows(&Self::noted(checkpoint, mark)?)
     }
 
+    /// States whether every row that a lane has filled is one that this grant allows as it is: so it may be served until
+    /// what comes instead is there.
+    ///
+    /// `mark` is the one on which the lane stands; `None` when a person has taken it away.
+    pub fn covers(&self, checkpoint: &Checkpoint, mark: Option<&str>) -> bool {
+        let noted = || serde_json::from_str(checkpoint.note(NOTE)?).ok();
+        let held = mark.map_or_else(noted, |mark| Self::noted(checkpoint, mark));
+        held.is_some_and(|held: Self| {
+            held.rest == self.rest
+                && held.columns.iter().all(|(name, mask)| self.columns.get(name) == Some(mask))
+        })
+    }
+
     /// Returns the replica's columns that were granted `before` and are no more, if that is all that has changed:
     /// without their values the replica is what this grant says (DESIGN section 7).
     ///

@@ -410,7 +410,7 @@ pub(super) enum Subscription {
         #[command(flatten)]
         how: Steer,
     },
-    /// Removes the rows of a replica, or begins a delivery's next topic, and reads everything again from the base.
+    /// Reads everything again from the base: a replica serves its rows until then, a delivery begins its next topic.
     Reload {
         /// The subscription.
         name: String,

@@ -29,7 +29,7 @@ pub(super) struct Answer {
     pub(super) lanes: Vec<Lane>,
     /// About how many records are read again: markers of transactions count, too.
     pub(super) records: Option<u64>,
-    /// The replica, and how many rows are removed from it; of a delivery its topic.
+    /// The replica, and how many rows of it are replaced; of a delivery its topic.
     pub(super) table: String,
     pub(super) topic: bool,
     pub(super) rows: Option<u64>,
@@ -251,7 +251,7 @@ fn lane(subscription: &SubscriptionPlan, steered: &Steered) -> Lane {
     Lane { lane, done: steered.after.is_some(), from, to, records, rows: None, settled, pause }
 }
 
-/// Counts what a reload would remove and read.
+/// Counts what a reload would replace and read.
 async fn counted(plan: &Plan, subscription: &SubscriptionPlan, lanes: &mut [Lane]) -> Result<()> {
     let rows = match subscription.into {
         Target::Table { .. } => Some(wire::steer::rows(subscription).await?),

@@ -83,7 +83,7 @@ fn rows(answer: &Answer) -> Vec<Vec<String>> {
     match answer.act.verb {
         Verb::Pause | Verb::Resume => {}
         Verb::Rewind | Verb::Replay => head.extend(["back to", "records", "items settled"]),
-        Verb::Reload if answer.dry_run => head.extend(["base", "records", "rows removed"]),
+        Verb::Reload if answer.dry_run => head.extend(["base", "records", "rows replaced"]),
         Verb::Reload => {}
     }
     let mut rows = vec![head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()];
@@ -139,14 +139,14 @@ fn what_follows(answer: &Answer, plan: &Plan) -> Vec<String> {
                 )
             } else {
                 format!(
-                    "each removes its rows of {table}, and what it has quarantined, and reads everything again"
+                    "each reads everything again; {table} serves the rows that it has until then, what it has quarantined goes at once"
                 )
             }];
             if answer.dry_run && answer.topic {
                 lines.push(format!("about {} records are read", about(answer.records)));
             } else if answer.dry_run {
                 lines.push(format!(
-                    "{} rows are removed, about {} records are read; until then {table} shows a replica that is filling",
+                    "{} rows are replaced, about {} records are read; a table that Hutong did not make shows a replica that is filling until then",
                     about(answer.rows),
                     about(answer.records)
                 ));
@@ -157,7 +157,7 @@ fn what_follows(answer: &Answer, plan: &Plan) -> Vec<String> {
     let paused = answer.lanes.iter().any(|lane| lane.pause.is_some());
     if paused && !matches!(answer.act.verb, Verb::Pause | Verb::Resume) {
         let rows =
-            if answer.act.verb == Verb::Reload { "its rows go when its lanes open next, and " } else { "" };
+            if answer.act.verb == Verb::Reload { "its lanes begin when they open next, and " } else { "" };
         lines.push(format!("it is paused: {rows}nothing is read before `hutong subscription resume {name}`"));
     }
     if !answer.beside.is_empty() {

@@ -10,9 +10,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::error::Context;
 use super::install::now_us;
 use super::sink::SinkConfig;
-use super::{connect, narrow, receipts, room, row};
+use super::{beside, connect, narrow, receipts, room, row};
 use crate::receipt;
-use crate::steered::RECALLED;
+use crate::steered::{NOBODYS, RECALLED};
 
 const TABLES: &str = r#"
 CREATE TABLE IF NOT EXISTS hutong_lane (
@@ -133,7 +133,8 @@ pub(super) fn create(connection: &Connection) -> Result<()> {
 ///
 /// I5: under another grant, or into another table, its rows and its quarantine go and it starts anew, when the table
 /// takes what comes instead. Under a grant that only names fewer columns it goes on where it stands, and those are
-/// emptied. With lane 0 go the lanes that the pipeline no longer has.
+/// emptied. Where all of its rows are granted as they are, as in a reload, they are served until those that come instead
+/// are there (see `beside.rs`). With lane 0 go the lanes that the pipeline no longer has.
 pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64, Checkpoint)> {
     let SinkConfig { lane, table, grant, partitions, contract, content, number, .. } = config;
     let name = lane.to_string();
@@ -149,7 +150,11 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         Some((text, epoch, mark, held)) => (read_checkpoint(&text)?, epoch + 1, Some((mark, held))),
     };
     let before = before.filter(|_| !known);
-    let narrower = content.as_ref().zip(before.as_ref().filter(|(_, held)| held == table));
+    let same = content.as_ref().zip(before.as_ref().filter(|(_, held)| held == table));
+    let served = same.is_some_and(|(content, (mark, _))| {
+        content.covers(&checkpoint, (mark != NOBODYS).then_some(&**mark))
+    });
+    let narrower = same.filter(|_| checkpoint.serves_until().is_none());
     let emptied = match narrower.and_then(|(content, (mark, _))| content.narrows_from(&checkpoint, mark)) {
         Some(gone) => narrow::empty(connection, config, &gone)?,
         None => None,
@@ -164,9 +169,18 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         }
         tracing::info!(lane = %lane, rows, "columns that are granted no more are emptied, and it goes on where it stands");
     } else if let Some((_, held)) = before {
-        let removed = row::remove_rows(connection, &name, &held).doing(doing)?;
+        // Of an earlier one, which did not come to its end.
+        beside::remove(connection, &name).doing(doing)?;
+        let mut removed = 0;
+        if served && beside::can(connection, &held, &name)? {
+            checkpoint = checkpoint.anew_beside();
+            tracing::info!(lane = %lane, "is filled anew beside its rows, which are served until then");
+        } else {
+            removed = row::remove_rows(connection, &name, &held).doing(doing)?;
+            checkpoint = checkpoint.anew();
+            tracing::info!(lane = %lane, "starts anew under another grant");
+        }
         connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [&name]).doing(doing)?;
-        checkpoint = checkpoint.anew();
         if let Some(number) = number.filter(|_| grant.starts_with(RECALLED)) {
             let proof = Proof::recalled(&name, number, &checkpoint, removed as u64);
             counted(connection, &name, grant, (0, removed), &proof, &mut checkpoint).doing(doing)?;
@@ -216,6 +230,7 @@ fn retire(connection: &Connection, lane: &LaneId, partitions: u32) -> rusqlite::
         lanes.iter().filter(|(name, _)| lane.pipeline.partition(name).is_some_and(|p| p >= partitions));
     for (name, table) in gone {
         row::remove_rows(connection, name, table)?;
+        beside::remove(connection, name)?;
         connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [name])?;
         connection.execute("DELETE FROM hutong_lane WHERE lane = ?1", [name])?;
         tracing::info!(lane = name, "removed: its topic has no such partition");

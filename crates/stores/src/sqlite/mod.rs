@@ -5,6 +5,7 @@
 
 mod anew;
 mod apply;
+mod beside;
 mod calendar;
 mod connect;
 mod cursor;

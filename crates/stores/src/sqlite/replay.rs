@@ -12,7 +12,7 @@ use super::error::Context;
 use super::quarantine::{self, Item};
 use super::row::{self, Fault};
 use super::store::Store;
-use super::{connect, lane, target};
+use super::{beside, connect, lane, target};
 use crate::again::Round;
 use crate::fold::CONFLICT;
 use crate::keep;
@@ -122,10 +122,14 @@ fn apply(connection: &Connection, item: &Item) -> Result<()> {
     let change = keep::read_change(change)?;
     let row = change.after.as_ref().or(change.before.row());
     let row = row.ok_or_else(|| refuse("it does not carry its row".into()))?;
-    let sql = "SELECT table_name FROM hutong_lane WHERE lane = ?1";
-    let table: Option<String> =
-        connection.query_row(sql, [&item.lane], |row| row.get(0)).optional().doing(doing)?;
-    let table = table.ok_or_else(|| refuse(format!("the lane {} is not known here", item.lane)))?;
+    let sql = "SELECT table_name, checkpoint FROM hutong_lane WHERE lane = ?1";
+    let stands: Option<(String, String)> = connection
+        .query_row(sql, [&item.lane], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+        .doing(doing)?;
+    let (served, checkpoint) =
+        stands.ok_or_else(|| refuse(format!("the lane {} is not known here", item.lane)))?;
+    let table = beside::written(&item.lane, &served, &lane::read_checkpoint(&checkpoint)?);
     let target = target::prepare(connection, &table, &change.contract)?;
     let end = row::end_of(change.op, row);
     match row::write(connection, &target, &item.lane, change.position, end, row) {

@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use hutong_core::grant::Content;
 use hutong_core::ledger::{Proof, receipt};
 use hutong_core::{
-    Aside, Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Refused, Reread, Result,
+    Aside, Batch, Checkpoint, Class, Contract, Error, ErrorKind, Hold, LaneId, Refused, Reread, Result,
 };
 use rusqlite::{Connection, params};
 use tracing::debug;
 
-use super::apply::{Applied, Apply};
+use super::apply::{Applied, Apply, UNDONE};
+use super::beside::{self, Put};
 use super::error::Context;
 use super::install::now_us;
 use super::store::Store;
@@ -63,6 +64,8 @@ pub struct SinkConfig {
 pub struct Sink {
     config: SinkConfig,
     stand: Option<Stand>,
+    /// The table that is written: beside the one that is served while the lane is filled anew.
+    table: String,
     targets: Vec<Arc<Target>>,
     again: Option<Again>,
     /// How many rows the store has refused for good, since a person last acted on the lane.
@@ -83,6 +86,7 @@ impl Sink {
     /// Makes a sink. Touches nothing until it is opened.
     pub fn new(config: SinkConfig) -> Self {
         Self {
+            table: config.table.clone(),
             config,
             stand: None,
             targets: Vec::new(),
@@ -104,6 +108,10 @@ impl hutong_core::Sink for Sink {
         let config = self.config.clone();
         let work = move |connection: &Connection| lane::open(connection, &config).map(Some);
         let (epoch, checkpoint) = self.config.store.write(work).await?;
+        let table = beside::written(&lane.to_string(), &self.config.table, &checkpoint);
+        if table != self.table {
+            (self.table, self.targets) = (table, Vec::new());
+        }
         self.stand = Some(Stand { epoch, checkpoint: checkpoint.clone() });
         self.own = Some((lane.to_string(), epoch));
         self.refused.opened(&checkpoint);
@@ -116,7 +124,7 @@ impl hutong_core::Sink for Sink {
         if self.targets.iter().any(|t| *t.contract == *contract) {
             return Ok(());
         }
-        let (table, contract) = (self.config.table.clone(), Arc::new(contract.clone()));
+        let (table, contract) = (self.table.clone(), Arc::new(contract.clone()));
         let work = move |connection: &Connection| target::prepare(connection, &table, &contract).map(Some);
         let target = self.config.store.write(work).await?;
         self.targets.push(Arc::new(target));
@@ -133,6 +141,7 @@ impl hutong_core::Sink for Sink {
         let number = self.config.number;
         let proof = number.and_then(|number| Proof::of(&name, number, &checkpoint, batch));
         checkpoint.advance(&batch.delta)?;
+        let overtakes = checkpoint.overtakes();
         if let Some(proof) = &proof {
             checkpoint.notes.insert(receipt::NOTE.into(), proof.head().to_string());
         }
@@ -160,12 +169,18 @@ impl hutong_core::Sink for Sink {
             epoch: stand.epoch,
             checkpoint: checkpoint.clone(),
             ended: reread::ended(&before, &checkpoint),
+            put: overtakes.then(|| Put {
+                table: self.config.table.clone(),
+                contracts: self.targets.iter().map(|target| Arc::clone(&target.contract)).collect(),
+            }),
+            undone: false,
             room: self.config.quarantine_limit.saturating_sub(self.refused.count),
             limit: self.config.quarantine_limit,
             patient: self.given_way < PATIENCE,
             count: self.waiting.is_due(false),
         };
         let written = self.config.store.write(move |connection| commit.run(connection)).await;
+        let mut written = written.and_then(|done| done);
         match &written {
             Ok((refused, lost)) => {
                 self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
@@ -182,6 +197,9 @@ impl hutong_core::Sink for Sink {
             }
             Err(error) if error.kind == ErrorKind::Unavailable => self.given_way += 1,
             Err(_) => {}
+        }
+        if overtakes && written.is_ok() {
+            written = self.serve().await.and(written);
         }
         // Also after an error: where the lane gives way, only what is replayed makes room.
         self.try_again().await;
@@ -204,6 +222,17 @@ impl hutong_core::Sink for Sink {
 }
 
 impl Sink {
+    /// Writes into the table that is served from now on. The batch is durable already; after `Err` an opening goes on.
+    async fn serve(&mut self) -> Result<()> {
+        tracing::info!(lane = %self.config.lane, table = self.config.table, "what was filled anew is served");
+        self.table = self.config.table.clone();
+        for target in std::mem::take(&mut self.targets) {
+            let prepared = hutong_core::Sink::prepare(self, &target.contract).await;
+            prepared.inspect_err(|_| self.stand = None)?;
+        }
+        Ok(())
+    }
+
     /// Replays what waits for another lane, when its time has come.
     ///
     /// The batch is durable already, so a failure here is only noted; the next commit tries again.
@@ -230,6 +259,10 @@ struct Commit {
     checkpoint: Checkpoint,
     /// What the lane has read again, with this batch to its end.
     ended: Option<Reread>,
+    /// Set by the batch with which what the lane has filled beside takes its place.
+    put: Option<Put>,
+    /// Whether a trigger has rolled the transaction back when it did.
+    undone: bool,
     /// How many changes the store may refuse for good.
     room: u64,
     /// How many may wait at a time for a change of another lane.
@@ -243,8 +276,9 @@ struct Commit {
 impl Commit {
     /// I2: rows, quarantine, receipt and checkpoint are one savepoint of one transaction.
     ///
-    /// Returns what was refused, and how many changes that the lane has read again wait for good.
-    fn run(&mut self, connection: &Connection) -> Result<Option<(Refused, u64)>> {
+    /// Returns what was refused, and how many changes that the lane has read again wait for good. `Err` within: what it has
+    /// filled beside does not go to its place, and only that is noted.
+    fn run(&mut self, connection: &Connection) -> Result<Option<Result<(Refused, u64)>>> {
         let lane = self.apply.lane.clone();
         let doing = || format!("write the rows of lane {lane}");
         let Some(applied) = self.applied(connection).doing(doing)? else { return Ok(None) };
@@ -254,9 +288,41 @@ impl Commit {
             let (waiting, oldest_us) = quarantine::waiting(connection, &lane).doing(doing)?;
             (refused.waiting, refused.oldest_us) = (Some(waiting), oldest_us);
         }
+        if let Some(why) = self.put_in_place(connection)? {
+            if connection.is_autocommit() {
+                return Ok(None);
+            }
+            let served = self.put.as_ref().map_or("", |put| &put.table);
+            return beside::give_up(connection, (&lane, self.epoch), served, &why).map(|e| Some(Err(e)));
+        }
         self.receipt(connection, &applied).doing(doing)?;
         lane::advance(connection, &lane, self.epoch, &self.checkpoint)?;
-        Ok(Some((refused, lost)))
+        Ok(Some(Ok((refused, lost))))
+    }
+
+    /// Puts what the lane has filled beside in its place, when it has come so far; returns why the table does not take it.
+    fn put_in_place(&mut self, connection: &Connection) -> Result<Option<String>> {
+        let Some(put) = &self.put else { return Ok(None) };
+        if self.undone {
+            return Ok(Some(UNDONE.into()));
+        }
+        if !self.patient {
+            return Ok(Some("a constraint of the store refuses it at the end of the transaction".into()));
+        }
+        let doing = || format!("write the rows of lane {}", self.apply.lane);
+        connection.execute_batch("SAVEPOINT beside").doing(doing)?;
+        let why = match beside::put(connection, &self.apply.lane, put) {
+            Ok(()) => None,
+            Err(error) if error.class() == Class::Retry && !connection.is_autocommit() => return Err(error),
+            Err(error) => Some(error.why()),
+        };
+        if connection.is_autocommit() {
+            self.undone = true;
+            return Ok(why.or_else(|| Some(UNDONE.into())));
+        }
+        let end = if why.is_some() { "ROLLBACK TO beside; RELEASE beside" } else { "RELEASE beside" };
+        connection.execute_batch(end).doing(doing)?;
+        Ok(why)
     }
 
     /// Counts what lacks its row for good, when the lane is where it was before it was set back.

@@ -10,16 +10,16 @@ use hutong_stores::sqlite::{self, SinkConfig, receipts};
 
 use super::{Lane, Office, lane, row, stands};
 
-const WHOLE: &[&str] = &["id", "code", "note"];
-const NARROW: &[&str] = &["id", "code"];
+pub(crate) const WHOLE: &[&str] = &["id", "code", "note"];
+pub(crate) const NARROW: &[&str] = &["id", "code"];
 
-fn contract(office: &Office, columns: &[&str]) -> Arc<Contract> {
+pub(crate) fn contract(office: &Office, columns: &[&str]) -> Arc<Contract> {
     let mut contract = Contract::clone(&office.contract);
     contract.fields.retain(|field| columns.contains(&field.name.as_str()));
     contract.shared()
 }
 
-fn content(office: &Office, columns: &[&str], masked: &[&str], mark: &str) -> Content {
+pub(crate) fn content(office: &Office, columns: &[&str], masked: &[&str], mark: &str) -> Content {
     let grant = Grant {
         subscription: "s".into(),
         stream: "people".into(),
@@ -32,7 +32,13 @@ fn content(office: &Office, columns: &[&str], masked: &[&str], mark: &str) -> Co
     grant.content(&contract(office, columns), "people.v1 2", mark)
 }
 
-fn sink(office: &Office, partition: u32, content: Content, columns: &[&str], mark: &str) -> sqlite::Sink {
+pub(crate) fn sink(
+    office: &Office,
+    partition: u32,
+    content: Content,
+    columns: &[&str],
+    mark: &str,
+) -> sqlite::Sink {
     sqlite::Sink::new(SinkConfig {
         contract: Some(contract(office, columns)),
         content: Some(content),
@@ -42,7 +48,7 @@ fn sink(office: &Office, partition: u32, content: Content, columns: &[&str], mar
 }
 
 /// Fills two lanes under a grant of every column.
-async fn filled(office: &Office, masked: &[&str]) {
+pub(crate) async fn filled(office: &Office, masked: &[&str]) {
     for partition in 0..2 {
         let wide = content(office, WHOLE, masked, "wide");
         let mut sink = sink(office, partition, wide, WHOLE, "wide");

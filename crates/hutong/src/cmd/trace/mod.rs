@@ -316,13 +316,19 @@ fn now(
             return (Some(false), "its store knows no such lane any more: its rows are removed".into());
         }
         (Some(Some(stand)), ..) if stand.mark == NOBODYS => {
-            return (None, "a person has asked for a reload: its rows go when its lane opens".into());
+            return (
+                None,
+                "a person has asked for a reload: its rows are read again when its lane opens".into(),
+            );
         }
         (Some(Some(stand)), Some(own), Some(terms)) => {
             match under(own, terms).and_then(|plan| wire::mark(&plan)) {
                 Ok(mark) if mark == stand.mark => {
                     // A lane that begins anew holds nothing; one that was set back holds what it held.
                     return match stand.checkpoint.position(place).as_offset() {
+                        _ if stand.checkpoint.serves_until().is_some() => {
+                            (Some(true), "its store serves it while its lane is filled anew".into())
+                        }
                         None => (Some(false), "its replica is being filled anew".into()),
                         Some(reached) if reached > holding.last.offset => {
                             (Some(true), "its store stands under this grant".into())

@@ -9,6 +9,7 @@ use hutong_core::ledger::Proof;
 use hutong_core::{Batch, Checkpoint, Error, ErrorKind, Op, Position, Rejected, Result};
 
 use super::apply::{Apply, Limit, Mode, Way};
+use super::beside::{self, Put};
 use super::lane::{self, Counts};
 use super::pool::{Connection, HURRIED, Lease, UNHURRIED};
 use super::quarantine::{self, Waiting};
@@ -33,6 +34,8 @@ pub(super) struct Context<'a> {
     pub(super) waiting: &'a Waiting,
     /// How many changes may still be set aside.
     pub(super) limit: Limit,
+    /// Set by the commit with which what the lane has filled beside takes its place.
+    pub(super) put: Option<Put<'a>>,
 }
 
 /// How a commit ended.
@@ -47,6 +50,11 @@ pub(super) enum Done {
         superseded: Vec<String>,
         /// How many changes that the lane has read again wait for good, now that it is where it was.
         lost: u64,
+    },
+    /// The table does not take at once what the lane has filled beside it, and nothing has happened.
+    Apart {
+        /// Why.
+        problem: Error,
     },
     /// The store refuses a row, and nothing has happened.
     Refused {
@@ -168,6 +176,12 @@ async fn transact(
         if lost.saturating_add(tally.lasting()) > context.limit.lasting {
             return Err(reread::lost(context.lane, lost, context.limit.lasting));
         }
+    }
+
+    if let Some(put) = &context.put
+        && let Err(problem) = beside::put(client, context.lane, put).await
+    {
+        return if beside::passes(&problem) { Err(problem) } else { Ok(Done::Apart { problem }) };
     }
 
     counts.quarantined = (batch.rejected.len() + refused.len()) as i64;

@@ -10,11 +10,11 @@ use tokio_postgres::{Client, Statement};
 use super::catalog::{self, LANE, Table};
 use super::pool::UNHURRIED;
 use super::writer::SinkConfig;
-use super::{narrow, room};
+use super::{beside, narrow, room};
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, literal, quote};
 use crate::receipt;
-use crate::steered::RECALLED;
+use crate::steered::{NOBODYS, RECALLED};
 
 /// Statements that every commit needs.
 pub(super) struct Fixed {
@@ -118,7 +118,8 @@ pub(super) async fn look(client: &Client, lane: &str, own: i64) -> Result<Hold> 
 /// I5: under another grant than the stored one the lane starts anew: its rows and what is quarantined go, in
 /// the same transaction, so that nothing stays that the new grant does not cover. They go only when the table takes
 /// what comes instead, as far as the contract is known ahead. Under a grant that only names fewer columns it goes on
-/// where it stands, and those are emptied in the same transaction. With lane 0 go the lanes that the pipeline no longer
+/// where it stands, and those are emptied in the same transaction. Where all of its rows are granted as they are, as in a
+/// reload, they are served until those that come instead are there (see `beside.rs`). With lane 0 go the lanes that the pipeline no longer
 /// has.
 pub(super) async fn take_over(
     client: &mut Client,
@@ -152,7 +153,11 @@ pub(super) async fn take_over(
         .map_err(|e| Error::caused(ErrorKind::Broken, format!("read the checkpoint of {lane}"), e))?
         .0;
     let other = before != *grant || held != table.to_string();
-    let narrower = content.as_ref().filter(|_| held == table.to_string());
+    let narrower =
+        content.as_ref().filter(|_| held == table.to_string() && checkpoint.serves_until().is_none());
+    let mark = (before != NOBODYS).then_some(&*before);
+    let served = content.as_ref().filter(|_| other && held == table.to_string());
+    let served = served.is_some_and(|content| content.covers(&checkpoint, mark));
     let emptied = match narrower.and_then(|content| content.narrows_from(&checkpoint, &before)) {
         Some(gone) => narrow::empty(tx.client(), &name, config, &gone).await?,
         None => None,
@@ -171,14 +176,22 @@ pub(super) async fn take_over(
     } else if other {
         let held = TableName::parse(&held)?;
         tx.batch_execute(UNHURRIED).await.map_err(failed)?;
-        let removed = clear(tx.client(), &held, &name).await?;
-        checkpoint = checkpoint.anew();
+        // Of an earlier one, which did not come to its end.
+        beside::remove(tx.client(), &name).await?;
+        let (mut removed, mut says) = (0, "starts anew under another grant");
+        if served && beside::can(tx.client(), &held, &name).await? {
+            checkpoint = checkpoint.anew_beside();
+            says = "is filled anew beside its rows, which are served until then";
+        } else {
+            removed = clear(tx.client(), &held, &name).await?;
+            checkpoint = checkpoint.anew();
+        }
         if let Some(number) = number.filter(|_| grant.starts_with(RECALLED)) {
             let proof = Proof::recalled(&name, number, &checkpoint, removed);
             counted(tx.client(), &name, grant, (0, removed), &proof, &mut checkpoint).await?;
         }
         tx.execute("DELETE FROM hutong.hutong_quarantine WHERE lane = $1", &[&name]).await.map_err(failed)?;
-        tracing::info!(lane = %lane, "starts anew under another grant");
+        tracing::info!(lane = %lane, "{says}");
     }
     if other || noted {
         let sql =
@@ -235,6 +248,7 @@ async fn retire(client: &Client, lane: &LaneId, partitions: u32) -> Result<()> {
         let sql = "DELETE FROM hutong.hutong_lane WHERE lane = $1 RETURNING table_name";
         let Some(row) = client.query_opt(sql, &[&name]).await.map_err(failed)? else { continue };
         clear(client, &TableName::parse(row.get(0))?, &name).await?;
+        beside::remove(client, &name).await?;
         let sql = "DELETE FROM hutong.hutong_quarantine WHERE lane = $1";
         client.execute(sql, &[&name]).await.map_err(failed)?;
         tracing::info!(lane = name, "removed: its topic has no such partition");

@@ -5,6 +5,7 @@
 //! one INSERT … ON CONFLICT and one DELETE. What the store refuses is found by bisecting and set aside (I3).
 
 mod apply;
+mod beside;
 mod binary;
 mod catalog;
 mod column;

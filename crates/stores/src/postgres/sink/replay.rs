@@ -5,9 +5,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use hutong_core::{Error, ErrorKind, Result, Secret};
+use hutong_core::{Checkpoint, Error, ErrorKind, Result, Secret};
+use tokio_postgres::types::Json;
 
 use super::apply::{Apply, Limit, Mode, Way};
+use super::beside;
 use super::catalog;
 use super::commit::lock_of;
 use super::lane::Counts;
@@ -94,14 +96,9 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
         let hint = format!("discard it, or `hutong subscription reload {}`", subscription_of(&item.lane));
         return Err(refused("a truncate is not replayed".into()).hint(hint));
     }
-    let row = connection
-        .session
-        .query_opt("SELECT table_name FROM hutong.hutong_lane WHERE lane = $1", &[&item.lane])
-        .await
-        .map_err(failed)?
+    let name = written(&connection.session, item, "")
+        .await?
         .ok_or_else(|| refused(format!("the lane {} is not known here", item.lane)))?;
-    let held: String = row.get(0);
-    let name = TableName::parse(&held)?;
     let table = catalog::read(&connection.session, &name)
         .await?
         .ok_or_else(|| refused(format!("the table {} is not there", name.plain())))?;
@@ -111,9 +108,7 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
     let begin = format!("BEGIN; SELECT pg_advisory_xact_lock({})", lock_of(&item.lane));
     session.batch_execute(&begin).await.map_err(failed)?;
     // I5: while the row is held nobody takes the lane over, so under another grant the rows that go include ours.
-    let hold = "SELECT table_name FROM hutong.hutong_lane WHERE lane = $1 FOR SHARE";
-    let now = session.query_opt(hold, &[&item.lane]).await.map_err(failed)?;
-    if now.is_none_or(|row| row.get::<_, String>(0) != held) {
+    if written(session, item, "FOR SHARE").await?.is_none_or(|now| now != name) {
         return Err(refused("its lane writes another table by now".into()));
     }
     still_waits(session, item).await?;
@@ -146,6 +141,17 @@ async fn attempt(connection: &mut Connection, item: &Item) -> Result<()> {
         "UPDATE hutong.hutong_quarantine SET state = 'replayed', settled = clock_timestamp() WHERE id = $1";
     session.execute(done, &[&item.id]).await.map_err(failed)?;
     session.batch_execute("COMMIT").await.map_err(failed)
+}
+
+/// Returns the table that the lane of an item writes; `None` when there is no such lane.
+async fn written(session: &tokio_postgres::Client, item: &Item, how: &str) -> Result<Option<TableName>> {
+    let doing = || format!("replay item {}", item.id);
+    let sql = format!(r#"SELECT table_name, "position" FROM hutong.hutong_lane WHERE lane = $1 {how}"#);
+    let row = session.query_opt(&sql, &[&item.lane]).await.map_err(|e| error::of(e, doing))?;
+    let Some(row) = row else { return Ok(None) };
+    let Json(checkpoint) =
+        row.try_get::<_, Json<Checkpoint>>(1).map_err(|e| Error::caused(ErrorKind::Broken, doing(), e))?;
+    Ok(Some(beside::written(&item.lane, &TableName::parse(row.get(0))?, &checkpoint)))
 }
 
 /// Checks, under the lane's lock, that the item waits and that nothing of its row waits before it (I4).

@@ -8,9 +8,10 @@ use hutong_core::ledger::{Proof, receipt};
 use hutong_core::{
     Aside, Batch, Checkpoint, Contract, Error, ErrorKind, Hold, LaneId, Op, Refused, Result, Secret,
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::apply::{Limit, Mode};
+use super::beside::{self, Put};
 use super::commit::{self, Context, Done};
 use super::earlier;
 use super::lane;
@@ -79,6 +80,8 @@ impl SinkConfig {
 pub struct Sink {
     config: SinkConfig,
     open: Option<Open>,
+    /// The table that is written: beside the one that is served while the lane is filled anew.
+    table: TableName,
     plans: Vec<(Contract, Arc<Plan>)>,
     /// How often in a row a commit gave way to a refusal that another lane may cure.
     given_way: u32,
@@ -105,6 +108,7 @@ impl Sink {
     pub fn new(config: SinkConfig) -> Self {
         let waits = crate::waiting::Waiting::default();
         Self {
+            table: config.table.clone(),
             config,
             open: None,
             plans: Vec::new(),
@@ -143,12 +147,13 @@ impl Sink {
         open: &Open,
         (to, proof): (&Checkpoint, Option<&Proof>),
         batch: &Batch,
+        overtakes: bool,
     ) -> Result<Done> {
         let mut lease = self.lease().await?;
         let lasting = self.config.quarantine_limit.saturating_sub(self.refused.count);
         let mut context = Context {
             lane: &open.lane,
-            table: &self.config.table,
+            table: &self.table,
             grant: &self.config.grant,
             epoch: open.epoch,
             from: &open.checkpoint,
@@ -156,8 +161,12 @@ impl Sink {
             proof,
             waiting: &open.waiting,
             limit: Limit { lasting, curable: self.config.quarantine_limit },
+            put: overtakes.then(|| Put {
+                table: &self.config.table,
+                contracts: self.plans.iter().map(|(contract, _)| contract).collect(),
+            }),
         };
-        let ends = reread::ended(&open.checkpoint, to).is_some();
+        let ends = overtakes || reread::ended(&open.checkpoint, to).is_some();
         if batch.changes.is_empty() && batch.rejected.is_empty() && !ends {
             commit::step(&mut lease, &context).await?;
             return Ok(Done::Committed {
@@ -173,14 +182,14 @@ impl Sink {
         self.fresh &= batch.changes.iter().all(|change| change.op == Op::Read);
         if self.fresh {
             let fresh = commit::run(&mut lease, &context, batch, &folded, &plans, Mode::Fresh);
-            if let committed @ Done::Committed { .. } = Box::pin(fresh).await? {
-                return Ok(committed);
+            if let done @ (Done::Committed { .. } | Done::Apart { .. }) = Box::pin(fresh).await? {
+                return Ok(done);
             }
             self.fresh = false;
         }
         let swift = commit::run(&mut lease, &context, batch, &folded, &plans, Mode::Swift);
-        if let committed @ Done::Committed { .. } = Box::pin(swift).await? {
-            return Ok(committed);
+        if let done @ (Done::Committed { .. } | Done::Apart { .. }) = Box::pin(swift).await? {
+            return Ok(done);
         }
         // Those that wait already leave so much less room; what was replayed leaves its room again.
         let waiting = quarantine::count(&lease.session, &open.lane, CONFLICT).await?;
@@ -217,6 +226,7 @@ impl hutong_core::Sink for Sink {
         }
         lease.clean = true;
         self.fresh = checkpoint.is_empty();
+        self.table = beside::written(&lane, &self.config.table, &checkpoint);
         self.own = Some((lane.clone(), epoch));
         self.refused.opened(&checkpoint);
         self.open = Some(Open { lane, epoch, checkpoint: checkpoint.clone(), waiting });
@@ -229,7 +239,7 @@ impl hutong_core::Sink for Sink {
         }
         let mut lease = self.config.pool.lease().await?;
         lease.clean = false;
-        let plan = room::prepare(&mut lease.session, &self.config.table, contract).await?;
+        let plan = room::prepare(&mut lease.session, &self.table, contract).await?;
         lease.clean = true;
         self.plans.push((contract.clone(), Arc::new(plan)));
         Ok(())
@@ -243,12 +253,13 @@ impl hutong_core::Sink for Sink {
         let mut to = open.checkpoint.clone();
         // I2: what is committed already is refused before anything is written.
         to.advance(&batch.delta)?;
+        let overtakes = to.overtakes();
         let number = self.config.number;
         let proof = number.and_then(|number| Proof::of(&open.lane, number, &open.checkpoint, batch));
         if let Some(proof) = &proof {
             to.notes.insert(receipt::NOTE.into(), proof.head().to_string());
         }
-        let written = Box::pin(self.write(&open, (&to, proof.as_ref()), batch)).await;
+        let written = Box::pin(self.write(&open, (&to, proof.as_ref()), batch, overtakes)).await;
         if self.given_way >= PATIENCE && matches!(&written, Err(e) if e.kind == ErrorKind::Unavailable) {
             // No commit goes through that would try again what waits, and only that makes room.
             self.try_again(&open.lane).await;
@@ -275,6 +286,9 @@ impl hutong_core::Sink for Sink {
                     warn!(lane = open.lane, count = refused.len(), rule = first.rule, "quarantined");
                 }
                 open.checkpoint = to;
+                if overtakes {
+                    self.serve(&open.lane).await?;
+                }
                 self.try_again(&open.lane).await;
                 let set_aside = !batch.rejected.is_empty() || !refused.is_empty();
                 if let Some((waiting, oldest_us)) = self.count(&open.lane, set_aside).await {
@@ -283,6 +297,7 @@ impl hutong_core::Sink for Sink {
                 self.open = Some(open);
                 Ok(refusals)
             }
+            Done::Apart { problem } => Err(self.give_up(&open, &problem).await),
             // Even alone and without patience: only a constraint that speaks up at COMMIT could do that.
             Done::Refused { .. } => Err(Error::new(
                 ErrorKind::Broken,
@@ -307,6 +322,27 @@ impl hutong_core::Sink for Sink {
 }
 
 impl Sink {
+    /// Writes into the table that is served from now on. The batch is durable already; after `Err` an opening goes on.
+    async fn serve(&mut self, lane: &str) -> Result<()> {
+        info!(lane, table = %self.config.table.plain(), "what was filled anew is served");
+        (self.table, self.fresh) = (self.config.table.clone(), false);
+        for (contract, _) in std::mem::take(&mut self.plans) {
+            hutong_core::Sink::prepare(self, &contract).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives up to be filled beside, since the table does not take the whole at once; returns the error that says so.
+    async fn give_up(&self, open: &Open, problem: &Error) -> Error {
+        match self.lease().await {
+            Ok(lease) => {
+                let session = &lease.session;
+                beside::give_up(session, &open.lane, open.epoch, &self.config.table, problem).await
+            }
+            Err(error) => error,
+        }
+    }
+
     /// Counts what waits, when it is due. The batch is durable already, so a failure leaves the number unknown.
     async fn count(&mut self, lane: &str, set_aside: bool) -> Option<(u64, Option<i64>)> {
         if !self.waits.is_due(set_aside) {
