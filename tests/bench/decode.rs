@@ -7,7 +7,7 @@ use std::time::Instant;
 use hutong_bus::log::Incoming;
 use hutong_bus::{Decoder, HttpRegistry, Outcome, RegistryConfig, SchemaRegistry};
 use hutong_core::grant::{Grant, Permit};
-use hutong_core::{Secret, Step, Verdict};
+use hutong_core::{Mask, Secret, Step, Verdict};
 use serde::Deserialize;
 
 use crate::limit::Record;
@@ -28,6 +28,8 @@ const TURNS: usize = 5;
 pub(crate) struct Rates {
     pub(crate) decode: f64,
     pub(crate) decode_permit: f64,
+    /// With three columns masked.
+    pub(crate) decode_mask: f64,
     pub(crate) apache_avro: f64,
     pub(crate) serde_avro_fast: f64,
 }
@@ -111,20 +113,24 @@ pub(crate) async fn measure(registry: &str, contract: &str, records: &[Record]) 
     let compiled: serde_avro_fast::Schema = text.parse().unwrap();
     let mut decoder = Decoder::new(Arc::clone(&registry), Arc::clone(&contract));
     decoder.learn(&records).await.unwrap();
-    let mut permit = Permit::new(Arc::clone(&contract), &grant()).unwrap();
+    let mut permit = Permit::new(Arc::clone(&contract), &grant(&[])).unwrap();
+    let masks = [("xm", Mask::Name), ("lxdh", Mask::Phone), ("hjdz", Mask::Address)];
+    let mut mask = Permit::new(Arc::clone(&contract), &grant(&masks)).unwrap();
     let mut best = Rates::default();
     for _ in 0..TURNS {
         better(&mut best.decode, &records, |record| match decoder.decode(record) {
             Outcome::Change(change) => drop(black_box(change)),
             other => panic!("{other:?}"),
         });
-        better(&mut best.decode_permit, &records, |record| match decoder.decode(record) {
-            Outcome::Change(change) => match permit.apply(*change) {
-                Verdict::Pass(change) => drop(black_box(change)),
+        for (best, permit) in [(&mut best.decode_permit, &mut permit), (&mut best.decode_mask, &mut mask)] {
+            better(best, &records, |record| match decoder.decode(record) {
+                Outcome::Change(change) => match permit.apply(*change) {
+                    Verdict::Pass(change) => drop(black_box(change)),
+                    other => panic!("{other:?}"),
+                },
                 other => panic!("{other:?}"),
-            },
-            other => panic!("{other:?}"),
-        });
+            });
+        }
         better(&mut best.serde_avro_fast, &records, |record| {
             let body = body(record);
             let envelope: Envelope<'_> = serde_avro_fast::from_datum_slice(&body, &compiled).unwrap();
@@ -138,14 +144,14 @@ pub(crate) async fn measure(registry: &str, contract: &str, records: &[Record]) 
     best
 }
 
-/// Every column in clear, of the people who are not cancelled or are: a filter that is computed and lets all through.
-fn grant() -> Grant {
+/// Every column, in clear but for masks, of the people who are not cancelled or are: a filter that is computed and lets all through.
+fn grant(masks: &[(&str, Mask)]) -> Grant {
     Grant {
         subscription: "bench".into(),
         stream: "population_base".into(),
         columns: COLUMNS.map(str::to_owned).to_vec(),
         rows: Some("rkzt IN ('正常', '注销')".into()),
-        masks: Default::default(),
+        masks: masks.iter().map(|(column, mask)| ((*column).to_owned(), *mask)).collect(),
         until: None,
         key: Secret::new(String::new()),
     }
