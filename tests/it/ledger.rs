@@ -67,7 +67,10 @@ pub(crate) type Rows = Vec<(i64, Option<String>, Option<String>)>;
 pub(crate) enum Share {
     Sqlite,
     /// The towns of all tests have one owner, so on the cluster that they share they have one topic: each at its turn.
-    Postgres(Box<Client>, MutexGuard<'static, ()>),
+    Postgres {
+        client: Box<Client>,
+        _turn: MutexGuard<'static, ()>,
+    },
 }
 
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -95,7 +98,7 @@ impl Town {
         let store = format!("[store.renshe.postgres]\nurl = \"{}\"", share.url);
         let configuration = CONFIGURATION.replace("[store.renshe.STORE]", &store);
         let client = Box::new(connect(&share.url).await.unwrap());
-        Self::new(Bus::Kafka, Share::Postgres(client, turn), &share.name, &configuration).await
+        Self::new(Bus::Kafka, Share::Postgres { client, _turn: turn }, &share.name, &configuration).await
     }
 
     async fn new(bus: Bus, share: Share, name: &str, configuration: &str) -> Self {
@@ -141,7 +144,7 @@ impl Town {
             Share::Sqlite => {
                 self.columns("id, name, phone").or_else(|| self.columns("id, name, NULL")).unwrap_or_default()
             }
-            Share::Postgres(client, _) => {
+            Share::Postgres { client, .. } => {
                 let rows = client.query("SELECT id, name, phone FROM entry ORDER BY id", &[]).await;
                 let row = |row: &tokio_postgres::Row| (row.get(0), row.get(1), row.get(2));
                 rows.map(|rows| rows.iter().map(row).collect()).unwrap_or_default()

@@ -104,7 +104,11 @@ fn a_hundred_subscriptions_stay_under_five_thousand_series() {
             metrics.lane_added(&id);
             // Only a subscription promises anything.
             let day = Some(Duration::from_secs(86_400)).filter(|_| pipeline.kind == Kind::Replicate);
-            board.add(id, 5_000_000, now_us()).promise(Promise { freshness: day, history: day });
+            board.add(id, 5_000_000, now_us()).promise(Promise {
+                freshness: day,
+                history: day,
+                unmarked: false,
+            });
         }
         metrics.lanes_configured(&pipeline, lanes);
         if pipeline.kind == Kind::Replicate {
@@ -148,4 +152,25 @@ fn a_hundred_subscriptions_stay_under_five_thousand_series() {
     let values = text.lines().filter(|line| !line.starts_with('#'));
     let numbers = values.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap());
     assert!(numbers.into_iter().all(|n| n >= 0.0), "neither NaN nor negative");
+}
+
+#[test]
+fn a_slot_that_is_gone_is_lost_and_one_that_was_never_there_is_not() {
+    let metrics = Metrics::new().unwrap();
+    let parts = metrics.parts();
+    ["a", "b"].into_iter().for_each(|capture| parts.capture_added(capture));
+    parts.retained("a", Retained { bytes: 12, safe_bytes: Some(5), lost: false });
+    ["a", "b"].into_iter().for_each(|capture| parts.vanished(capture));
+    let told = |line: &str| {
+        let text = metrics.scrape(&[]).unwrap();
+        assert!(text.contains(line), "{line} in\n{text}");
+        text
+    };
+    told(r#"hutong_source_lost{capture="b"} 0"#);
+    told(r#"hutong_source_lost{capture="a"} 1"#);
+    let text = told(r#"hutong_source_retained_bytes{capture="a"} 0"#);
+    assert!(!text.contains(r#"hutong_source_safe_bytes{capture="a"}"#), "{text}");
+    // Made again, by whoever has accepted the loss.
+    parts.retained("a", Retained { bytes: 1, safe_bytes: None, lost: false });
+    told(r#"hutong_source_lost{capture="a"} 0"#);
 }

@@ -132,6 +132,16 @@ impl Parts {
         self.0.clock_skew.with_label_values(&[store]).set(offset_us.unsigned_abs() as f64 / 1e6);
     }
 
+    /// Notes that a source keeps nothing back any more for a capture: its slot is gone. Of one that was never seen there
+    /// is nothing to lose.
+    pub fn vanished(&self, capture: &str) {
+        if self.0.retained.with_label_values(&[capture]).get() > 0
+            || self.0.lost.with_label_values(&[capture]).get() > 0
+        {
+            self.retained(capture, Retained { bytes: 0, safe_bytes: None, lost: true });
+        }
+    }
+
     /// Notes what a source keeps back for a capture.
     pub fn retained(&self, capture: &str, retained: Retained) {
         let bytes = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);

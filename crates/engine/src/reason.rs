@@ -40,6 +40,8 @@ pub enum Reason {
     Closed(i64),
     /// Nothing is seen to wait, and no watermark has passed for so many seconds.
     Silent(f64),
+    /// What it has read is not committed for so many seconds, and nothing else is seen to wait.
+    Uncommitted(i64),
     /// So many changes wait, and none has passed in so many seconds.
     Waiting(u64, i64),
     /// Nothing has passed in so many seconds, and what waits cannot be told.
@@ -86,6 +88,9 @@ impl Reason {
             Self::Silent(seconds) => format!(
                 "nothing is seen to wait, and no watermark has passed for {seconds:.0} s: its capture is silent"
             ),
+            Self::Uncommitted(seconds) => format!(
+                "what it has read could not be committed for {seconds} s: its store is locked or does not answer"
+            ),
             Self::Waiting(count, seconds) => {
                 format!("{count} changes wait, and none has passed in {seconds} s")
             }
@@ -121,6 +126,9 @@ impl Reason {
             Self::Closed(seconds) => format!("已有 {seconds} 秒无法打开"),
             Self::Silent(seconds) => {
                 format!("看不到有变更在等待，而已有 {seconds:.0} 秒没有越过任何水位线：捕获没有声音")
+            }
+            Self::Uncommitted(seconds) => {
+                format!("已读取的内容 {seconds} 秒未能提交：其数据库被锁住或没有应答")
             }
             Self::Waiting(count, seconds) => {
                 format!("有 {count} 条变更在等待，{seconds} 秒内没有一条通过")

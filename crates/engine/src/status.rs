@@ -172,17 +172,29 @@ pub struct Promise {
     pub freshness: Option<Duration>,
     /// How long its topic keeps what is older than the base, where Hutong trims it.
     pub history: Option<Duration>,
+    /// Whether no capture says of its topic up to when it is complete: another program writes it, or another bus.
+    pub unmarked: bool,
 }
 
 impl Inner {
     fn lag_seconds(&self, now_us: i64) -> f64 {
+        let Standing { waiting_us, count, .. } = self.standing;
+        if self.promise.unmarked
+            && self.state == State::Running
+            && waiting_us.is_none()
+            && count.unwrap_or(0) == 0
+        {
+            // All that can be known is that it has been read to its end.
+            return 0.0;
+        }
         lag::seconds(&self.standing, now_us, self.interval_us)
     }
 
     fn sample(&self, now_us: i64) -> Sample {
         let passed = self.committed + self.quarantined + self.dropped.values().sum::<u64>();
         let lag_seconds = self.lag_seconds(now_us);
-        Sample { at_us: now_us, state: self.state, passed, lag_seconds, waiting: self.standing.count }
+        let (waiting, reads) = (self.standing.count, self.standing.waiting_us.is_some());
+        Sample { at_us: now_us, state: self.state, passed, lag_seconds, waiting, reads }
     }
 }
 

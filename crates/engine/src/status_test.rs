@@ -72,7 +72,7 @@ fn a_lane_that_goes_back_forgets_how_fresh_it_was() {
 fn a_store_that_is_away_shows_as_lag_and_as_a_verdict_and_eats_headroom() {
     let (board, start) = (Board::new(), 1_000 * SECOND);
     let entry = entry(&board, start);
-    entry.promise(Promise { freshness: None, history: Some(Duration::from_secs(100)) });
+    entry.promise(Promise { history: Some(Duration::from_secs(100)), ..Promise::default() });
     pass(&entry, 9, start);
     assert_eq!(entry.status(start).headroom_seconds, Some(100.0));
     let away = Error::new(ErrorKind::Unavailable, "commit", "refused");
@@ -113,7 +113,7 @@ fn the_lag_of_a_paused_lane_grows_and_eats_headroom_and_it_is_not_stalled() {
     for restarted in [false, true] {
         let now = start + 60 * SECOND;
         let entry = entry(&board, if restarted { now } else { start });
-        entry.promise(Promise { freshness: None, history: Some(Duration::from_secs(100)) });
+        entry.promise(Promise { history: Some(Duration::from_secs(100)), ..Promise::default() });
         if !restarted {
             pass(&entry, 9, start);
         }
@@ -126,4 +126,20 @@ fn the_lag_of_a_paused_lane_grows_and_eats_headroom_and_it_is_not_stalled() {
         assert_eq!((status.state, status.verdict), (State::Paused, Verdict::Paused));
         assert_eq!((status.since_us, status.lag_changes), (start, None));
     }
+}
+
+#[test]
+fn a_stream_without_watermarks_is_fresh_when_it_is_read_to_its_end() {
+    let (board, now) = (Board::new(), 1_000 * SECOND);
+    let entry = entry(&board, now);
+    entry.promise(Promise { unmarked: true, ..Promise::default() });
+    entry.opened(&at(5, None).0, now);
+    pass(&entry, 9, now);
+    let quiet = entry.status(now + 600 * SECOND);
+    assert_eq!((quiet.lag_seconds, quiet.verdict), (0.0, Verdict::Ok), "nobody says that it is complete");
+    entry.reading(Some(now + 600 * SECOND));
+    assert_eq!(entry.status(now + 607 * SECOND).lag_seconds, 7.0, "what is read and not committed waits");
+    pass(&entry, 10, now + 608 * SECOND);
+    entry.failed(&Error::new(ErrorKind::Unavailable, "commit", "refused"), 1, now + 609 * SECOND);
+    assert_eq!(entry.status(now + 618 * SECOND).lag_seconds, 10.0, "its store is away");
 }

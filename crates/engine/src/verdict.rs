@@ -64,6 +64,8 @@ pub struct Sample {
     pub lag_seconds: f64,
     /// Changes known to wait, where its source can tell.
     pub waiting: Option<u64>,
+    /// Whether it has read something that is not committed yet.
+    pub reads: bool,
 }
 
 /// The looks of a window, oldest first, one an interval.
@@ -139,6 +141,7 @@ impl Window {
         }
         if now.passed == first.passed {
             let why = match now.waiting {
+                Some(0) | None if now.reads => Reason::Uncommitted(seconds),
                 Some(0) => Reason::Silent(now.lag_seconds),
                 Some(count) => Reason::Waiting(count, seconds),
                 None => Reason::Nothing(seconds),
@@ -170,7 +173,14 @@ mod tests {
     }
 
     fn sample(n: i64, passed: u64, lag_seconds: f64) -> Sample {
-        Sample { at_us: n * SECOND, state: State::Running, passed, lag_seconds, waiting: Some(7) }
+        Sample {
+            at_us: n * SECOND,
+            state: State::Running,
+            passed,
+            lag_seconds,
+            waiting: Some(7),
+            reads: true,
+        }
     }
 
     #[test]
@@ -181,6 +191,15 @@ mod tests {
         assert_eq!(judged(|n| sample(n, n as u64, 900.0)), Verdict::Slow, "as much comes as goes");
         assert_eq!(judged(|n| sample(n, 5, 900.0 + n as f64)), Verdict::Stalled);
         assert_eq!(judged(|n| sample(n, 5, 5.0 * n as f64)), Verdict::Ok, "it was caught up in the window");
+        let hangs = |n| Sample { waiting: Some(0), ..sample(n, 5, 900.0 + n as f64) };
+        let silent = |n| Sample { reads: false, ..hangs(n) };
+        let why = |look: &dyn Fn(i64) -> Sample| {
+            let mut window = Window::new(SECOND);
+            (0..13).for_each(|n| window.take(look(n)));
+            window.judge(look(12), None).1
+        };
+        assert_eq!(why(&hangs), Reason::Uncommitted(12), "its store is the matter, and not its capture");
+        assert!(matches!(why(&silent), Reason::Silent(_)));
         let retrying = |n| Sample { state: State::Retrying, ..sample(n, 5, 900.0) };
         assert_eq!(judged(retrying), Verdict::Stopped);
         assert_eq!(

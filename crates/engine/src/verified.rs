@@ -37,6 +37,12 @@ impl Verified {
         self.last_run.with_label_values(&[pipeline]);
     }
 
+    /// Notes that another process compares the pipeline from now on, and tells what it finds.
+    pub fn elsewhere(&self, pipeline: &str) {
+        // Not there when this process has found nothing yet.
+        let _ = self.mismatches.remove_label_values(&[pipeline]);
+    }
+
     /// Notes a comparison that has come to its end, at a time (microseconds since 1970 UTC).
     pub fn done(&self, pipeline: &str, mismatches: usize, at_us: i64) {
         self.mismatches.with_label_values(&[pipeline]).set(i64::try_from(mismatches).unwrap_or(i64::MAX));

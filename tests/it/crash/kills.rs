@@ -48,6 +48,8 @@ async fn end_one_run(register: &Register, rng: &mut StdRng, when: When, by_force
     if by_force {
         run.kill();
     } else {
+        // What it is asked before its first line runs, the system answers.
+        until("it runs", async || installation.status()).await;
         run.stop().await;
     }
     in_snapshot

@@ -60,6 +60,9 @@ pub(super) enum Command {
     Explain {
         /// `HutongStoreDown`, `position_lost` …; lists all when none is named.
         code: Option<String>,
+        /// How to print it.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
     },
     /// Shows what flows in a stream, or what one department would get of it.
     Tap(Tap),

@@ -90,15 +90,22 @@ fn of_lanes(status: &Status, lang: Lang) -> Vec<Diagnosis> {
             let what = format!("{}: {} {suspended}: {}", lane.lane, table.table, table.reason);
             found.push(bad(what, Some(hint.to_owned()), None));
         }
-        if lane.quarantined > 0 {
+        // What was replayed or discarded waits no more; a capture's quarantine is a topic, which keeps all for good.
+        if lane.waiting.unwrap_or(lane.quarantined) > 0 {
             let own =
                 ["replicate.", "deliver."].into_iter().find_map(|kind| lane.pipeline.strip_prefix(kind));
             let name = own.unwrap_or(&lane.pipeline);
-            let (name_of_lane, count) = (&lane.lane, lane.quarantined);
-            let what = lang.pick(
-                format!("{name_of_lane} has set {count} changes aside since it started"),
-                format!("{name_of_lane} 自启动以来隔离了 {count} 条变更"),
-            );
+            let name_of_lane = &lane.lane;
+            let what = match lane.waiting {
+                Some(count) => lang.pick(
+                    format!("{count} changes of {name_of_lane} wait in the quarantine"),
+                    format!("{name_of_lane} 有 {count} 条变更在隔离区等待"),
+                ),
+                None => lang.pick(
+                    format!("{name_of_lane} has set {} changes aside since it started", lane.quarantined),
+                    format!("{name_of_lane} 自启动以来隔离了 {} 条变更", lane.quarantined),
+                ),
+            };
             let hint = format!("`hutong quarantine list {name}`");
             found.push(bad(what, Some(hint), Some("HutongQuarantineGrew".into())));
         }

@@ -2,7 +2,9 @@
 
 use hutong_core::problem::nearest;
 use hutong_core::{Error, ErrorKind, Result};
+use serde::Serialize;
 
+use super::arguments::Output;
 use crate::exit::Exit;
 use crate::lang::Lang;
 
@@ -12,12 +14,44 @@ const ENGLISH: &str = include_str!("../../../../RUNBOOK.md");
 const CHINESE: &str = include_str!("../../../../RUNBOOK.zh-CN.md");
 
 /// Prints the section of a code, or every code with what it means.
-pub(super) fn run(code: Option<&str>, lang: Lang) -> Result<Exit> {
-    match code {
-        Some(code) => println!("{}", plain(section(code, lang)?)),
-        None => sections(lang).for_each(|(code, text)| println!("{code}\n  {}\n", meaning(text, lang))),
+pub(super) fn run(code: Option<&str>, output: Output, lang: Lang) -> Result<Exit> {
+    match (code, output) {
+        (Some(code), Output::Text) => println!("{}", plain(section(code, lang)?.1)),
+        (None, Output::Text) => {
+            sections(lang).for_each(|(code, text)| println!("{code}\n  {}\n", meaning(text, lang)));
+        }
+        (Some(code), Output::Json) => super::print_json(&Explained::of(section(code, lang)?, lang))?,
+        (None, Output::Json) => {
+            super::print_json(
+                &sections(lang).map(|section| Explained::of(section, lang)).collect::<Vec<_>>(),
+            )?;
+        }
     }
     Ok(Exit::Done)
+}
+
+/// A section of the runbook, part by part, as plain text.
+#[derive(Debug, Serialize)]
+struct Explained {
+    code: &'static str,
+    means: String,
+    how_to_see: String,
+    what_to_do: String,
+    what_not_to_do: String,
+}
+
+impl Explained {
+    fn of((code, text): (&'static str, &'static str), lang: Lang) -> Self {
+        let marks = lang.pick(
+            ["**What it means.** ", "**How to see it.** ", "**What to do.** ", "**What not to do.** "],
+            ["**含义。**", "**如何查看。**", "**怎么办。**", "**不要做。**"],
+        );
+        let [means, how_to_see, what_to_do, what_not_to_do] = marks.map(|mark| {
+            let line = text.lines().find_map(|line| line.strip_prefix(mark)).unwrap_or_default();
+            plain(line.trim())
+        });
+        Self { code, means, how_to_see, what_to_do, what_not_to_do }
+    }
 }
 
 /// Returns every code of the runbook with its section.
@@ -28,10 +62,10 @@ pub(super) fn sections(lang: Lang) -> impl Iterator<Item = (&'static str, &'stat
     sections.map(|(title, text)| (title.trim_matches('`'), text.split("\n## ").next().unwrap_or(text).trim()))
 }
 
-/// Returns the section of a code, however its letters are written; `Err(Config)` names the nearest that there is.
-fn section(code: &str, lang: Lang) -> Result<&'static str> {
-    if let Some((_, text)) = sections(lang).find(|(known, _)| known.eq_ignore_ascii_case(code)) {
-        return Ok(text);
+/// Returns a code and its section, however its letters are written; `Err(Config)` names the nearest that there is.
+fn section(code: &str, lang: Lang) -> Result<(&'static str, &'static str)> {
+    if let Some(found) = sections(lang).find(|(known, _)| known.eq_ignore_ascii_case(code)) {
+        return Ok(found);
     }
     let error = Error::new(ErrorKind::Config, format!("explain {code}"), "there is no such code");
     Err(error.hint(match nearest(code, sections(lang).map(|(known, _)| known)) {
@@ -77,11 +111,11 @@ mod tests {
     #[test]
     fn finds_a_section_and_prints_it_without_marks() {
         let lang = Lang::En;
-        let lost = plain(section("Position_Lost", lang).unwrap());
+        let lost = plain(section("Position_Lost", lang).unwrap().1);
         assert!(lost.starts_with("What it means. The origin no longer holds"), "{lost}");
-        let forecast = plain(section("hutongsourcelogforecast", lang).unwrap());
+        let forecast = plain(section("hutongsourcelogforecast", lang).unwrap().1);
         assert!(forecast.contains("the query of HutongSourceLogKept."), "{forecast}");
-        let last_alert = section("HutongClockSkew", lang).unwrap();
+        let (_, last_alert) = section("HutongClockSkew", lang).unwrap();
         assert!(!last_alert.contains("Halts"), "{last_alert}");
         let unknown = section("position_los", lang).unwrap_err();
         assert_eq!(unknown.hint.as_deref(), Some("did you mean `position_lost`?"));
@@ -90,6 +124,10 @@ mod tests {
                 let meaning = meaning(text, lang);
                 assert!(!meaning.is_empty() && !meaning.contains('*'), "{code}: {meaning}");
                 assert!(cure(code, lang).is_some_and(|cure| !cure.contains('*')), "{code}");
+                let parts = Explained::of((code, text), lang);
+                for part in [parts.means, parts.how_to_see, parts.what_to_do, parts.what_not_to_do] {
+                    assert!(!part.is_empty() && !part.contains("**"), "{code}: {part}");
+                }
             }
         }
     }

@@ -128,7 +128,7 @@ fn families() -> Result<Vec<Family>> {
         metrics.lane_added(&id);
         metrics.lanes_configured(&id.pipeline, 1);
         let hour = Some(std::time::Duration::from_secs(3_600));
-        board.add(id, 0, now_us()).promise(Promise { freshness: hour, history: hour });
+        board.add(id, 0, now_us()).promise(Promise { freshness: hour, history: hour, unmarked: false });
     }
     metrics.latency().stream_added("name");
     metrics.stream_captured("name");

@@ -77,7 +77,7 @@ async fn dispatch(arguments: Arguments) -> Result<Exit> {
         Command::Top(options) => top::run(&config, &options, lang).await,
         Command::Graph(options) => graph::run(&config, &options, lang).await,
         Command::Doctor(options) => doctor::run(&config, &options, lang).await,
-        Command::Explain { code } => explain::run(code.as_deref(), lang),
+        Command::Explain { code, output } => explain::run(code.as_deref(), output, lang),
         Command::Tap(options) => tap::run(&config, &options).await,
         Command::Policy { action } => policy::run(&config, action).await,
         Command::Report(options) => report::run(&config, &options).await,

@@ -24,11 +24,13 @@ use crate::wire::{self, Wire};
 const GRACE: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit> {
+    // First of all: who is asked to stop while it begins ends as well as later.
+    let mut supervisor = Supervisor::new();
+    stop_on_signal(&mut supervisor)?;
     let plan = super::check::load(config)?;
     only_known(&plan, &options.only)?;
     let guard = http::token::Guard::of(&plan.http)?;
     let (board, metrics) = (Board::new(), Metrics::new()?);
-    let mut supervisor = Supervisor::new();
     let wire = Arc::new(Wire::connect(&plan, board.clone(), metrics.clone())?);
     let named = |pipeline: String| options.only.is_empty() || options.only.contains(&pipeline);
     let captures: Vec<_> = plan.captures.iter().filter(|c| named(c.pipeline().to_string())).collect();
@@ -60,8 +62,14 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     }
     let seals = captures.iter().any(|c| c.tables.iter().any(|(_, stream)| stream.contract.seals()));
     if let Some(ledger) = wire.ledger().filter(|_| seals || !subscriptions.is_empty()) {
-        if let Err(problem) = ledger.catch_up().await {
-            warn!(error = %problem, "the ledger cannot be read yet, so nothing flows");
+        let asked = supervisor.token();
+        tokio::select! {
+            () = asked.cancelled() => {}
+            read = ledger.catch_up() => {
+                if let Err(problem) = read {
+                    warn!(error = %problem, "the ledger cannot be read yet, so nothing flows");
+                }
+            }
         }
         supervisor.spawn("ledger", OnError::Continue, ledger.clone().follow(supervisor.token()));
     }
@@ -90,7 +98,6 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
         supervisor.spawn(name, OnError::Continue, task);
     }
     supervisor.spawn("progress", OnError::Continue, progress::tell(board, supervisor.token()));
-    stop_on_signal(&mut supervisor)?;
     supervisor.wait(GRACE).await?;
     info!("stopped");
     Ok(Exit::Done)

@@ -1,4 +1,4 @@
-//! `hutong status`: every lane, and what to do about those that are not well.
+//! `hutong status`: what is wrong, since when and what to do about it, then every lane.
 
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -16,6 +16,7 @@ use crate::exit::Exit;
 use crate::http;
 use crate::http::status::Status;
 use crate::lang::Lang;
+use crate::moment;
 use crate::share::Unlike;
 
 pub(super) async fn run(config: &Path, options: &looking::Status, lang: Lang) -> Result<Exit> {
@@ -110,6 +111,58 @@ fn behind(lane: &LaneStatus) -> String {
 }
 
 fn print(status: &Status, zone: &TimeZone, lang: Lang) {
+    // Who is woken reads the first lines.
+    wrong(status, zone, lang).iter().for_each(|said| println!("{said}\n"));
+    lanes(status, lang);
+    share(status, lang).iter().for_each(|said| println!("\n{said}"));
+    for lane in &status.lanes {
+        progress::lines(lane).iter().for_each(|line| println!("\n{line}"));
+    }
+    unwell::paused(status, zone, lang).iter().for_each(|said| println!("\n{said}"));
+    unwell::held(status, zone, lang).iter().for_each(|said| println!("\n{said}"));
+}
+
+/// Returns a paragraph for each thing that is wrong: since when, why, and what to do.
+fn wrong(status: &Status, zone: &TimeZone, lang: Lang) -> Vec<String> {
+    let mut said = Vec::new();
+    for lane in status.lanes.iter().filter(|lane| lane.error.is_some() && lane.state != State::Held) {
+        let (name, state) = (&lane.lane, pace::state(lane.state, lang));
+        let (since, error) = (moment::text(lane.since_us, zone), lane.error.as_deref().unwrap_or_default());
+        let mut text = lang.pick(
+            format!("{name} is {state} since {since}: {error}"),
+            format!("{name}：自 {since} 起{state}：{error}"),
+        );
+        let mut line = |line: String| text.push_str(&format!("\n  {line}"));
+        if let Some(hint) = &lane.hint {
+            line(format!("{}{hint}", unwell::to_do(lang)));
+        }
+        if let (State::Halted, Some(kind)) = (lane.state, &lane.kind) {
+            if let Some(cure) = explain::cure(kind, lang).filter(|_| lang == Lang::Zh) {
+                line(format!("{}{cure}", unwell::to_do(lang)));
+            }
+            line(format!("{}: hutong explain {kind}", lang.pick("more", "详见")));
+        }
+        said.push(text);
+    }
+    said.extend(unwell::paragraphs(status, lang));
+    for (lane, table) in
+        status.lanes.iter().flat_map(|lane| lane.suspended.iter().map(move |table| (lane, table)))
+    {
+        let suspended = lang.pick("is suspended", "已挂起");
+        let mend = lang.pick(
+            "mend that, and start again; the table is then read anew",
+            "排除原因后重新启动，该表会从头再读一遍",
+        );
+        let (what, to_do) = (format!("{}: {} {suspended}", lane.lane, table.table), unwell::to_do(lang));
+        said.push(format!("{what}: {}\n  {to_do}{mend}", table.reason));
+    }
+    if let Some(unlike) = status.share.as_ref().and_then(|share| share.unlike.as_ref()) {
+        said.push(format!("{}\n  {}{}", unlike.said(lang), unwell::to_do(lang), Unlike::hint(lang)));
+    }
+    said
+}
+
+fn lanes(status: &Status, lang: Lang) {
     let colours = std::io::stdout().is_terminal();
     let english = [
         "lane",
@@ -146,42 +199,6 @@ fn print(status: &Status, zone: &TimeZone, lang: Lang) {
             (true, Some(State::Halted)) => println!("\x1b[31m{line}\x1b[0m"),
             (true, Some(State::Retrying | State::Paused | State::Held)) => println!("\x1b[33m{line}\x1b[0m"),
             _ => println!("{line}"),
-        }
-    }
-    share(status, lang).iter().for_each(|said| println!("\n{said}"));
-    if let Some(unlike) = status.share.as_ref().and_then(|share| share.unlike.as_ref()) {
-        println!("\n{}\n  {}{}", unlike.said(lang), unwell::to_do(lang), Unlike::hint(lang));
-    }
-    for lane in &status.lanes {
-        progress::lines(lane).iter().for_each(|line| println!("\n{line}"));
-    }
-    for lane in &status.lanes {
-        for table in &lane.suspended {
-            let suspended = lang.pick("is suspended", "已挂起");
-            let mend = lang.pick(
-                "mend that, and start again; the table is then read anew",
-                "排除原因后重新启动，该表会从头再读一遍",
-            );
-            println!("\n{}: {} {suspended}: {}", lane.lane, table.table, table.reason);
-            println!("  {}{mend}", unwell::to_do(lang));
-        }
-    }
-    unwell::paused(status, zone, lang).iter().for_each(|said| println!("\n{said}"));
-    unwell::held(status, zone, lang).iter().for_each(|said| println!("\n{said}"));
-    unwell::paragraphs(status, lang).iter().for_each(|said| println!("\n{said}"));
-    let unwell = status.lanes.iter().filter(|lane| lane.error.is_some() && lane.state != State::Held);
-    for lane in unwell {
-        let is = lang.pick(" is ", "：");
-        let state = pace::state(lane.state, lang);
-        println!("\n{}{is}{state}: {}", lane.lane, lane.error.as_deref().unwrap_or_default());
-        if let Some(hint) = &lane.hint {
-            println!("  {}{hint}", unwell::to_do(lang));
-        }
-        if let (State::Halted, Some(kind)) = (lane.state, &lane.kind) {
-            if let Some(cure) = explain::cure(kind, lang).filter(|_| lang == Lang::Zh) {
-                println!("  {}{cure}", unwell::to_do(lang));
-            }
-            println!("  {}: hutong explain {kind}", lang.pick("more", "详见"));
         }
     }
 }

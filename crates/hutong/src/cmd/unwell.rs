@@ -139,7 +139,7 @@ mod tests {
         for name in ["a", "b"] {
             let id = LaneId::new(PipelineId::new(Kind::Replicate, name), 0);
             let freshness = Some(std::time::Duration::from_secs(60));
-            board.add(id, 0, now_us()).promise(Promise { freshness, history: None });
+            board.add(id, 0, now_us()).promise(Promise { freshness, ..Promise::default() });
         }
         let mut lanes = board.status(now_us());
         lanes[1].lag_seconds = 75.0;

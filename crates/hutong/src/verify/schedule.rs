@@ -40,6 +40,7 @@ pub async fn scheduled(
             () = tokio::time::sleep(wait) => {}
         }
         if !holds() {
+            metrics.verified().elsewhere(&pipeline);
             wait = every.min(AGAIN);
             continue;
         }

@@ -240,7 +240,8 @@ impl Wire {
         if history.is_none() {
             self.metrics.foreign_added(&id);
         }
-        entry.promise(Promise { freshness: Some(subscription.freshness), history });
+        let unmarked = stream.capture.is_none();
+        entry.promise(Promise { freshness: Some(subscription.freshness), history, unmarked });
         Ok(Lane {
             source: Box::new(source),
             steps,

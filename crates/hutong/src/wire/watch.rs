@@ -114,6 +114,7 @@ impl Asked {
             Self::Postgres(pulse) => {
                 let vital = pulse.ask(now_us).await?;
                 parts.clock(store, vital.clock_us);
+                vital.gone.iter().for_each(|capture| parts.vanished(capture));
                 for kept in vital.kept {
                     let retained =
                         Retained { bytes: kept.bytes, safe_bytes: kept.safe_bytes, lost: kept.lost };

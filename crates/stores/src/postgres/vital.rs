@@ -25,8 +25,10 @@ pub struct Kept {
 pub struct Vital {
     /// Its clock minus this machine's, microseconds, as far as the way there and back lets tell.
     pub clock_us: i64,
-    /// What it keeps, by capture; a capture that has no slot yet is not among them.
+    /// What it keeps, by capture.
     pub kept: Vec<Kept>,
+    /// The captures that have no slot: not yet, or not any more.
+    pub gone: Vec<String>,
 }
 
 /// Asks one server, over a session that stays open from one question to the next.
@@ -56,12 +58,15 @@ impl Pulse {
             .map_err(|e| error::of(e, || "ask PostgreSQL for its time".to_owned()))?;
         let half_us = (began.elapsed() / 2).as_micros() as i64;
         let there_us: i64 = row.get(0);
-        let mut kept = Vec::new();
+        let (mut kept, mut gone) = (Vec::new(), Vec::new());
         for capture in &self.captures {
-            kept.extend(ask_slot(&session, capture).await?);
+            match ask_slot(&session, capture).await? {
+                Some(slot) => kept.push(slot),
+                None => gone.push(capture.clone()),
+            }
         }
         self.session = Some(session);
-        Ok(Vital { clock_us: there_us - (before + half_us), kept })
+        Ok(Vital { clock_us: there_us - (before + half_us), kept, gone })
     }
 }
 
