@@ -91,8 +91,10 @@ fn a_damaged_request_is_answered_or_ended_and_the_next_one_is_served() {
         |bytes| {
             for address in addresses {
                 let answer = sent(address, bytes, false);
-                assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 "), "{answer:?}");
-                assert!(!answer.starts_with(b"HTTP/1.1 5"), "{}", String::from_utf8_lossy(&answer));
+                // A request of version 1.0 is answered in it.
+                let told = String::from_utf8_lossy(&answer);
+                let status = told.strip_prefix("HTTP/1.1 ").or(told.strip_prefix("HTTP/1.0 "));
+                assert!(status.is_some_and(|status| !status.starts_with('5')) || told.is_empty(), "{told}");
             }
         },
     );
