@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::health::Pulse;
 use super::registry::{self, BODY_LIMIT_BYTES};
@@ -29,11 +30,15 @@ fn serve(runtime: &Runtime, server: &mut JoinSet<()>, routes: Router) -> SocketA
     })
 }
 
-fn watched() -> Watched {
+/// What a process shows whose pulse beats, so that it is alive however long it is asked.
+fn watched(runtime: &Runtime, server: &mut JoinSet<()>) -> Watched {
+    let pulse = Pulse::default();
+    let beat = pulse.clone().beat(CancellationToken::new());
+    server.spawn_on(async { beat.await.unwrap() }, runtime.handle());
     Watched {
         board: Board::new(),
         metrics: Metrics::new().unwrap(),
-        pulse: Pulse::default(),
+        pulse,
         group_lag: None,
         roster: Roster::alone(),
     }
@@ -70,8 +75,9 @@ fn a_damaged_request_is_answered_or_ended_and_the_next_one_is_served() {
     let mut server = JoinSet::new();
     let folder = TempDir::new().unwrap();
     let own = Registry::new(Bus::open(folder.path(), Options::default()).unwrap());
+    let watched = watched(&runtime, &mut server);
     let addresses = [
-        serve(&runtime, &mut server, status::router(watched())),
+        serve(&runtime, &mut server, status::router(watched)),
         serve(&runtime, &mut server, registry::router(own)),
     ];
     let schema = r#"{"schema":"{\"type\":\"record\",\"name\":\"R\",\"fields\":[]}","schemaType":"AVRO"}"#;
