@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Client;
 
 use crate::cli::Ended;
+use crate::cut::cut;
 use crate::installation::{Bus, Installation, until};
 
 const CONTRACT: &str = r#"{"type":"record","name":"entry","title":"登记","key":["id"],
@@ -225,7 +226,7 @@ impl Town {
         Charter { id: self.name.clone(), governing: "shuju".into(), key }
     }
 
-    fn topic(&self) -> String {
+    pub(crate) fn topic(&self) -> String {
         format!("{}.ledger", self.name)
     }
 
@@ -380,13 +381,7 @@ async fn i5_a_ledger_that_was_tampered_with_stops_delivery() {
     assert!(verified.contains("every record counts"), "{verified}");
 
     // Somebody cuts the narrowing off.
-    let db = Connection::open(town.installation.path("bus/bus.sqlite")).unwrap();
-    let cut = "DELETE FROM record WHERE topic = (SELECT id FROM topic WHERE name = ?1)
-        AND offset = (SELECT next - 1 FROM extent WHERE topic = (SELECT id FROM topic WHERE name = ?1))";
-    assert_eq!(db.execute(cut, [town.topic()]).unwrap(), 1);
-    let shorter = "UPDATE extent SET next = next - 1 WHERE topic = (SELECT id FROM topic WHERE name = ?1)";
-    assert_eq!(db.execute(shorter, [town.topic()]).unwrap(), 1);
-    drop(db);
+    cut(&town);
     let run = town.installation.run();
     town.stands("halted", "the history was cut").await;
     town.change("INSERT INTO entry VALUES (12, '丙', '99012')");

@@ -9,6 +9,7 @@ mod command_line;
 mod connect;
 mod correction;
 mod crash;
+mod cut;
 mod delivery;
 mod demo;
 mod emptied;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
+use hutong_core::checkpoint::INCARNATION;
 use hutong_core::{Checkpoint, Error, ErrorKind, Result};
 
 use crate::binary::{Fault, Input, put_bytes, put_long, put_null, put_some};
@@ -47,7 +48,7 @@ pub(crate) fn schema_note(topic: &str) -> String {
 
 /// Returns the name of the note by which a topic's readers know that it is the one that they began to read.
 pub fn incarnation_note(topic: &str) -> String {
-    format!("incarnation.{topic}")
+    format!("{INCARNATION}{topic}")
 }
 
 impl Watermark {

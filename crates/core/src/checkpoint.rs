@@ -33,6 +33,9 @@ pub struct Delta {
 /// done to it.
 pub const LASTING: [&str; 4] = ["ledger.", "seal.", "grant.", steer::NAMES];
 
+/// What the name of a note begins with by which a source knows a topic that was begun anew.
+pub const INCARNATION: &str = "incarnation.";
+
 fn lasts(name: &str) -> bool {
     LASTING.iter().any(|begin| name.starts_with(begin))
 }

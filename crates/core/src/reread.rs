@@ -46,6 +46,7 @@ impl Checkpoint {
         };
         self.notes.insert(NOTE.into(), serde_json::json!(reread).to_string());
         self.positions.insert(partition.to_owned(), to);
+        self.stands_beside();
     }
 
     /// Forgets that the lane was set back, once it is where it was.

@@ -21,7 +21,8 @@ pub const SHORTEST_INTERVAL_US: i64 = 2_000_000;
 /// Returns the lag in seconds: 0 when the newest watermark is at most two intervals old and passed, else
 /// the age of the first change that is not passed, or of the last sign that everything was.
 ///
-/// Never negative and never NaN: a source clock ahead of ours counts as no lag.
+/// Never negative and never NaN. A change has a time by its source's clock, which may be wrong: one that is not passed
+/// was not committed before the last watermark that was, and where it was read is told by who calls.
 pub fn seconds(standing: &Standing, now_us: i64, interval_us: i64) -> f64 {
     let fresh = standing
         .complete_to_us
@@ -29,10 +30,9 @@ pub fn seconds(standing: &Standing, now_us: i64, interval_us: i64) -> f64 {
     if fresh && standing.waiting_us.is_none() && standing.count.unwrap_or(0) == 0 {
         return 0.0;
     }
-    let since = standing
-        .waiting_us
-        .or(standing.passed_us.max(standing.complete_to_us))
-        .unwrap_or(standing.started_us);
+    let waiting_us =
+        standing.waiting_us.max(standing.complete_to_us.filter(|_| standing.waiting_us.is_some()));
+    let since = waiting_us.or(standing.passed_us.max(standing.complete_to_us)).unwrap_or(standing.started_us);
     now_us.saturating_sub(since).max(0) as f64 / 1e6
 }
 
@@ -64,6 +64,11 @@ mod tests {
             at(Standing { waiting_us: Some(now - 7 * SECOND), ..idle }),
             7.0,
             "what waits counts from its commit"
+        );
+        assert_eq!(
+            at(Standing { waiting_us: Some(now - 600 * SECOND), ..idle }),
+            9.0,
+            "by a source's clock that is behind: no older than the last watermark"
         );
         assert_eq!(
             at(Standing { count: Some(3), passed_us: Some(now - 4 * SECOND), complete_to_us: None, ..idle }),

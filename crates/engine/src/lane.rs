@@ -250,7 +250,7 @@ impl Lane {
                     None => continue,
                 }
             };
-            self.entry.reading(batch.changes.iter().map(|c| c.origin.committed_us).min());
+            self.entry.reading(batch.changes.iter().map(|c| c.origin.committed_us).min(), now_us());
             // Counted only when they are committed: a commit that is tried again is no flood.
             let would_be = aside.count + batch.rejected.len() as u64;
             if would_be > self.settings.quarantine_limit {

@@ -4,6 +4,7 @@
 
 pub mod ahead;
 pub mod backoff;
+mod board;
 pub mod certificates;
 mod glance;
 mod journey;
@@ -24,9 +25,10 @@ pub mod verdict;
 pub mod verified;
 
 pub use ahead::Ahead;
+pub use board::Board;
 pub use lane::{Lane, Settings};
 pub use metrics::Metrics;
 pub use parts::{PartStatus, Parts};
-pub use status::{Board, LaneStatus, State};
+pub use status::{LaneStatus, State};
 pub use supervisor::Supervisor;
 pub use verdict::Verdict;

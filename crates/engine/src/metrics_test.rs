@@ -6,8 +6,9 @@ use hutong_core::snapshot::Progress;
 use hutong_core::{Position, Rejected};
 
 use super::*;
+use crate::Board;
 use crate::parts::Retained;
-use crate::status::{Board, Promise, now_us};
+use crate::status::{Promise, now_us};
 
 #[test]
 fn a_lane_that_another_process_runs_is_not_told_any_more() {

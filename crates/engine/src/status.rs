@@ -190,6 +190,11 @@ impl Inner {
         lag::seconds(&self.standing, now_us, self.interval_us)
     }
 
+    /// States whether it reads the base for the first time, and has come to no watermark since.
+    fn fills(&self) -> bool {
+        self.begun_us.is_some() && self.standing.complete_to_us.is_none()
+    }
+
     fn sample(&self, now_us: i64) -> Sample {
         let passed = self.committed + self.quarantined + self.dropped.values().sum::<u64>();
         let lag_seconds = self.lag_seconds(now_us);
@@ -199,6 +204,51 @@ impl Inner {
 }
 
 impl Entry {
+    /// Makes the entry of a lane that has not opened yet.
+    pub(crate) fn new(id: LaneId, interval_us: i64, now_us: i64) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            id,
+            interval_us,
+            opened: false,
+            bytes: None,
+            state: State::Opening,
+            since_us: now_us,
+            standing: Standing { started_us: now_us, ..Standing::default() },
+            committed: 0,
+            window: Window::default(),
+            dropped: BTreeMap::new(),
+            quarantined: 0,
+            waiting: None,
+            oldest_us: None,
+            attempts: 0,
+            problem: None,
+            kind: None,
+            checkpoint: Checkpoint::default(),
+            promise: Promise::default(),
+            looks: Looks::new(interval_us),
+            schemas: BTreeMap::new(),
+            left: None,
+            begun_us: None,
+            applied_us: None,
+        })))
+    }
+
+    /// Returns the lane's name.
+    pub(crate) fn id(&self) -> LaneId {
+        self.lock().id.clone()
+    }
+
+    /// Notes the transaction that stands open on the topic, or that there is none.
+    pub(crate) fn left(&self, left: Option<Left>) {
+        self.lock().left = left;
+    }
+
+    /// States whether it has opened and does not read now.
+    pub(crate) fn rests(&self) -> bool {
+        let inner = self.lock();
+        inner.state != State::Running && !inner.checkpoint.positions.is_empty()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while counting leaves counts that are still worth showing.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -262,9 +312,20 @@ impl Entry {
         self.lock().begun_us
     }
 
-    /// Notes that a batch is read and not yet committed; `first_us` is its oldest change's commit time.
-    pub(crate) fn reading(&self, first_us: Option<i64>) {
-        self.lock().standing.waiting_us = first_us;
+    /// Notes that a batch is read and not yet committed; `first_us` is its oldest change's commit time, by its source's
+    /// clock: if that is ahead, it counts from now on.
+    pub(crate) fn reading(&self, first_us: Option<i64>, now_us: i64) {
+        self.lock().standing.waiting_us = first_us.map(|us| us.min(now_us));
+    }
+
+    /// Notes where a partition ends that the lane does not read now: so much waits. `markers`: each transaction has one
+    /// more record there that nobody sees.
+    pub(crate) fn ends(&self, partition: &str, end: u64, markers: bool) {
+        let mut inner = self.lock();
+        let at = inner.checkpoint.positions.get(partition).and_then(|at| at.as_offset());
+        let Some(at) = at.filter(|_| inner.state != State::Running) else { return };
+        let behind = end.saturating_sub(at).saturating_sub(u64::from(markers));
+        inner.standing.count = inner.standing.count.max(Some(behind));
     }
 
     /// Notes a commit.
@@ -282,7 +343,8 @@ impl Entry {
         inner.standing.waiting_us = None;
         inner.standing.count = passed.behind.count;
         inner.bytes = passed.behind.bytes;
-        inner.standing.passed_us = inner.standing.passed_us.max(passed.newest_us);
+        let newest_us = passed.newest_us.map(|us| us.min(now_us));
+        inner.standing.passed_us = inner.standing.passed_us.max(newest_us);
         inner.standing.complete_to_us = inner.standing.complete_to_us.max(passed.behind.complete_to_us);
         inner.checkpoint = passed.checkpoint.clone();
         inner.attempts = 0;
@@ -364,25 +426,26 @@ impl Entry {
             reason_zh: reason.zh(),
             kind: inner.kind.map(str::to_owned),
             freshness_seconds: inner.promise.freshness.map(|target| target.as_secs_f64()),
-            // What is unread is no older than the lag, and nothing younger than `history` is ever trimmed.
-            headroom_seconds: inner
-                .promise
-                .history
-                .map(|history| (history.as_secs_f64() - if caught_up { 0.0 } else { lag_seconds }).max(0.0)),
+            // What is unread is no older than the lag, and nothing younger than `history` is ever trimmed, nor the base,
+            // which a lane reads that fills.
+            headroom_seconds: inner.promise.history.map(|history| {
+                let old = if caught_up || inner.fills() { 0.0 } else { lag_seconds };
+                (history.as_secs_f64() - old).max(0.0)
+            }),
             history_seconds: inner.promise.history.map(|history| history.as_secs_f64()),
             applied_us: inner.applied_us,
         }
     }
 
     /// States whether it runs and is behind by more than its watermarks are apart.
-    fn is_behind(&self, now_us: i64) -> bool {
+    pub(crate) fn is_behind(&self, now_us: i64) -> bool {
         let inner = self.lock();
         let tolerated = 2.0 * inner.interval_us.max(lag::SHORTEST_INTERVAL_US) as f64 / 1e6;
         inner.state == State::Running && inner.lag_seconds(now_us) > tolerated
     }
 
     /// Takes a look for the verdict's window.
-    fn look(&self, now_us: i64) {
+    pub(crate) fn look(&self, now_us: i64) {
         let mut inner = self.lock();
         let sample = inner.sample(now_us);
         inner.looks.take(sample);
@@ -400,88 +463,6 @@ pub(crate) struct Passed<'a> {
     pub(crate) newest_us: Option<i64>,
     pub(crate) behind: Behind,
     pub(crate) checkpoint: &'a Checkpoint,
-}
-
-/// All lanes of the process.
-#[derive(Debug, Clone, Default)]
-pub struct Board(Arc<Mutex<Vec<Entry>>>);
-
-impl Board {
-    /// Makes an empty board.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a lane, in the place of one of the same name. Its freshness is judged by `interval_us`, how often its capture
-    /// says that it is complete.
-    pub fn add(&self, id: LaneId, interval_us: i64, now_us: i64) -> Entry {
-        let entry = Entry(Arc::new(Mutex::new(Inner {
-            id: id.clone(),
-            interval_us,
-            opened: false,
-            bytes: None,
-            state: State::Opening,
-            since_us: now_us,
-            standing: Standing { started_us: now_us, ..Standing::default() },
-            committed: 0,
-            window: Window::default(),
-            dropped: BTreeMap::new(),
-            quarantined: 0,
-            waiting: None,
-            oldest_us: None,
-            attempts: 0,
-            problem: None,
-            kind: None,
-            checkpoint: Checkpoint::default(),
-            promise: Promise::default(),
-            looks: Looks::new(interval_us),
-            schemas: BTreeMap::new(),
-            left: None,
-            begun_us: None,
-            applied_us: None,
-        })));
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.retain(|other| other.lock().id != id);
-        entries.push(entry.clone());
-        entry
-    }
-
-    /// Removes a lane that another process runs from now on.
-    pub fn remove(&self, id: &LaneId) {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.retain(|entry| entry.lock().id != *id);
-    }
-
-    /// States whether a lane runs here and is behind by more than its watermarks are apart.
-    pub fn is_behind(&self, id: &LaneId, now_us: i64) -> bool {
-        self.entry(id).is_some_and(|entry| entry.is_behind(now_us))
-    }
-
-    /// Notes the transaction that stands open on the topic of a lane that runs here, or that there is none.
-    pub fn left(&self, id: &LaneId, left: Option<Left>) {
-        if let Some(entry) = self.entry(id) {
-            entry.lock().left = left;
-        }
-    }
-
-    fn entry(&self, id: &LaneId) -> Option<Entry> {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().find(|entry| entry.lock().id == *id).cloned()
-    }
-
-    /// Takes a look at every lane for its verdict: once a second, or as often as watermarks come.
-    pub fn look(&self, now_us: i64) {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        entries.iter().for_each(|entry| entry.look(now_us));
-    }
-
-    /// Returns every lane as it is shown, by name.
-    pub fn status(&self, now_us: i64) -> Vec<LaneStatus> {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut lanes: Vec<_> = entries.iter().map(|e| e.status(now_us)).collect();
-        lanes.sort_by(|a, b| a.lane.cmp(&b.lane));
-        lanes
-    }
 }
 
 /// Returns the wall clock, microseconds since 1970 UTC.

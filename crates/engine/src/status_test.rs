@@ -3,6 +3,7 @@
 use hutong_core::{Delta, ErrorKind, Kind, PipelineId};
 
 use super::*;
+use crate::Board;
 use crate::verdict::WINDOW;
 
 const SECOND: i64 = 1_000_000;
@@ -137,9 +138,40 @@ fn a_stream_without_watermarks_is_fresh_when_it_is_read_to_its_end() {
     pass(&entry, 9, now);
     let quiet = entry.status(now + 600 * SECOND);
     assert_eq!((quiet.lag_seconds, quiet.verdict), (0.0, Verdict::Ok), "nobody says that it is complete");
-    entry.reading(Some(now + 600 * SECOND));
+    entry.reading(Some(now + 600 * SECOND), now + 600 * SECOND);
     assert_eq!(entry.status(now + 607 * SECOND).lag_seconds, 7.0, "what is read and not committed waits");
     pass(&entry, 10, now + 608 * SECOND);
     entry.failed(&Error::new(ErrorKind::Unavailable, "commit", "refused"), 1, now + 609 * SECOND);
     assert_eq!(entry.status(now + 618 * SECOND).lag_seconds, 10.0, "its store is away");
+}
+
+#[test]
+fn what_waits_for_a_lane_that_does_not_read_is_told_by_who_looks() {
+    for (markers, told) in [(false, 3), (true, 2)] {
+        let (board, now) = (Board::new(), 1_000 * SECOND);
+        let entry = entry(&board, now);
+        let id = entry.id();
+        assert!(!board.rests(&id), "nobody knows where it stands");
+        entry.opened(&at(5, None).0, now);
+        pass(&entry, 9, now);
+        let partition = entry.status(now).positions.keys().next().unwrap().clone();
+        board.ends(&id, &partition, 12, markers);
+        assert_eq!(entry.status(now).lag_changes, Some(0), "a lane that runs knows it itself");
+        entry.failed(&Error::new(ErrorKind::Unavailable, "commit", "refused"), 1, now);
+        assert!(board.rests(&id));
+        board.ends(&id, &partition, 12, markers);
+        assert_eq!(entry.status(now).lag_changes, Some(told));
+        board.ends(&id, &partition, 9, markers);
+        assert_eq!(entry.status(now).lag_changes, Some(told), "no less than was known");
+    }
+}
+
+#[test]
+fn a_source_whose_clock_is_ahead_hides_no_lag() {
+    let (board, now) = (Board::new(), 1_000 * SECOND);
+    let entry = entry(&board, now);
+    entry.opened(&at(5, None).0, now);
+    pass(&entry, 9, now);
+    entry.reading(Some(now + 90 * SECOND), now);
+    assert_eq!(entry.status(now + 60 * SECOND).lag_seconds, 60.0);
 }

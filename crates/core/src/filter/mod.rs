@@ -11,6 +11,7 @@ mod literal;
 mod place;
 mod sql;
 
+use std::collections::BTreeSet;
 use std::ops::Not;
 
 use crate::contract::Contract;
@@ -138,6 +139,28 @@ impl Filter {
         &self.columns
     }
 
+    /// Returns the conditions that a row must all fulfil, in words of their own: a filter that has all of another's, and
+    /// more, lets no row through that the other does not.
+    pub fn conditions(&self) -> BTreeSet<String> {
+        let mut conditions = BTreeSet::new();
+        self.root.conjuncts(&mut |node| {
+            conditions.insert(sql::condition(self, node));
+        });
+        conditions
+    }
+
+    /// Returns what it asks for beyond conditions that a row is known to fulfil.
+    pub fn beyond(&self, met: &BTreeSet<String>) -> Self {
+        let (mut nodes, mut columns) = (Vec::new(), BTreeSet::new());
+        self.root.conjuncts(&mut |node| {
+            if !met.contains(&sql::condition(self, node)) {
+                node.looks_at(&mut columns);
+                nodes.push(node.clone());
+            }
+        });
+        Self { root: Node::And(nodes), names: self.names.clone(), columns: columns.into_iter().collect() }
+    }
+
     /// Returns the condition as SQL over the table's columns, which the dialect's database decides as
     /// [`Filter::matches`] does; `Err` when the database has no exact way to.
     pub fn to_sql(&self, dialect: Dialect) -> Result<String, Problem> {
@@ -146,6 +169,27 @@ impl Filter {
 }
 
 impl Node {
+    fn conjuncts<'a>(&'a self, each: &mut impl FnMut(&'a Self)) {
+        match self {
+            Self::And(nodes) => nodes.iter().for_each(|node| node.conjuncts(each)),
+            other => each(other),
+        }
+    }
+
+    fn looks_at(&self, columns: &mut BTreeSet<usize>) {
+        match self {
+            Self::And(nodes) | Self::Or(nodes) => nodes.iter().for_each(|node| node.looks_at(columns)),
+            Self::Not(node) => node.looks_at(columns),
+            Self::Compare { column, .. }
+            | Self::In { column, .. }
+            | Self::Like { column, .. }
+            | Self::IsNull { column }
+            | Self::Always { column, .. } => {
+                columns.insert(*column);
+            }
+        }
+    }
+
     fn matches(&self, row: &[Value]) -> Truth {
         match self {
             Self::And(nodes) => all(nodes.iter().map(|node| node.matches(row))),

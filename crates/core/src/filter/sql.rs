@@ -29,6 +29,16 @@ pub(super) fn write(filter: &Filter, dialect: Dialect) -> Result<String, Problem
     Ok(writer.sql)
 }
 
+/// Writes one node of a filter as PostgreSQL has it.
+pub(super) fn condition(filter: &Filter, node: &Node) -> String {
+    let mut writer = Writer { filter, dialect: Dialect::Postgres, sql: String::new() };
+    match writer.node(node) {
+        Ok(()) => writer.sql,
+        // PostgreSQL has a way to say everything; if not, it is told from every other all the same.
+        Err(_) => format!("{node:?}"),
+    }
+}
+
 struct Writer<'a> {
     filter: &'a Filter,
     dialect: Dialect,

@@ -3,6 +3,7 @@
 //! I5: default deny. A column, a row or a stream that nobody named does not move.
 
 mod content;
+mod narrowing;
 mod permit;
 mod rows;
 
@@ -20,6 +21,7 @@ use crate::problem::Problem;
 use crate::secret::Secret;
 
 pub use content::{Content, NOTE};
+pub use narrowing::{Fate, Narrowing};
 pub use permit::Permit;
 
 /// The name of the field that stands for a key which is not granted in clear.

@@ -106,6 +106,28 @@ impl Permit {
         keys
     }
 
+    /// Returns the contract of what comes in.
+    pub(super) fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// Returns the index of the field whose mask a replica's column takes where it stands: its type stays what it is.
+    pub(super) fn masks_in_place(&self, column: &str) -> Option<usize> {
+        let granted = |(at, _): &&(usize, Option<Mask>)| self.contract.fields[*at].column() == column;
+        let (at, mask) = self.projection.columns.iter().find(granted)?;
+        let ty = &self.contract.fields[*at].ty;
+        mask.is_some_and(|mask| mask.output(ty) == *ty).then_some(*at)
+    }
+
+    /// Returns a field's value as the subscriber sees it.
+    pub(super) fn masked(&self, at: usize, value: &Value) -> Value {
+        match self.projection.columns.iter().find(|(field, _)| *field == at) {
+            Some((_, Some(mask))) => mask.apply(value, &self.projection.key),
+            Some((_, None)) => value.clone(),
+            None => Value::Null,
+        }
+    }
+
     /// Returns the compiled row filter.
     pub fn filter(&self) -> Option<&Filter> {
         self.filter.as_ref()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::content::Noted;
 use super::*;
 use crate::Checkpoint;
 use crate::change::{Before, Change, Op, Origin};
@@ -287,40 +288,100 @@ fn the_digest_follows_what_decides_the_replica() {
     assert!(!format!("{base:?}").contains("\"k\""));
 }
 
+fn content(grant: &Grant, place: &str) -> Content {
+    grant.content(Permit::new(contract(), grant).unwrap(), place, "mark")
+}
+
 #[test]
-fn i5_a_grant_of_fewer_columns_is_told_from_every_other() {
-    let content = |grant: &Grant, place: &str| {
-        let permit = Permit::new(contract(), grant).unwrap();
-        grant.content(&permit.projection(), place, "mark")
-    };
+fn i5_a_grant_that_lets_less_through_is_told_from_every_other() {
     let base = grant(&["id", "xm", "csrq"], Some("state = '1'"), &[("xm", Mask::Name)]);
     let before = content(&base, "t 2");
-    let fewer = grant(&["id", "xm"], Some(" state = '1'"), &[("xm", Mask::Name)]);
-    assert_eq!(content(&fewer, "t 2").narrows(&before), Some(vec!["csrq".to_owned()]));
-    let two = content(&grant(&["id"], Some("state = '1'"), &[]), "t 2");
-    assert_eq!(two.narrows(&before), Some(vec!["csrq".to_owned(), "xm".to_owned()]));
-    assert_eq!(content(&Grant { until: Some(civil::Date::MAX), ..base.clone() }, "t 2"), before);
+    let gone = |grant: &Grant| content(grant, "t 2").narrows(before.noted()).map(|narrowing| narrowing.gone);
+    let fewer = grant(&["id", "xm"], Some(" (state = '1')"), &[("xm", Mask::Name)]);
+    assert_eq!(gone(&fewer), Some(vec!["csrq".to_owned()]));
+    assert_eq!(
+        gone(&grant(&["id"], Some("state = '1'"), &[])),
+        Some(vec!["csrq".to_owned(), "xm".to_owned()])
+    );
+    let longer = Grant { until: Some(civil::Date::MAX), ..base.clone() };
+    assert_eq!(content(&longer, "t 2").noted(), before.noted());
+    // What it needs is in the replica, in clear.
+    let rows = "csrq IS NOT NULL AND state = '1'";
+    assert_eq!(gone(&grant(&["id", "xm"], Some(rows), &[("xm", Mask::Name)])), Some(vec!["csrq".to_owned()]));
     let others = [
         (base.clone(), "t 3"),
         (grant(&["id", "xm", "csrq", "state"], Some("state = '1'"), &[("xm", Mask::Name)]), "t 2"),
         (grant(&["id", "xm"], Some("state = '1'"), &[]), "t 2"),
+        // A year is a text, and the column one of dates.
         (grant(&["id", "csrq"], Some("state = '1'"), &[("csrq", Mask::Year)]), "t 2"),
-        (grant(&["id", "xm"], Some("state = '1' AND csrq IS NOT NULL"), &[("xm", Mask::Name)]), "t 2"),
         (grant(&["id", "xm"], None, &[("xm", Mask::Name)]), "t 2"),
+        (grant(&["id", "xm"], Some("state = '1' OR csrq IS NOT NULL"), &[("xm", Mask::Name)]), "t 2"),
+        (grant(&["id", "xm"], Some("state = '1' AND xm = '张三'"), &[("xm", Mask::Name)]), "t 2"),
+        (grant(&["id", "xm"], Some("state = '1' AND phone IS NULL"), &[("xm", Mask::Name)]), "t 2"),
         // Without its key in clear, no row of the replica is found again.
         (grant(&["xm", "csrq"], Some("state = '1'"), &[("xm", Mask::Name)]), "t 2"),
         (Grant { key: Secret::new("other"), ..fewer.clone() }, "t 2"),
     ];
     for (other, place) in others {
-        assert_eq!(content(&other, place).narrows(&before), None, "{other:?} {place}");
+        assert!(content(&other, place).narrows(before.noted()).is_none(), "{other:?} {place}");
     }
     // It is noted with the checkpoint, and counts under its own mark only.
     let mut here = Checkpoint::default();
     assert!(before.note(&mut here) && !before.note(&mut here) && here.is_empty());
-    assert_eq!(Content::noted(&here.clone().anew(), "mark"), Some(before));
-    assert_eq!(Content::noted(&here, "reload"), None);
+    assert_eq!(Noted::read(&here.clone().anew(), "mark").as_ref(), Some(before.noted()));
+    assert_eq!(Noted::read(&here, "reload"), None);
     here.notes.insert(NOTE.into(), "{".into());
-    assert_eq!(Content::noted(&here, "mark"), None);
+    assert_eq!(Noted::read(&here, "mark"), None);
+}
+
+#[test]
+fn i5_each_row_is_kept_masked_or_removed_as_a_narrower_grant_says() {
+    let before = content(&grant(&["id", "xm", "csrq", "phone"], None, &[]), "t 2");
+    let rows = "csrq > '1990-01-01'";
+    let masks = [("xm", Mask::Name), ("phone", Mask::Phone)];
+    let less = content(&grant(&["id", "xm", "phone"], Some(rows), &masks), "t 2");
+    let narrowing = less.narrows(before.noted()).unwrap();
+    let names = |fields: Vec<&Field>| fields.iter().map(|f| f.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(narrowing.reads()).len(), 3);
+    assert_eq!((names(narrowing.masks()).len(), &*narrowing.gone), (2, &["csrq".to_owned()][..]));
+    let (old, young) = (Value::Date(0), Value::Date(10_000));
+    let fate = |csrq: &Value, xm: Value, phone: Value| {
+        let value = |field: &&Field| match field.name.as_str() {
+            "csrq" => csrq.clone(),
+            "xm" => xm.clone(),
+            _ => phone.clone(),
+        };
+        narrowing.fate(narrowing.reads().iter().map(value).collect())
+    };
+    let masked = |xm: Value, phone: Value| {
+        let value = |field: &&Field| if field.name == "xm" { xm.clone() } else { phone.clone() };
+        Fate::Masked(narrowing.masks().iter().map(value).collect())
+    };
+    assert_eq!(fate(&old, Value::text("张三"), Value::Null), Fate::Goes);
+    assert_eq!(fate(&Value::Null, Value::text("张三"), Value::Null), Fate::Goes);
+    assert_eq!(fate(&young, Value::Null, Value::Null), Fate::Stays);
+    assert_eq!(fate(&young, Value::text("张三"), Value::Null), masked(Value::text("张*"), Value::Null));
+    // What a table has made of a value decides nothing, and shows nothing.
+    assert_eq!(fate(&Value::text("1990"), Value::Null, Value::Null), Fate::Untold);
+    let odd = fate(&young, Value::Integer(139), Value::Null);
+    assert_eq!(odd, masked(Value::text("*"), Value::Null));
+    // A mask alone asks of every row, columns that go alone of none.
+    let mask = content(&grant(&["id", "xm", "csrq", "phone"], None, &[("xm", Mask::Name)]), "t 2");
+    assert_eq!(names(mask.narrows(before.noted()).unwrap().reads()), ["xm"]);
+    let fewer = content(&grant(&["id"], None, &[]), "t 2");
+    assert!(fewer.narrows(before.noted()).unwrap().reads().is_empty());
+}
+
+#[test]
+fn rows_of_a_narrower_grant_are_covered_by_a_wider_one() {
+    let (more, less) = (grant(&["id", "xm"], None, &[]), grant(&["id", "xm"], Some("state = '1'"), &[]));
+    let noted = |grant: &Grant| {
+        let mut here = Checkpoint::default();
+        content(grant, "t 2").note(&mut here);
+        here
+    };
+    assert!(content(&more, "t 2").covers(&noted(&less), Some("mark")));
+    assert!(!content(&less, "t 2").covers(&noted(&more), Some("mark")));
 }
 
 #[test]

@@ -88,11 +88,14 @@ impl<'a> Audit<'a> {
         self.chain(&receipt);
         self.granted(&receipt);
         if !receipt.fits_count() {
-            let (lane, rows) = (&receipt.lane, receipt.deleted.max(receipt.written));
-            let what = if receipt.proof.is_of_recall() { "recalled" } else { "emptied of columns" };
-            self.wrong(format!(
-                "receipt {number} says that {rows} rows of {lane} were {what}: its store has said otherwise"
-            ));
+            let (lane, changed, removed) = (&receipt.lane, receipt.written, receipt.deleted);
+            let what = match receipt.proof.is_of_recall() {
+                true => format!("{removed} rows of {lane} were recalled"),
+                false => {
+                    format!("{changed} rows of {lane} were changed and {removed} removed by a narrower grant")
+                }
+            };
+            self.wrong(format!("receipt {number} says that {what}: its store has said otherwise"));
         }
         self.rooted(number);
         Some(receipt)

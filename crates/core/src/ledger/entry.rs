@@ -80,10 +80,13 @@ struct Body<A> {
 impl Entry {
     /// Signs the entry; returns the record's bytes.
     pub fn sign(&self, charter: &Charter, key: &PrivateKey) -> Vec<u8> {
+        self.sign_as(self.act.version(), charter, key)
+    }
+
+    pub(super) fn sign_as(&self, version: u16, charter: &Charter, key: &PrivateKey) -> Vec<u8> {
         let body = Body { at_us: self.at_us, seen: self.seen, act: &self.act };
         let body = serde_json::to_vec(&body).expect("texts and numbers print");
         let (department, algorithm) = (self.department.as_bytes(), key.algorithm().name().as_bytes());
-        let version = self.act.version();
         let mut record = MARK.to_vec();
         record.extend_from_slice(&version.to_be_bytes());
         put(&mut record, department);

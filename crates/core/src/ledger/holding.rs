@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::change::{Change, Op};
+use crate::change::{Before, Change, Op};
 use crate::grant::Permit;
 use crate::port::{Step, Verdict};
 
@@ -45,6 +45,8 @@ pub enum Ended {
     Left(Arrival),
     /// The lane began anew: every row of it was removed.
     Anew(Stretch),
+    /// A narrower grant lets it through no more: it was removed where it stood.
+    Narrowed(Stretch),
     /// The owner has recalled it: every row was removed.
     Recalled(Stretch),
 }
@@ -52,8 +54,8 @@ pub enum Ended {
 /// A time in which a replica held the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
-    /// The numbers of the grants under which it did, in their order; all let the same rows through. A later one may name
-    /// fewer columns: the others are empty since.
+    /// The numbers of the grants under which it did, in their order; all let this row through. A later one may name
+    /// fewer columns, or mask them: the others are empty since, or masked.
     pub grants: Vec<u64>,
     /// The version that brought it.
     pub since: Arrival,
@@ -102,13 +104,19 @@ pub fn held(
         {
             known.holdings.push(Holding { ended: Some(Ended::Anew(*stretch)), ..holding });
         }
-        if let Some(holding) = open.as_mut().filter(|holding| holding.grants.last() != Some(&stretch.grant)) {
-            holding.grants.push(stretch.grant);
-        }
         // A lane that begins anew begins at the base, and what was trimmed was never part of that.
         known.before += u64::from(stretch.from.is_some_and(|from| from < first));
         known.reached = Some(stretch.to);
         let step = permits.entry(stretch.grant).or_insert_with(|| permit(stretch.grant));
+        let other = open.take_if(|holding| holding.grants.last() != Some(&stretch.grant));
+        if let Some(mut holding) = other {
+            if step.as_mut().is_some_and(|step| leaves(step, versions, &holding)) {
+                known.holdings.push(Holding { ended: Some(Ended::Narrowed(*stretch)), ..holding });
+            } else {
+                holding.grants.push(stretch.grant);
+                open = Some(holding);
+            }
+        }
         let Some(step) = step else {
             if !known.unread.contains(&stretch.grant) {
                 known.unread.push(stretch.grant);
@@ -139,12 +147,24 @@ pub fn held(
     known
 }
 
+/// States whether a row as it last came is not let through by another grant.
+fn leaves(step: &mut Permit, versions: &[(u64, Change)], holding: &Holding) -> bool {
+    let last = versions.iter().find(|(offset, _)| *offset == holding.last.offset);
+    let Some((_, change)) = last else { return false };
+    let alone = Change { op: Op::Read, before: Before::None, ..change.clone() };
+    match step.apply(alone) {
+        Verdict::Pass(passed) => passed.op == Op::Delete,
+        Verdict::Drop { .. } => true,
+        Verdict::Reject(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::change::{Before, Origin};
+    use crate::change::Origin;
     use crate::contract::Contract;
     use crate::grant::Grant;
     use crate::position::Position;
@@ -207,6 +227,7 @@ mod tests {
                 None => "holds".into(),
                 Some(Ended::Left(arrival)) => format!("left {}", arrival.offset),
                 Some(Ended::Anew(stretch)) => format!("anew {}", stretch.grant),
+                Some(Ended::Narrowed(stretch)) => format!("narrowed {}", stretch.grant),
                 Some(Ended::Recalled(stretch)) => format!("recalled {}", stretch.grant),
             };
             format!("{:?} {}-{} {end}", holding.grants, holding.since.offset, holding.last.offset)
@@ -224,17 +245,23 @@ mod tests {
         ];
         let narrow = |number: u64| permit((number != 4).then_some("state = '正常'"));
         let recalled = |grant| Stretch { recalled: true, ..stretch(grant, None, 0) };
-        let rows: [(&[Stretch], &[&str]); 9] = [
+        let rows: [(&[Stretch], &[&str]); 11] = [
             (&[], &[]),
             (&[stretch(4, None, 3)], &["[4] 2-2 holds"]),
             (&[stretch(4, None, 3), stretch(4, Some(3), 8)], &["[4] 2-7 holds"]),
             (&[stretch(4, None, 8), stretch(4, Some(8), 10)], &["[4] 2-7 left 9"]),
-            // A grant of fewer rows removes all of them and begins at the base.
+            // A grant of fewer rows removes those that it does not let through where the lane stands, …
+            (
+                &[stretch(4, None, 6), stretch(6, Some(6), 6), stretch(6, Some(6), 8)],
+                &["[4] 2-5 narrowed 6", "[6] 7-7 holds"],
+            ),
+            (&[stretch(4, None, 3), stretch(6, Some(3), 3)], &["[4, 6] 2-2 holds"]),
+            // … or all of them, and begins at the base.
             (
                 &[stretch(4, None, 6), stretch(6, None, 6), stretch(6, Some(6), 8)],
                 &["[4] 2-5 anew 6", "[6] 2-2 left 5", "[6] 7-7 holds"],
             ),
-            // One that names fewer columns alone empties those where the lane stands, and says so.
+            // One that names fewer columns empties those, and says so.
             (&[stretch(6, None, 3), stretch(8, Some(3), 3)], &["[6, 8] 2-2 holds"]),
             (
                 &[stretch(4, None, 8), recalled(4), stretch(8, None, 3)],

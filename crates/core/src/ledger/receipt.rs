@@ -63,14 +63,20 @@ impl Proof {
         Self::next(lane, grant, before, BTreeMap::new(), (0, 0), recalled(deleted))
     }
 
-    /// Proves of how many rows of a lane a grant that names fewer columns has emptied those that it names no more, in
+    /// Proves of how many rows of a lane a narrower grant has emptied or masked columns, and how many it has removed, in
     /// the transaction that does so. The lane stays where it is.
     ///
-    /// `None` of a lane that has read nothing: there was nothing to empty.
-    pub fn narrowed(lane: &str, grant: u64, before: &Checkpoint, emptied: u64) -> Option<Self> {
+    /// `None` of a lane that has read nothing: there was nothing to narrow.
+    pub fn narrowed(
+        lane: &str,
+        grant: u64,
+        before: &Checkpoint,
+        (changed, removed): (u64, u64),
+    ) -> Option<Self> {
         let here = before.positions.iter().map(|(partition, at)| (partition.clone(), (*at, *at)));
         let ranges: BTreeMap<_, _> = here.collect();
-        (!ranges.is_empty()).then(|| Self::next(lane, grant, before, ranges, (0, 0), narrowed(emptied)))
+        (!ranges.is_empty())
+            .then(|| Self::next(lane, grant, before, ranges, (0, 0), narrowed(changed, removed)))
     }
 
     fn next(
@@ -94,8 +100,8 @@ impl Proof {
         self.ranges.is_empty()
     }
 
-    /// States whether it is of columns that were emptied, and not of a delivery: a batch that delivers nothing leaves no
-    /// receipt.
+    /// States whether it is of rows that a narrower grant has changed or removed, and not of a delivery: a batch that
+    /// delivers nothing leaves no receipt.
     pub fn is_of_narrowing(&self) -> bool {
         !self.ranges.is_empty() && self.changes == 0 && self.rejected == 0
     }
@@ -133,9 +139,16 @@ fn recalled(deleted: u64) -> Digest {
     count(b"hutong recalled\0", deleted)
 }
 
-/// Returns the digest of how many rows a narrower grant has emptied columns of.
-fn narrowed(emptied: u64) -> Digest {
-    count(b"hutong narrowed\0", emptied)
+/// Returns the digest of how many rows a narrower grant has changed, and how many it has removed.
+fn narrowed(changed: u64, removed: u64) -> Digest {
+    if removed == 0 {
+        return count(b"hutong narrowed\0", changed);
+    }
+    let mut hash = Sha256::new();
+    hash.update(b"hutong narrowed 2\0");
+    hash.update(changed.to_be_bytes());
+    hash.update(removed.to_be_bytes());
+    Digest(hash.finalize().into())
 }
 
 fn count(tag: &[u8], rows: u64) -> Digest {
@@ -256,7 +269,7 @@ impl Receipt {
     pub fn fits_count(&self) -> bool {
         match &self.proof {
             proof if proof.is_of_recall() => proof.content == recalled(self.deleted),
-            proof if proof.is_of_narrowing() => proof.content == narrowed(self.written),
+            proof if proof.is_of_narrowing() => proof.content == narrowed(self.written, self.deleted),
             _ => true,
         }
     }

@@ -295,18 +295,20 @@ fn a_lane_that_begins_again_is_told_and_is_no_fault() {
 #[test]
 fn what_a_recall_or_a_narrowing_has_counted_is_proved_by_its_store() {
     let mut here = Checkpoint::default();
-    assert_eq!(Proof::narrowed(LANE, 4, &here, 0), None, "nothing was there");
+    assert_eq!(Proof::narrowed(LANE, 4, &here, (0, 0)), None, "nothing was there");
     let scene = Scene::new();
     here.notes.insert(NOTE.into(), Receipt::read(&scene.records[5]).unwrap().proof.head().to_string());
     let recalled = Proof::recalled(LANE, 4, &here, 12);
     here.advance(&Delta::range("t/0", Position::START, Position::offset(6))).unwrap();
-    let narrowed = Proof::narrowed(LANE, 4, &here, 12).unwrap();
+    let narrowed = Proof::narrowed(LANE, 4, &here, (12, 0)).unwrap();
+    let fewer = Proof::narrowed(LANE, 4, &here, (12, 7)).unwrap();
     assert!(recalled.is_of_recall() && !recalled.is_of_narrowing());
     assert!(narrowed.is_of_narrowing() && !narrowed.is_of_recall());
     assert_eq!(narrowed.ranges, [("t/0".into(), (Position::offset(6), Position::offset(6)))].into());
     for (proof, written, deleted, words) in [
         (&recalled, 0, 12, "5 rows of replicate.pension.0 were recalled"),
-        (&narrowed, 12, 0, "emptied of columns"),
+        (&narrowed, 12, 0, "5 rows of replicate.pension.0 were changed and 0 removed"),
+        (&fewer, 12, 7, "5 rows of replicate.pension.0 were changed and 5 removed"),
     ] {
         let one = Receipt { written, deleted, ..receipt(7, proof.clone()) };
         assert_eq!(scene.wrong(|records| records.push(one.record())), "");

@@ -387,16 +387,29 @@ fn rubbish_stops_nobody_and_is_counted() {
 }
 
 #[test]
-fn a_newer_version_that_a_department_has_signed_halts_and_an_unsigned_claim_is_rubbish() {
+fn a_newer_version_halts_what_its_signer_may_speak_of_and_an_unsigned_claim_is_rubbish() {
     let mut scene = Scene::new();
-    let mut claim = scene.signed("gongan", Act::Withdrawn { stream: "population".into() });
+    let withdrawn = || Act::Withdrawn { stream: "population".into() };
+    let mut claim = scene.signed("gongan", withdrawn());
     claim[15] = 4;
     assert_eq!(scene.skips(claim).0, "signature");
-    let key = "sm2:00".to_owned();
-    let joined = scene.signed("shuju", Act::Joined { department: "x".into(), key });
-    let before = scene.book.head();
-    let error = scene.book.read(Some(&joined)).unwrap_err();
-    assert_eq!((error.kind, scene.book.head()), (ErrorKind::Config, before));
+    assert_eq!(scene.book.stops("gongan"), None);
+    // Of its own streams a department may have said that nothing flows any more; it stops nobody else.
+    let newer = scene.draft("gongan", withdrawn()).sign_as(9, &charter(), &key(2));
+    assert_eq!(scene.skips(newer).0, "newer_version");
+    assert!(scene.book.stops("gongan").unwrap().contains("newer Hutong"));
+    assert_eq!(scene.book.stops("minzheng"), None);
+    let joined = || Act::Joined { department: "x".into(), key: "sm2:00".to_owned() };
+    let not_its_turn = scene.signed("renshe", joined());
+    assert_eq!(scene.skips(not_its_turn).0, "wrong_department");
+    // The governing department speaks of everybody.
+    let newer = scene.draft("shuju", withdrawn()).sign_as(9, &charter(), &key(1));
+    let unknown = scene.signed("shuju", joined());
+    for record in [newer, unknown] {
+        let before = scene.book.head();
+        let error = scene.book.read(Some(&record)).unwrap_err();
+        assert_eq!((error.kind, scene.book.head()), (ErrorKind::Config, before));
+    }
 }
 
 /// Returns what somebody who has remembered a head, and what the entries themselves, say of another history.

@@ -27,7 +27,12 @@ pub(super) async fn run(config: &Path, options: &looking::Status, lang: Lang) ->
         Output::Text => print(&status, &plan.bus.zone, lang),
     }
     let halted = status.lanes.iter().any(|lane| lane.state == State::Halted);
-    Ok(if halted { Exit::Broken } else { Exit::Done })
+    let away = status.parts.iter().any(|part| part.answers == Some(false));
+    Ok(match (halted, away) {
+        (true, _) => Exit::Broken,
+        (false, true) => Exit::Unavailable,
+        (false, false) => Exit::Done,
+    })
 }
 
 /// States whether a process answers where the configuration says, and runs a pipeline that has not halted.

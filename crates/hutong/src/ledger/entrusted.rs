@@ -105,7 +105,7 @@ impl Ledger {
         doubted: &[String],
         ends_us: &mut Option<i64>,
     ) -> Vec<Reader> {
-        if book.contradiction(&stream.owner).is_some() {
+        if book.stops(&stream.owner).is_some() {
             return Vec::new();
         }
         let mut readers = Vec::new();

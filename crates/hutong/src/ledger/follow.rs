@@ -167,7 +167,8 @@ impl Ledger {
                     let book = &reading.book;
                     told.read(book.head().sequence, book.skipped_counts().values().sum(), now_us());
                     // A contradiction stops only what that department owns, and is as bad a sign.
-                    told.broken(seen.broken.is_some() || !book.contradictions().is_empty());
+                    let wrong = seen.broken.is_some() || !seen.doubted.is_empty();
+                    told.broken(wrong || !book.contradictions().is_empty());
                 }
                 if reading.book.head() != before {
                     tell(&reading.book, before);
@@ -264,6 +265,9 @@ impl Ledger {
             error!(department, error = %problem, hint, "the ledger stops the delivery to a department");
             let doubt = (problem.to_string(), hint);
             self.seen().doubted.entry(department.to_owned()).or_insert(doubt);
+            if let Some(told) = self.0.told.get() {
+                told.broken(true);
+            }
             problem
         })
     }
@@ -354,8 +358,8 @@ fn tell(book: &Book, before: Head) {
 fn of_book(book: &Book, contracts: &Contracts, subscription: &SubscriptionPlan) -> Word {
     let (name, stream) = (&subscription.name, &subscription.stream);
     let verify = "`hutong ledger verify` finds the first bad entry";
-    if let Some(contradiction) = book.contradiction(&stream.owner) {
-        return Word::wrong(contradiction.to_string(), verify);
+    if let Some(why) = book.stops(&stream.owner) {
+        return Word::wrong(why, verify);
     }
     let Some(granted) = book.granted(&subscription.department, name, &stream.owner, &stream.name) else {
         return unanswered(book, subscription);

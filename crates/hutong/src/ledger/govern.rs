@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hutong_core::grant::expired;
-use hutong_core::{Error, ErrorKind, Result};
+use hutong_core::{Class, Error, ErrorKind, Result};
 use hutong_engine::Lane;
 use hutong_engine::status::now_us;
 use tokio::time::timeout;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::follow::{Ground, Ledger, Word};
+use super::pinned;
 use super::terms::under;
 use crate::config::Plan;
 use crate::config::plan::{SubscriptionPlan, Target};
@@ -47,10 +48,14 @@ pub async fn govern(
                     Ground::Wrong => wire.halted(&place.lane, &problem),
                 }
                 dismiss(wire, ledger, subscription, &word, &token).await;
+                if matches!(ground, Ground::Said(_)) {
+                    remember(ledger, subscription, place, &word, &token).await;
+                }
                 None
             }
             Word::Recalled { number, since, since_us, why } => {
                 recall(wire, subscription, place, (*number, *since, *since_us), why, &token).await;
+                remember(ledger, subscription, place, &word, &token).await;
                 None
             }
         };
@@ -186,6 +191,27 @@ async fn dismiss(
     while ledger.is_verified(&subscription.department) && ledger.word(subscription) == *word {
         if wire.dismiss(subscription).await {
             return;
+        }
+        tokio::select! {
+            () = token.cancelled() => return,
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// Lets the store of a lane remember that the ledger has said so, while it does.
+async fn remember(
+    ledger: &Ledger,
+    subscription: &SubscriptionPlan,
+    place: &Place,
+    word: &Word,
+    token: &CancellationToken,
+) {
+    while ledger.word(subscription) == *word {
+        match pinned::remember(ledger, subscription, &place.lane).await {
+            Err(problem) if problem.class() == Class::Retry => {}
+            // Another history has been told of, and is another word.
+            _ => return,
         }
         tokio::select! {
             () = token.cancelled() => return,

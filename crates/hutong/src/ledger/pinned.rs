@@ -8,11 +8,32 @@ use hutong_core::{
 };
 
 use super::follow::Ledger;
-use crate::config::plan::SubscriptionPlan;
+use crate::config::plan::{SubscriptionPlan, Target};
+use crate::wire::stands;
+use crate::wire::steer::note;
 
 /// The note of a lane's checkpoint that holds the head of the ledger: it commits with the rows that it permitted, and
 /// outlives them (`LASTING`), for a history without a narrowing would otherwise be forgotten with the narrowed rows.
 const NOTE: &str = "ledger.head";
+
+/// Remembers in the store of a lane through which nothing flows how far the ledger was read, as a commit would: else a
+/// history from which somebody has cut the last word would say that it flows (I5).
+///
+/// `Err(Broken)` when the store remembers another history. A delivery's lane writes where the ledger is, and remembers
+/// with its commits alone.
+pub(super) async fn remember(ledger: &Ledger, subscription: &SubscriptionPlan, lane: &LaneId) -> Result<()> {
+    let Target::Table { store, .. } = &subscription.into else { return Ok(()) };
+    let Some(stand) = stands(store).await?.remove(&lane.to_string()) else { return Ok(()) };
+    let told = stand.checkpoint.note(NOTE).and_then(Head::parse);
+    if let Some(told) = told {
+        ledger.remembered(&subscription.department, &lane.to_string(), told).await?;
+    }
+    let head = ledger.head();
+    if told.is_some_and(|told| told.sequence >= head.sequence) {
+        return Ok(());
+    }
+    note(store, lane, NOTE, &head.to_string()).await
+}
 
 /// A source that puts the head of the ledger into the lane's checkpoint.
 pub(crate) struct Remembering {

@@ -10,6 +10,7 @@ pub mod bytes;
 mod certificates;
 mod count;
 mod deliver;
+mod ends;
 mod entrusting;
 mod granted;
 pub mod items;
@@ -225,7 +226,7 @@ impl Wire {
         };
         let source = TopicSource::new(log, Arc::clone(self.bus.registry()), config).unsealing(unsealing);
         let (mark, projection) = (mark(subscription)?, permit.projection());
-        let content = subscription.grant()?.content(&projection, &place(subscription), &mark);
+        let content = subscription.grant()?.content(self::permit(subscription)?, &place(subscription), &mark);
         let sink: Box<dyn Sink> = match subscription.into {
             Target::Table { .. } => {
                 self.sink(subscription, &id, mark, (Some((projection, content)), number))?

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use hutong_core::{Checkpoint, Order, Result};
+use hutong_core::{Checkpoint, LaneId, Order, Result};
 use hutong_stores::{NOBODYS, Steered, postgres, sqlite};
 
 use super::{Bus, deliver};
@@ -31,7 +31,7 @@ pub async fn stands(plan: &Plan, subscription: &SubscriptionPlan) -> Result<Vec<
         Target::Table { store, .. } => of_store(store).await,
         Target::Topic => {
             let topics = deliver::generations(&Bus::look(&plan.bus)?, &plan.bus.name, subscription);
-            let stand = |(lane, checkpoint, anew): (hutong_core::LaneId, Checkpoint, bool)| Stand {
+            let stand = |(lane, checkpoint, anew): (LaneId, Checkpoint, bool)| Stand {
                 lane: lane.to_string(),
                 table: topics.stem.clone(),
                 checkpoint,
@@ -87,5 +87,14 @@ pub async fn steer(subscription: &SubscriptionPlan, order: &Order) -> Result<Vec
     match &store.system {
         StoreSystem::Postgres { url, .. } => postgres::sink::steer(&url.resolve()?, &pipeline, order).await,
         StoreSystem::Sqlite { path } => sqlite::steer(path, &pipeline, order),
+    }
+}
+
+/// Puts a note into the checkpoint of a lane in its store, whoever runs it; nothing where it has never written.
+pub async fn note(store: &StorePlan, lane: &LaneId, name: &str, text: &str) -> Result<()> {
+    let lane = lane.to_string();
+    match &store.system {
+        StoreSystem::Postgres { url, .. } => postgres::sink::note(&url.resolve()?, &lane, name, text).await,
+        StoreSystem::Sqlite { path } => sqlite::note(path, &lane, name, text),
     }
 }

@@ -40,7 +40,7 @@ pub struct Replica {
     pub partitions: u32,
     /// What the rows are like that the grant lets through; `None` when none will come.
     pub contract: Option<Arc<Contract>>,
-    /// What the grant's content is: under one that only names fewer columns it goes on where it stands.
+    /// What the grant's content is: under one that lets less through it goes on where it stands.
     pub content: Option<Content>,
     /// The grant's number in the ledger, under which commits leave receipts that can be proved.
     pub number: Option<u64>,

@@ -16,7 +16,7 @@ use hutong_stores::{postgres, sqlite};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Wire, certificates, left};
+use super::{Wire, certificates, ends, left};
 use crate::config::Plan;
 use crate::config::plan::{BusSystem, StorePlan, StoreSystem};
 
@@ -55,10 +55,13 @@ pub fn start(
         // Only there others may write too.
         BusSystem::Kafka(kafka) => {
             let (log, bus) = (Arc::clone(wire.bus().log()), (plan.bus.name.as_str(), kafka.brokers.as_str()));
-            let look = left::Look::of(log, bus, board, &subscriptions).watch(every, token.clone());
+            let look = left::Look::of(log, bus, board.clone(), &subscriptions).watch(every, token.clone());
             supervisor.spawn("watch for open transactions", OnError::Continue, look);
         }
     }
+    let markers = matches!(plan.bus.system, BusSystem::Kafka(_));
+    let ends = ends::Look::of(Arc::clone(wire.bus().log()), board.clone(), markers, &subscriptions);
+    supervisor.spawn("watch the topics' ends", OnError::Continue, ends.watch(every, token.clone()));
     let streams = captures.iter().flat_map(|c| c.tables.iter().map(|(_, stream)| stream));
     if let Some(stream) = streams.chain(subscriptions.iter().map(|s| &s.stream)).next() {
         parts.bus_added(now_us());

@@ -357,19 +357,17 @@ impl Reader {
 
     /// Looks where the log ends now, and at what time.
     async fn look(&mut self) -> Result<()> {
-        // The clock is read before the log's end: what had committed by then lies before that end.
+        // Read before the log's end: what had committed by then lies before that end. By this machine's clock, by which
+        // lags are told: how far the server's is from it is measured elsewhere, and no part of a lag.
+        let time_us = jiff::Timestamp::now().as_microsecond();
         let row = self
             .control
-            .query_one(
-                "SELECT t.us, (pg_current_wal_flush_lsn() - '0/0')::int8 FROM \
-                 (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS us OFFSET 0) t",
-                &[],
-            )
+            .query_one("SELECT (pg_current_wal_flush_lsn() - '0/0')::int8", &[])
             .await
             .map_err(|e| error::of(e, || "read how far the log goes".to_owned()))?;
-        self.log_end = row.get::<_, i64>(1) as u64;
+        self.log_end = row.get::<_, i64>(0) as u64;
         if self.mark.is_none() {
-            self.mark = Some(Mark { lsn: self.log_end, time_us: row.get(0) });
+            self.mark = Some(Mark { lsn: self.log_end, time_us });
         }
         self.reach(0);
         Ok(())

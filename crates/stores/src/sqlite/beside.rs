@@ -29,7 +29,7 @@ fn table(lane: &str) -> String {
 
 /// Returns the table that a lane writes that stands here.
 pub(super) fn written(lane: &str, served: &str, checkpoint: &Checkpoint) -> String {
-    checkpoint.serves_until().map_or_else(|| served.to_owned(), |_| table(lane))
+    if checkpoint.serves() { table(lane) } else { served.to_owned() }
 }
 
 /// States whether a table has rows of a lane that can be served while it is filled anew: not of a department's own, which
@@ -96,7 +96,9 @@ pub(super) fn give_up(
                WHERE lane = ?1 AND epoch = ?2";
     let note = format!("$.notes.\"{}\"", hutong_core::grant::NOTE);
     let doing = || doing(lane, served);
-    connection.execute(sql, params![lane, epoch, NOBODYS, note]).doing(doing)?;
+    if connection.execute(sql, params![lane, epoch, NOBODYS, note]).doing(doing)? == 0 {
+        return Err(Error::new(ErrorKind::Fenced, doing(), "another owner has taken the lane over"));
+    }
     Ok(Error::new(ErrorKind::Unavailable, doing(), why)
         .hint("it is filled anew row by row instead, and the replica shows a part until then"))
 }

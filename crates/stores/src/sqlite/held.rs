@@ -127,7 +127,7 @@ fn row(contract: &Contract, found: &rusqlite::Row<'_>) -> rusqlite::Result<Row> 
 }
 
 /// Reads a value back; what is not of the contract's type stays recognisable as that.
-fn value(ty: &Type, stored: ValueRef<'_>) -> Value {
+pub(super) fn value(ty: &Type, stored: ValueRef<'_>) -> Value {
     values::read(ty, stored).unwrap_or_else(|_| match stored {
         ValueRef::Null => Value::Null,
         // Tagged with what they are, so that no two of them are one, nor one of them a value of the contract.

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::Context;
 use super::install::now_us;
+use super::narrow::Narrowed;
 use super::sink::SinkConfig;
 use super::{beside, connect, narrow, receipts, room, row};
 use crate::receipt;
@@ -132,8 +133,8 @@ pub(super) fn create(connection: &Connection) -> Result<()> {
 /// Takes a lane over: returns its new epoch and where it stands.
 ///
 /// I5: under another grant, or into another table, its rows and its quarantine go and it starts anew, when the table
-/// takes what comes instead. Under a grant that only names fewer columns it goes on where it stands, and those are
-/// emptied. Where all of its rows are granted as they are, as in a reload, they are served until those that come instead
+/// takes what comes instead. Under a grant that lets less through it goes on where it stands, and what is granted no
+/// more goes (see `narrow.rs`). Where all of its rows are granted as they are, as in a reload, they are served until those that come instead
 /// are there (see `beside.rs`). With lane 0 go the lanes that the pipeline no longer has.
 pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64, Checkpoint)> {
     let SinkConfig { lane, table, grant, partitions, contract, content, number, .. } = config;
@@ -144,30 +145,32 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         .query_row(sql, [&name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()
         .doing(doing)?;
-    let known = found.as_ref().is_some_and(|(_, _, mark, held)| mark == grant && held == table);
     let (mut checkpoint, epoch, before) = match found {
         None => (Checkpoint::default(), 1, None),
         Some((text, epoch, mark, held)) => (read_checkpoint(&text)?, epoch + 1, Some((mark, held))),
     };
+    let strayed = checkpoint.strayed();
+    let known = !strayed && before.as_ref().is_some_and(|(mark, held)| mark == grant && held == table);
     let before = before.filter(|_| !known);
     let same = content.as_ref().zip(before.as_ref().filter(|(_, held)| held == table));
     let served = same.is_some_and(|(content, (mark, _))| {
-        content.covers(&checkpoint, (mark != NOBODYS).then_some(&**mark))
+        !strayed && content.covers(&checkpoint, (mark != NOBODYS).then_some(&**mark))
     });
-    let narrower = same.filter(|_| checkpoint.serves_until().is_none());
-    let emptied = match narrower.and_then(|(content, (mark, _))| content.narrows_from(&checkpoint, mark)) {
-        Some(gone) => narrow::empty(connection, config, &gone)?,
+    let narrower = same.filter(|_| !checkpoint.serves());
+    let narrowed = match narrower.and_then(|(content, (mark, _))| content.narrows_from(&checkpoint, mark)) {
+        Some(narrowing) => narrow::in_place(connection, config, &narrowing)?,
         None => None,
     };
-    if let Some(contract) = contract.as_ref().filter(|_| !known && emptied.is_none()) {
+    if let Some(contract) = contract.as_ref().filter(|_| !known && narrowed.is_none()) {
         room::renew(connection, table, contract, lane, grant)?;
     }
-    if let Some(rows) = emptied {
-        let proof = number.and_then(|number| Proof::narrowed(&name, number, &checkpoint, rows as u64));
+    if let Some(Narrowed { changed, removed }) = narrowed {
+        let counts = (changed, removed);
+        let proof = number.and_then(|number| Proof::narrowed(&name, number, &checkpoint, counts));
         if let Some(proof) = proof {
-            counted(connection, &name, grant, (rows, 0), &proof, &mut checkpoint).doing(doing)?;
+            counted(connection, &name, grant, counts, &proof, &mut checkpoint).doing(doing)?;
         }
-        tracing::info!(lane = %lane, rows, "columns that are granted no more are emptied, and it goes on where it stands");
+        tracing::info!(lane = %lane, changed, removed, "narrowed where it stands, and goes on");
     } else if let Some((_, held)) = before {
         // Of an earlier one, which did not come to its end.
         beside::remove(connection, &name).doing(doing)?;
@@ -182,7 +185,8 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         }
         connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [&name]).doing(doing)?;
         if let Some(number) = number.filter(|_| grant.starts_with(RECALLED)) {
-            let proof = Proof::recalled(&name, number, &checkpoint, removed as u64);
+            let removed = removed as u64;
+            let proof = Proof::recalled(&name, number, &checkpoint, removed);
             counted(connection, &name, grant, (0, removed), &proof, &mut checkpoint).doing(doing)?;
         }
     }
@@ -205,14 +209,15 @@ fn counted(
     connection: &Connection,
     lane: &str,
     mark: &str,
-    (written, deleted): (usize, usize),
+    (written, deleted): (u64, u64),
     proof: &Proof,
     checkpoint: &mut Checkpoint,
 ) -> rusqlite::Result<()> {
     let sql = "INSERT INTO hutong_receipt \
                (lane, delta, \"grant\", changes, written, deleted, quarantined, at_us, sequence, proof) \
                VALUES (?1, '{}', ?2, 0, ?3, ?4, 0, ?5, ?6, ?7)";
-    let (written, deleted, sequence) = (written as i64, deleted as i64, proof.sequence.cast_signed());
+    let (written, deleted, sequence) =
+        (written.cast_signed(), deleted.cast_signed(), proof.sequence.cast_signed());
     let text = receipt::text(proof);
     connection.execute(sql, params![lane, mark, written, deleted, now_us(), sequence, text])?;
     checkpoint.notes.insert(NOTE.into(), proof.head().to_string());

@@ -51,5 +51,5 @@ pub use probe::{answers, probe, probe_target};
 pub use scan::{Scan, reached};
 pub use sink::{Sink, SinkConfig};
 pub use source::{Captured, Limits, PARTITION, Source, SourceConfig};
-pub use steer::steer;
+pub use steer::{note, steer};
 pub use store::Store;

@@ -96,7 +96,7 @@ fn exists(connection: &Connection, target: &Target, key: Vec<Stored>) -> rusqlit
 /// Returns how many there were.
 pub(super) fn remove_rows(connection: &Connection, lane: &str, table: &str) -> rusqlite::Result<usize> {
     let mut removed = 0;
-    for (condition, bound) in rows_of(connection, lane, table)? {
+    for RowsOf { condition, bound, .. } in rows_of(connection, lane, table)? {
         let sql = format!("DELETE FROM {} WHERE {condition}", quoted(table));
         removed += connection.prepare_cached(&sql)?.execute(params_from_iter(bound))?;
     }
@@ -104,13 +104,18 @@ pub(super) fn remove_rows(connection: &Connection, lane: &str, table: &str) -> r
     Ok(removed)
 }
 
-/// Returns the conditions that find the rows of a lane in a table, with what is bound to each; none when there is no
-/// such table.
-pub(super) fn rows_of(
-    connection: &Connection,
-    lane: &str,
-    table: &str,
-) -> rusqlite::Result<Vec<(String, Vec<Stored>)>> {
+/// How rows of a lane are found in a table.
+pub(super) struct RowsOf {
+    /// The condition that they fulfil.
+    pub(super) condition: String,
+    /// What is bound to it.
+    pub(super) bound: Vec<Stored>,
+    /// Of a department's own table, the key of the one row, as `hutong_row` keeps it.
+    pub(super) key: Option<String>,
+}
+
+/// Returns how the rows of a lane are found in a table; none when there is no such table.
+pub(super) fn rows_of(connection: &Connection, lane: &str, table: &str) -> rusqlite::Result<Vec<RowsOf>> {
     let columns = "SELECT name FROM pragma_table_info(?1)";
     let columns: Vec<String> = connection
         .prepare(columns)?
@@ -120,19 +125,24 @@ pub(super) fn rows_of(
         return Ok(Vec::new());
     }
     if columns.iter().any(|c| c == LANE) {
-        return Ok(vec![(format!("{LANE} = ?"), vec![Stored::Text(lane.to_owned())])]);
+        let bound = vec![Stored::Text(lane.to_owned())];
+        return Ok(vec![RowsOf { condition: format!("{LANE} = ?"), bound, key: None }]);
     }
     let sql = "SELECT key FROM hutong_row WHERE table_name = ?1 AND lane = ?2";
     let keys: Vec<String> = connection
         .prepare(sql)?
         .query_map([table, lane], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    let one = |key: &String| {
-        let parts: Vec<(String, super::cursor::Place)> = serde_json::from_str(key).ok()?;
+    let one = |key: String| {
+        let parts: Vec<(String, super::cursor::Place)> = serde_json::from_str(&key).ok()?;
         let condition = parts.iter().map(|(column, _)| same(column)).collect::<Vec<_>>().join(" AND ");
-        Some((condition, parts.iter().map(|(_, place)| place.stored()).collect()))
+        Some(RowsOf {
+            condition,
+            bound: parts.iter().map(|(_, place)| place.stored()).collect(),
+            key: Some(key),
+        })
     };
-    Ok(keys.iter().filter_map(one).collect())
+    Ok(keys.into_iter().filter_map(one).collect())
 }
 
 /// Returns how many rows of a table each lane has written; none when there is no such table.

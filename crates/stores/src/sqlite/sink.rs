@@ -16,7 +16,7 @@ use super::apply::{Applied, Apply, UNDONE};
 use super::beside::{self, Put};
 use super::error::Context;
 use super::install::now_us;
-use super::store::Store;
+use super::store::{COMMIT, Store};
 use super::target::{self, Target};
 use super::{lane, orphan, quarantine, replay, steer};
 use crate::again::{Again, Round};
@@ -46,7 +46,7 @@ pub struct SinkConfig {
     /// What the lane will write: where it is known, a replica that starts anew keeps its rows until its table takes
     /// those that come instead.
     pub contract: Option<Arc<Contract>>,
-    /// What the grant's content is, by which one that only names fewer columns is known. `None`: the lane starts anew
+    /// What the grant's content is, by which one that lets less through is known. `None`: the lane starts anew
     /// under every other grant.
     pub content: Option<Content>,
     /// The grant's number in the ledger: each commit leaves a receipt under it that can be proved. `None` without a
@@ -108,10 +108,9 @@ impl hutong_core::Sink for Sink {
         let config = self.config.clone();
         let work = move |connection: &Connection| lane::open(connection, &config).map(Some);
         let (epoch, checkpoint) = self.config.store.write(work).await?;
-        let table = beside::written(&lane.to_string(), &self.config.table, &checkpoint);
-        if table != self.table {
-            (self.table, self.targets) = (table, Vec::new());
-        }
+        // Anew, for who takes the lane over may have removed the table that it fills beside.
+        self.targets.clear();
+        self.table = beside::written(&lane.to_string(), &self.config.table, &checkpoint);
         self.stand = Some(Stand { epoch, checkpoint: checkpoint.clone() });
         self.own = Some((lane.to_string(), epoch));
         self.refused.opened(&checkpoint);
@@ -179,24 +178,20 @@ impl hutong_core::Sink for Sink {
             patient: self.given_way < PATIENCE,
             count: self.waiting.is_due(false),
         };
-        let written = self.config.store.write(move |connection| commit.run(connection)).await;
-        let mut written = written.and_then(|done| done);
-        match &written {
-            Ok((refused, lost)) => {
-                self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
-                self.refused.count += refused.lasting + lost;
-                if let Some(count) = refused.waiting {
-                    self.waiting.found(count);
-                }
-                if refused.curable > 0 {
-                    // Patience is used up until a commit goes through without: else each batch would wait anew.
-                    self.again = Some(Again::soon());
-                } else {
-                    self.given_way = 0;
-                }
+        let written = self.config.store.attempt(move |connection| commit.run(connection)).await;
+        let mut written = written.and_then(|done| done).map_err(|error| self.of_commit(error));
+        if let Ok((refused, lost)) = &written {
+            self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
+            self.refused.count += refused.lasting + lost;
+            if let Some(count) = refused.waiting {
+                self.waiting.found(count);
             }
-            Err(error) if error.kind == ErrorKind::Unavailable => self.given_way += 1,
-            Err(_) => {}
+            if refused.curable > 0 {
+                // Patience is used up until a commit goes through without: else each batch would wait anew.
+                self.again = Some(Again::soon());
+            } else {
+                self.given_way = 0;
+            }
         }
         if overtakes && written.is_ok() {
             written = self.serve().await.and(written);
@@ -222,6 +217,16 @@ impl hutong_core::Sink for Sink {
 }
 
 impl Sink {
+    /// Counts what a constraint refuses at COMMIT, which a row of another lane may cure: no row of this one must be skipped
+    /// for it at once. An outage there is none of these.
+    fn of_commit(&mut self, error: Error) -> Error {
+        if error.kind != ErrorKind::Refused || error.doing != COMMIT {
+            return error;
+        }
+        self.given_way += 1;
+        Error { kind: ErrorKind::Unavailable, ..error }
+    }
+
     /// Writes into the table that is served from now on. The batch is durable already; after `Err` an opening goes on.
     async fn serve(&mut self) -> Result<()> {
         tracing::info!(lane = %self.config.lane, table = self.config.table, "what was filled anew is served");

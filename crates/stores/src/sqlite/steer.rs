@@ -50,6 +50,21 @@ pub fn steer(path: &Path, pipeline: &PipelineId, order: &Order) -> Result<Vec<St
     Ok(steered)
 }
 
+/// Puts a note into the checkpoint of a lane, whoever runs it; nothing where it has never written.
+pub fn note(path: &Path, lane: &str, name: &str, text: &str) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let connection = connect::existing(path)?;
+    let doing = || format!("note {name} of {lane}");
+    if !lane::written(&connection).doing(doing)? {
+        return Ok(());
+    }
+    let sql = "UPDATE hutong_lane SET \
+               checkpoint = json_patch(checkpoint, json_object('notes', json_object(?2, ?3))) WHERE lane = ?1";
+    connection.execute(sql, params![lane, name, text]).map(drop).doing(doing)
+}
+
 /// Looks how a lane stands to the owner that opened it under `own`; reads only.
 pub(super) fn look(path: &Path, name: &str, own: i64) -> Result<Hold> {
     let doing = || format!("look at lane {name}");

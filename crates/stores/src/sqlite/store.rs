@@ -16,6 +16,9 @@ use super::{connect, lane};
 /// How many lanes one transaction commits at most.
 const GROUP: usize = 64;
 
+/// What is being done where a whole transaction fails.
+pub(super) const COMMIT: &str = "commit to the store";
+
 /// How often one group is run again because a trigger of the department rolled it back.
 const AGAIN: usize = 1_000;
 
@@ -164,10 +167,10 @@ impl<T: Send, F: FnMut(&Connection) -> Result<Option<T>> + Send> Task for Work<F
             (Some(Err(error)), _) => Err(error),
             (_, Some((kind, why))) => {
                 let kind = if kind == ErrorKind::Refused { self.refused } else { kind };
-                Err(Error::new(kind, "commit to the store", why))
+                Err(Error::new(kind, COMMIT, why))
             }
             (Some(Ok(value)), None) => Ok(value),
-            (None, None) => Err(Error::new(ErrorKind::Unknown, "commit to the store", "it was not run")),
+            (None, None) => Err(Error::new(ErrorKind::Unknown, COMMIT, "it was not run")),
         };
         // A caller that no longer waits finds out by opening its lane again.
         let _ = self.reply.send(outcome);
@@ -209,7 +212,7 @@ fn write_group(connection: &Connection, mut group: Vec<Box<dyn Task>>) {
 
 /// Runs the group in one transaction and commits it; `Ok(false)` when it must be run again.
 fn attempt(connection: &Connection, group: &mut [Box<dyn Task>]) -> Result<bool> {
-    let doing = || "commit to the store".to_owned();
+    let doing = || COMMIT.to_owned();
     connection.execute_batch("BEGIN IMMEDIATE").doing(doing)?;
     for task in group.iter_mut() {
         connection.execute_batch("SAVEPOINT lane").doing(doing)?;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use hutong_core::{Act, ErrorKind, Kind, Op, Order, PipelineId, Row, Sink as _, Value, Verb};
-use hutong_stores::postgres::sink::{Sink, list, replay, steer};
+use hutong_core::{Act, ErrorKind, Kind, Op, Order, PipelineId, Row, Secret, Sink as _, Value, Verb};
+use hutong_stores::postgres::sink::{Pool, Sink, list, replay, steer};
 
 use crate::given::{Store, Topic, key_only, lane, people, person};
 use crate::narrow::{Granted, WHOLE, filled};
@@ -100,7 +100,8 @@ async fn i5_what_is_narrowed_while_it_is_filled_is_served_no_more() {
     filled(&store, &WHOLE).await;
     reload(&store).await;
     let mut sink = begun(&WHOLE, &store, "wide").await;
-    sink.commit(&Topic::new(&people()).batch([(Op::Read, person(1, "张三", 30))])).await.unwrap();
+    let first = Topic::new(&people()).batch([(Op::Read, person(1, "张三", 30))]);
+    sink.commit(&first).await.unwrap();
     begun(&NARROW, &store, "narrow").await;
     assert_eq!((store.people().await, beside(&store).await), (own(&["11|张三|30", "12|李四|40"]), 0));
 }
@@ -153,4 +154,56 @@ async fn i3_what_is_replayed_meanwhile_is_not_lost_when_the_rows_are_replaced() 
     assert_eq!(store.people().await[0], "1|张三|30", "it is served as it was");
     sink.commit(&topic.batch([(Op::Insert, person(2, "李四", 40))])).await.unwrap();
     assert_eq!(store.people().await[..2], ["1|赵六|30", "2|李四|40"]);
+}
+
+#[tokio::test]
+async fn i2_what_a_program_that_knows_nothing_of_it_has_written_meanwhile_is_not_lost() {
+    let store = Store::fresh().await;
+    filled(&store, &WHOLE).await;
+    reload(&store).await;
+    let mut sink = begun(&WHOLE, &store, "wide").await;
+    let mut topic = Topic::new(&people());
+    sink.commit(&topic.batch([(Op::Read, person(1, "张三", 30))])).await.unwrap();
+    store.run("INSERT INTO share.people VALUES (3, '王五', 50, 'replicate.renshe_people.0', 1)").await;
+    store
+        .run(
+            r#"UPDATE hutong.hutong_lane SET "position" = jsonb_set("position", '{notes,beside.at}', '"{}"')
+               WHERE lane = 'replicate.renshe_people.0'"#,
+        )
+        .await;
+    begun(&WHOLE, &store, "wide").await;
+    assert_eq!((store.people().await.len(), beside(&store).await), (2, 0), "filled anew, in its place");
+}
+
+#[tokio::test]
+async fn a_role_that_may_make_no_table_fills_in_its_place() {
+    let store = Store::fresh().await;
+    filled(&store, &WHOLE).await;
+    reload(&store).await;
+    let role = format!("{}_writer", store.rows("SELECT current_database()::text").await[0]);
+    store
+        .run(&format!(
+            "CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA hutong, share TO {role};
+             GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA hutong, share TO {role};
+             GRANT USAGE ON ALL SEQUENCES IN SCHEMA hutong TO {role}"
+        ))
+        .await;
+    let url = Secret::new(store.url.reveal().replace("postgres@", &format!("{role}@")));
+    let store = Store { pool: Pool::new(url.clone(), 4), url, client: store.client };
+    let mut sink = WHOLE.sink(&store, "wide", 9);
+    assert!(sink.open(&lane(0)).await.unwrap().is_empty());
+    sink.prepare(&people()).await.unwrap();
+    assert_eq!((store.people().await.len(), beside(&store).await), (2, 0));
+}
+
+#[tokio::test]
+async fn i6_a_column_of_another_type_is_not_filled_by_a_cast() {
+    let store = Store::fresh().await;
+    filled(&store, &WHOLE).await;
+    store.run("ALTER TABLE share.people ALTER COLUMN name TYPE char(20)").await;
+    reload(&store).await;
+    let mut sink = begun(&WHOLE, &store, "wide").await;
+    let rows = [(Op::Read, person(1, "张三 ", 30)), (Op::Insert, person(2, "李四", 40))];
+    let error = sink.commit(&Topic::new(&people()).batch(rows)).await.unwrap_err();
+    assert!(error.to_string().contains("column name one of another type"), "{error}");
 }

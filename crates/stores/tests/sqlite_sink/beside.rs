@@ -97,3 +97,50 @@ async fn i3_what_the_table_does_not_take_at_once_is_filled_in_its_place_row_by_r
         assert_eq!((office.rows().len(), office.items().len()), (3, 1), "{raises}");
     }
 }
+
+#[tokio::test]
+async fn i7_one_that_is_asked_for_twice_begins_twice_by_the_same_owner() {
+    let office = Office::new("");
+    filled(&office, &[]).await;
+    reload(&office);
+    let mut anew = open(&office, WHOLE, "wide", 0).await;
+    anew.commit(&[(Op::Read, row(1, "a", Some("x")))]).await.unwrap();
+    reload(&office);
+    assert!(anew.sink.open(&lane(0)).await.unwrap().is_empty());
+    anew.sink.prepare(&office.contract).await.unwrap();
+    anew.at = 0;
+    anew.commit(&[(Op::Read, row(1, "c", None)), (Op::Insert, row(2, "d", None))]).await.unwrap();
+    assert_eq!(office.rows()[..2], [stands(1, "c", None), stands(2, "d", None)]);
+    assert_eq!((office.rows().len(), beside(&office)), (4, 0));
+}
+
+#[tokio::test]
+async fn i2_what_a_program_that_knows_nothing_of_it_has_written_meanwhile_is_not_lost() {
+    let office = Office::new("");
+    filled(&office, &[]).await;
+    reload(&office);
+    let mut anew = open(&office, WHOLE, "wide", 0).await;
+    anew.commit(&[(Op::Read, row(1, "a", Some("x")))]).await.unwrap();
+    office.run(
+        "UPDATE hutong_lane SET checkpoint = json_set(checkpoint, '$.notes.\"beside.at\"', '{}')
+         WHERE lane = 'replicate.office.0'",
+    );
+    open(&office, WHOLE, "wide", 0).await;
+    assert_eq!((office.rows().len(), beside(&office)), (2, 0), "filled anew, in its place");
+}
+
+#[tokio::test]
+async fn a_stale_owner_gives_nothing_up() {
+    let office = Office::new(
+        "CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT, 备注 TEXT,
+        hutong_lane TEXT NOT NULL, hutong_offset NOT NULL, CHECK (code <> 'z'))",
+    );
+    filled(&office, &[]).await;
+    reload(&office);
+    let mut stale = open(&office, WHOLE, "wide", 0).await;
+    open(&office, WHOLE, "wide", 0).await;
+    let rows = [(Op::Read, row(1, "a", None)), (Op::Insert, row(2, "z", None))];
+    let error = stale.commit(&rows).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
+    assert_eq!((office.rows().len(), beside(&office)), (4, 1), "it serves what it had");
+}

@@ -1,11 +1,11 @@
-//! A grant that only names fewer columns empties them where the lane stands; every other one fills the replica anew.
+//! A grant that lets less through narrows the replica where the lane stands; every other one fills it anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hutong_core::grant::Content;
 use hutong_core::ledger::receipt::begin;
-use hutong_core::{Contract, Grant, Mask, Op, Secret, Sink as _, Value};
+use hutong_core::{Contract, Grant, Mask, Op, Permit, Secret, Sink as _, Value};
 use hutong_stores::sqlite::{self, SinkConfig, receipts};
 
 use super::{Lane, Office, lane, row, stands};
@@ -20,16 +20,21 @@ pub(crate) fn contract(office: &Office, columns: &[&str]) -> Arc<Contract> {
 }
 
 pub(crate) fn content(office: &Office, columns: &[&str], masked: &[&str], mark: &str) -> Content {
+    filtered(office, columns, masked, None, mark)
+}
+
+fn filtered(office: &Office, columns: &[&str], masked: &[&str], rows: Option<&str>, mark: &str) -> Content {
     let grant = Grant {
         subscription: "s".into(),
         stream: "people".into(),
         columns: columns.iter().map(ToString::to_string).collect(),
-        rows: None,
+        rows: rows.map(str::to_owned),
         masks: masked.iter().map(|name| (name.to_string(), Mask::Name)).collect::<BTreeMap<_, _>>(),
         until: None,
         key: Secret::new("k"),
     };
-    grant.content(&contract(office, columns), "people.v1 2", mark)
+    let permit = Permit::new(Arc::clone(&office.contract), &grant).unwrap();
+    grant.content(permit, "people.v1 2", mark)
 }
 
 pub(crate) fn sink(
@@ -109,15 +114,57 @@ async fn i5_columns_that_are_granted_no_more_are_emptied_where_the_lane_stands_a
 }
 
 #[tokio::test]
+async fn i5_rows_and_values_that_are_granted_no_more_go_where_the_lane_stands_and_leave_a_receipt() {
+    for own in ["", OWN] {
+        let office = Office::new(own);
+        filled(&office, &[]).await;
+        office.run("UPDATE people SET code = '欧阳明' WHERE id = 2");
+        if own.is_empty() {
+            // More than are looked at at a time.
+            office.run(
+                "WITH RECURSIVE n(n) AS (SELECT 100 UNION ALL SELECT n + 1 FROM n WHERE n < 5099)
+                 INSERT INTO people SELECT n, iif(n % 2, NULL, '王五'), iif(n % 10 > 5, 'y', 'x'),
+                 'replicate.office.0', 1 FROM n",
+            );
+        }
+        let less = || filtered(&office, NARROW, &["code"], Some("note <> 'x'"), "less");
+        let mut sink = sink(&office, 0, less(), NARROW, "less");
+        assert_eq!(sink.open(&lane(0)).await.unwrap().position("p").as_offset(), Some(2));
+        let mut rows = vec![stands(2, "欧阳*", None), stands(11, "a", Some("x")), stands(12, "b", Some("y"))];
+        if !own.is_empty() {
+            rows.insert(1, stands(7, "own", Some("of the department")));
+        }
+        let found = office.db();
+        let few = |sql: &str| found.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+        let many = few(
+            "SELECT count(*) || '|' || count(code) || '|' || coalesce(min(code) || max(code), '') || '|' || count(备注)
+             FROM people WHERE id >= 100",
+        );
+        assert_eq!(many, if own.is_empty() { "2000|1000|王*王*|0" } else { "0|0||0" });
+        office.run("DELETE FROM people WHERE id >= 100");
+        assert_eq!(office.rows(), rows, "of its own rows alone");
+        let noted = "SELECT count(*) || '' FROM hutong_row WHERE lane = 'replicate.office.0'";
+        assert_eq!(few(noted), if own.is_empty() { "0" } else { "1" });
+        let kept = receipts::since(&office.path(), &lane(0).to_string(), 0, 9).unwrap();
+        let counts = if own.is_empty() { (2_001, 3_001) } else { (1, 1) };
+        assert!(kept[1].proof.is_of_narrowing());
+        assert_eq!((kept[1].written, kept[1].deleted), counts);
+    }
+}
+
+#[tokio::test]
 async fn i5_under_any_other_grant_the_lane_starts_anew() {
-    type Case = (&'static [&'static str], &'static [&'static str]);
-    // What was masked before, and what is granted and masked now.
-    let rows: [(&[&str], Case); 3] =
-        [(&[], (NARROW, &["code"])), (&["code"], (NARROW, &[])), (&["note"], (WHOLE, &[]))];
-    for (case, (masked, (columns, now))) in rows.into_iter().enumerate() {
+    // What was masked before, what is granted and masked now, and which rows.
+    type Now = (&'static [&'static str], &'static [&'static str], Option<&'static str>);
+    let rows: [(&[&str], Now); 3] = [
+        (&["code"], (NARROW, &[], None)),
+        (&["code"], (WHOLE, &["code"], Some("code = 'a'"))),
+        (&["note"], (WHOLE, &[], None)),
+    ];
+    for (case, (masked, (columns, now, rows))) in rows.into_iter().enumerate() {
         let office = Office::new("");
         filled(&office, masked).await;
-        let other = content(&office, columns, now, "other");
+        let other = filtered(&office, columns, now, rows, "other");
         let here = sink(&office, 0, other, columns, "other").open(&lane(0)).await.unwrap();
         assert!(here.is_empty(), "{case}");
         assert_eq!(office.rows().len(), 2, "{case}: the rows of the other lane");
@@ -134,7 +181,7 @@ async fn i5_what_cannot_be_emptied_is_removed_and_filled_anew() {
         let office = Office::new(setup);
         filled(&office, &[]).await;
         office.run(then);
-        let narrow = content(&office, NARROW, &[], "narrow");
+        let narrow = filtered(&office, NARROW, &["code"], Some("id <> 1"), "narrow");
         let here = sink(&office, 0, narrow, NARROW, "narrow").open(&lane(0)).await.unwrap();
         assert!(here.is_empty(), "{setup} {then}");
         let left: Vec<i64> = office.rows().into_iter().map(|row| row.0).filter(|id| *id != 7).collect();

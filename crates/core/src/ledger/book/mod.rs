@@ -149,7 +149,7 @@ pub struct Skipped {
     /// Which record, counted from 1.
     pub sequence: u64,
     /// The rule, from a closed set: `malformed`, `unknown_department`, `signature`, `replay`, `contradiction`,
-    /// `wrong_department`, `refused`.
+    /// `wrong_department`, `refused`, `newer_version`.
     pub rule: &'static str,
     /// Why.
     pub why: String,
@@ -227,6 +227,8 @@ pub struct Book {
     skipped: Vec<Skipped>,
     counts: BTreeMap<&'static str, u64>,
     contradictions: Vec<Contradiction>,
+    /// Department to its first record of a version that this program does not know.
+    newer: BTreeMap<String, u64>,
 }
 
 impl Book {
@@ -248,6 +250,7 @@ impl Book {
             skipped: Vec::new(),
             counts: BTreeMap::new(),
             contradictions: Vec::new(),
+            newer: BTreeMap::new(),
         }
     }
 
@@ -264,8 +267,9 @@ impl Book {
 
     /// Reads the next record of the log, of which `None` has no value.
     ///
-    /// `Err` only when a department has signed an entry of a newer version: then nothing is guessed, the record is not
-    /// read, and a newer program is needed. An unsigned claim of that is rubbish like any other.
+    /// `Err` only when the governing department has signed an entry of a newer version: then nothing is guessed, the record
+    /// is not read, and a newer program is needed. One of another department stops its own streams, of which alone it can
+    /// say anything (see [`Book::stops`]). An unsigned claim of that is rubbish like any other.
     pub fn read(&mut self, record: Option<&[u8]>) -> Result<Taken> {
         let head = self.head().after(record);
         let judged = self.judge(record, head.sequence)?;
@@ -302,7 +306,15 @@ impl Book {
             return Ok(Err(("signature", format!("`{}` has not signed it", frame.department))));
         };
         if frame.version > VERSION {
-            return Err(self.newer(sequence, &format!("has version {}", frame.version)));
+            let what = format!("has version {}", frame.version);
+            if frame.department == self.charter.governing {
+                return Err(self.newer(sequence, &what));
+            }
+            self.newer.entry(frame.department.to_owned()).or_insert(sequence);
+            return Ok(Err((
+                "newer_version",
+                format!("it {what}, and this program knows version {VERSION}"),
+            )));
         }
         let first = *self.stands.entry(digest).or_insert(sequence);
         if first != sequence {
@@ -313,6 +325,7 @@ impl Book {
             Err(why) => return malformed(why),
         };
         if let Act::Joined { key, .. } | Act::Rekeyed { key, .. } = &entry.act
+            && entry.department == self.charter.governing
             && PublicKey::parse(key).is_err_and(|error| error.kind == ErrorKind::Config)
         {
             return Err(self.newer(sequence, "names a key of an algorithm that it does not know"));
@@ -341,8 +354,20 @@ impl Book {
         }
     }
 
-    /// Returns what stops the streams of an owner: a head that it, or the governing department, has signed and that
-    /// this history contradicts. Those of others are only skipped and counted.
+    /// Returns why nothing of an owner's streams may flow: this history contradicts a head that it, or the governing
+    /// department, has signed; or it has said something that this program cannot read, perhaps that nothing may.
+    pub fn stops(&self, owner: &str) -> Option<String> {
+        let contradiction = self.contradiction(owner).map(ToString::to_string);
+        contradiction.or_else(|| {
+            let record = self.newer.get(owner)?;
+            Some(format!(
+                "`{owner}` has signed record {record} with a newer Hutong than this: update this one"
+            ))
+        })
+    }
+
+    /// Returns the contradiction that stops the streams of an owner: to a head that it, or the governing department, has
+    /// signed. Those of others are only skipped and counted.
     pub fn contradiction(&self, owner: &str) -> Option<&Contradiction> {
         self.contradictions.iter().find(|c| c.by == owner || c.by == self.charter.governing)
     }

@@ -44,13 +44,19 @@ pub(super) fn print(plan: &Plan, book: &Book, department: &str, request: &Reques
     for other in book.grants() {
         let same = (&other.owner, &other.stream) == (&request.owner, &request.stream);
         let own = (other.department.as_str(), &other.subscription) == (department, &request.subscription);
-        if !same || own || !matches!(other.state, State::Active | State::Suspended(_)) {
+        // What is not recalled stays in the replica.
+        let until = match &other.state {
+            State::Active | State::Suspended(_) => "",
+            State::Revoked { recall: false, .. } | State::Expired => ", of a grant that is over",
+            State::Revoked { recall: true, .. } | State::Replaced => continue,
+        };
+        if !same || own {
             continue;
         }
         let held: Vec<&str> =
             other.terms.columns.iter().filter(|c| terms.columns.contains(c)).map(String::as_str).collect();
         if !held.is_empty() {
-            println!("  {} holds {} too ({})", other.department, held.join(", "), other.subscription);
+            println!("  {} holds {} too ({}{until})", other.department, held.join(", "), other.subscription);
         }
     }
 }

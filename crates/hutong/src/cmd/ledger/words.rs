@@ -165,7 +165,7 @@ pub(in crate::cmd) enum Permission {
         #[command(flatten)]
         what: Resumption,
     },
-    /// Grants less from now on. Columns are emptied where the replica stands; for fewer rows or a mask it is filled anew.
+    /// Grants less from now on: columns are emptied, values masked and rows deleted where the replica stands.
     Narrow {
         #[command(flatten)]
         which: Which,

@@ -7,6 +7,7 @@ mod explain;
 mod trial;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hutong_core::{Error, ErrorKind, Result};
 
@@ -15,7 +16,8 @@ use super::{check, ledger};
 use crate::config::Plan;
 use crate::config::plan::SubscriptionPlan;
 use crate::exit::Exit;
-use crate::ledger::under;
+use crate::ledger::{Ledger, in_time};
+use crate::wire::Bus;
 
 pub(super) async fn run(config: &Path, action: Policy) -> Result<Exit> {
     match action {
@@ -33,17 +35,25 @@ pub(super) async fn run(config: &Path, action: Policy) -> Result<Exit> {
 }
 
 /// Returns the subscriptions as the configuration asks for them, or as the ledger grants them: then without those to
-/// which nothing is granted.
+/// which nothing flows now, for whichever reason.
 async fn subscriptions(plan: &Plan, granted: bool) -> Result<Vec<SubscriptionPlan>> {
     if !granted {
         return Ok(plan.subscriptions.clone());
     }
-    let book = ledger::read(plan, false).await?.book;
-    let terms = |own: &SubscriptionPlan| {
-        let held = book.granted(&own.department, &own.name, &own.stream.owner, &own.stream.name)?;
-        (held.state == hutong_core::ledger::State::Active).then(|| held.terms.clone())
+    let Some(configured) = &plan.ledger else {
+        // Which says what is missing.
+        return ledger::read(plan, false).await.map(|_| Vec::new());
     };
-    plan.subscriptions.iter().filter_map(|own| Some(under(own, &terms(own)?))).collect()
+    let ledger = Ledger::new(configured, plan, Arc::clone(Bus::look(&plan.bus)?.log()));
+    let mut flowing = Vec::new();
+    for own in &plan.subscriptions {
+        match ledger.granted(own).await.and_then(|granted| in_time(plan, granted)) {
+            Ok(granted) => flowing.push(granted),
+            Err(problem) if problem.kind == ErrorKind::Denied => {}
+            Err(problem) => return Err(problem),
+        }
+    }
+    Ok(flowing)
 }
 
 /// Finds a subscription.

@@ -51,7 +51,7 @@ pub(super) struct Done {
 }
 
 /// The sums in the order in which they are told.
-const SUMS: [&str; 19] = [
+const SUMS: [&str; 20] = [
     "offered",
     "changed",
     "withdrawn",
@@ -66,7 +66,8 @@ const SUMS: [&str; 19] = [
     "revoked",
     "recalled",
     "rows recalled",
-    "rows emptied of columns",
+    "rows emptied or masked by a narrower grant",
+    "rows removed by a narrower grant",
     "corrections asked",
     "corrections answered",
     "changes delivered",
@@ -245,7 +246,8 @@ impl<'a> Report<'a> {
                 return Ok(true);
             }
             if receipt.proof.is_of_narrowing() {
-                self.add("rows emptied of columns", receipt.written);
+                self.add("rows emptied or masked by a narrower grant", receipt.written);
+                self.add("rows removed by a narrower grant", receipt.deleted);
                 return Ok(true);
             }
             let sum = self.delivered.entry(name).or_default();

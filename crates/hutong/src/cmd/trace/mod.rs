@@ -326,7 +326,7 @@ fn now(
                 Ok(mark) if mark == stand.mark => {
                     // A lane that begins anew holds nothing; one that was set back holds what it held.
                     return match stand.checkpoint.position(place).as_offset() {
-                        _ if stand.checkpoint.serves_until().is_some() => {
+                        _ if stand.checkpoint.serves() => {
                             (Some(true), "its store serves it while its lane is filled anew".into())
                         }
                         None => (Some(false), "its replica is being filled anew".into()),

@@ -102,6 +102,13 @@ impl Subscriber {
                     by.grant
                 )
             }
+            Some(Ended::Narrowed(by)) => {
+                let (at, receipt) = (moment(by.at_us), receipt(by.receipt));
+                format!(
+                    " until {at} ({receipt}): grant {} lets it through no more, and it was removed",
+                    by.grant
+                )
+            }
             Some(Ended::Recalled(by)) => {
                 format!(" until {} ({}): it was recalled", moment(by.at_us), receipt(by.receipt))
             }
@@ -138,6 +145,9 @@ impl Subscriber {
                 Some(Ended::Left(at)) => json!({ "left": arrival(at) }),
                 Some(Ended::Anew(by)) => {
                     json!({ "anew": { "before_us": by.at_us, "receipt": by.receipt, "grant": by.grant } })
+                }
+                Some(Ended::Narrowed(by)) => {
+                    json!({ "narrowed": { "at_us": by.at_us, "receipt": by.receipt, "grant": by.grant } })
                 }
                 Some(Ended::Recalled(by)) => {
                     json!({ "recalled": { "at_us": by.at_us, "receipt": by.receipt, "grant": by.grant } })

@@ -238,6 +238,23 @@ fn key(check: &mut Check<'_>, entry: &Entry<file::Subscription>, contract: &Cont
     check.error(entry.at, format!("subscription `{name}` needs a `key`: {reason}"), Some(hint));
 }
 
+/// Tells of departments that share a key: they could join by their pseudonyms what they were given apart.
+pub(super) fn apart(check: &mut Check<'_>, plans: &[SubscriptionPlan]) {
+    for (at, own) in plans.iter().enumerate() {
+        let shared = |other: &&SubscriptionPlan| other.key.is_some() && other.key == own.key;
+        let other = plans[..at].iter().find(|other| other.department != own.department && shared(other));
+        let Some((other, entry)) = other.zip(check.document.subscriptions.get(&own.name)) else { continue };
+        let (name, others) = (&own.name, &other.department);
+        let message = format!(
+            "subscription `{name}` has the key of `{}`, which is of `{others}`: both could join by it what they were \
+             given apart",
+            other.name
+        );
+        let hint = format!("openssl rand -hex 32 > {name}.key, then key = {{ file = \"{name}.key\" }}");
+        check.error(entry.at, message, Some(hint));
+    }
+}
+
 /// Tells what two subscriptions of one department give away together, though neither does alone; whichever streams
 /// they are of.
 pub(super) fn together(check: &mut Check<'_>, plans: &[SubscriptionPlan]) {

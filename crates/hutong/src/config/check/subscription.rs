@@ -31,6 +31,7 @@ pub(super) fn subscriptions(
         plans.extend(subscription(check, entry, stores, streams, zone));
     }
     grant::together(check, &plans);
+    grant::apart(check, &plans);
     plans
 }
 

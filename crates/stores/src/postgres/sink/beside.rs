@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::Client;
 
 use super::catalog::{self, LANE, Table};
+use super::column::Catalog;
 use super::pool::{HURRIED, UNHURRIED};
 use super::room;
 use crate::postgres::error;
@@ -28,17 +29,19 @@ pub(super) fn table(lane: &str) -> TableName {
 
 /// Returns the table that a lane writes that stands here.
 pub(super) fn written(lane: &str, served: &TableName, checkpoint: &Checkpoint) -> TableName {
-    checkpoint.serves_until().map_or_else(|| served.clone(), |_| table(lane))
+    if checkpoint.serves() { table(lane) } else { served.clone() }
 }
 
 /// States whether a table has rows of a lane that can be served while it is filled anew: not of a department's own, which
-/// takes no second one beside it.
+/// takes no second one beside it, nor where the role may make no table.
 pub(super) async fn can(client: &Client, served: &TableName, lane: &str) -> Result<bool> {
     let Some(found) = catalog::read(client, served).await? else { return Ok(false) };
     if !found.created_by_hutong() {
         return Ok(false);
     }
-    let sql = format!("SELECT EXISTS (SELECT FROM {served} WHERE {LANE} = $1)");
+    let sql = format!(
+        "SELECT has_schema_privilege('hutong', 'CREATE') AND EXISTS (SELECT FROM {served} WHERE {LANE} = $1)"
+    );
     let row = client.query_one(&sql, &[&lane]).await;
     Ok(row.map_err(|e| error::of(e, || format!("look for rows of {lane} in {}", served.plain())))?.get(0))
 }
@@ -67,7 +70,11 @@ pub(super) async fn put(client: &Client, lane: &str, to: &Put<'_>) -> Result<()>
     if let Some(from) = catalog::read(client, &filled).await? {
         let there = catalog::read(client, served).await?;
         let columns = common(&from, there.as_ref());
-        // As it stands, without a cast that could cut or round (I6).
+        // I6: as it stands, without a cast that could cut or round.
+        if let Some(column) = there.as_ref().and_then(|there| unlike(&from, there)) {
+            let why = format!("somebody has made its column {column} one of another type");
+            return Err(Error::new(ErrorKind::Refused, doing(lane, served), why));
+        }
         let sql = format!("INSERT INTO {served} ({columns}) SELECT {columns} FROM {filled}");
         let written = client.execute(&sql, &[]).await.map_err(failed)?;
         let all = client.query_one(&format!("SELECT count(*) FROM {filled}"), &[]).await.map_err(failed)?;
@@ -96,6 +103,12 @@ fn common(from: &Table, there: Option<&Table>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
+/// Returns a column that is of another type in the one table than in the other.
+fn unlike<'a>(from: &'a Table, there: &Table) -> Option<&'a str> {
+    let other = |column: &&Catalog| there.column(&column.name).is_some_and(|t| t.declared != column.declared);
+    from.columns.iter().find(other).map(|column| column.name.as_str())
+}
+
 /// States whether waiting cures what has kept it from its place.
 pub(super) fn passes(problem: &Error) -> bool {
     problem.class() == Class::Retry
@@ -118,6 +131,7 @@ pub(super) async fn give_up(
     let note = ["notes", hutong_core::grant::NOTE];
     match client.execute(sql, &[&lane, &epoch, &crate::steered::NOBODYS, &&note[..]]).await {
         Err(e) => error::of(e, || doing(lane, served)),
+        Ok(0) => Error::new(ErrorKind::Fenced, doing(lane, served), "another owner has taken the lane over"),
         Ok(_) => Error::new(ErrorKind::Unavailable, doing(lane, served), problem.why())
             .hint("it is filled anew row by row instead, and the replica shows a part until then"),
     }

@@ -108,7 +108,7 @@ fn select(plan: &Plan, mine: &str) -> String {
 }
 
 /// Reads a value back; what is not of the contract's type stays recognisable as that.
-fn value(ty: &Type, kind: &Kind, cell: &Cell) -> Value {
+pub(super) fn value(ty: &Type, kind: &Kind, cell: &Cell) -> Value {
     let bytes = match cell {
         Cell::Null => return Value::Null,
         Cell::Unchanged => return Value::Unknown,

@@ -8,6 +8,7 @@ use tokio_postgres::types::Json;
 use tokio_postgres::{Client, Statement};
 
 use super::catalog::{self, LANE, Table};
+use super::narrow::Narrowed;
 use super::pool::UNHURRIED;
 use super::writer::SinkConfig;
 use super::{beside, narrow, room};
@@ -117,8 +118,8 @@ pub(super) async fn look(client: &Client, lane: &str, own: i64) -> Result<Hold> 
 ///
 /// I5: under another grant than the stored one the lane starts anew: its rows and what is quarantined go, in
 /// the same transaction, so that nothing stays that the new grant does not cover. They go only when the table takes
-/// what comes instead, as far as the contract is known ahead. Under a grant that only names fewer columns it goes on
-/// where it stands, and those are emptied in the same transaction. Where all of its rows are granted as they are, as in a
+/// what comes instead, as far as the contract is known ahead. Under a grant that lets less through it goes on where it
+/// stands, and what is granted no more goes in the same transaction (see `narrow.rs`). Where all of its rows are granted as they are, as in a
 /// reload, they are served until those that come instead are there (see `beside.rs`). With lane 0 go the lanes that the pipeline no longer
 /// has.
 pub(super) async fn take_over(
@@ -152,27 +153,28 @@ pub(super) async fn take_over(
         .try_get::<_, Json<Checkpoint>>(1)
         .map_err(|e| Error::caused(ErrorKind::Broken, format!("read the checkpoint of {lane}"), e))?
         .0;
-    let other = before != *grant || held != table.to_string();
-    let narrower =
-        content.as_ref().filter(|_| held == table.to_string() && checkpoint.serves_until().is_none());
+    let strayed = checkpoint.strayed();
+    let other = strayed || before != *grant || held != table.to_string();
+    let narrower = content.as_ref().filter(|_| held == table.to_string() && !checkpoint.serves());
     let mark = (before != NOBODYS).then_some(&*before);
     let served = content.as_ref().filter(|_| other && held == table.to_string());
-    let served = served.is_some_and(|content| content.covers(&checkpoint, mark));
-    let emptied = match narrower.and_then(|content| content.narrows_from(&checkpoint, &before)) {
-        Some(gone) => narrow::empty(tx.client(), &name, config, &gone).await?,
+    let served = served.is_some_and(|content| !strayed && content.covers(&checkpoint, mark));
+    let narrowed = match narrower.and_then(|content| content.narrows_from(&checkpoint, &before)) {
+        Some(narrowing) => narrow::in_place(tx.client(), &name, config, &narrowing).await?,
         None => None,
     };
     // A lane that is new stands beside those that the pipeline had before, whose table it finds.
-    if let Some(contract) = contract.as_ref().filter(|_| emptied.is_none() && (other || epoch == 1)) {
+    if let Some(contract) = contract.as_ref().filter(|_| narrowed.is_none() && (other || epoch == 1)) {
         room::renew(tx.client(), table, contract, lane, grant).await?;
     }
     let noted = content.as_ref().is_some_and(|content| content.note(&mut checkpoint));
-    if let Some(rows) = emptied {
-        let proof = number.and_then(|number| Proof::narrowed(&name, number, &checkpoint, rows));
+    if let Some(Narrowed { changed, removed }) = narrowed {
+        let counts = (changed, removed);
+        let proof = number.and_then(|number| Proof::narrowed(&name, number, &checkpoint, counts));
         if let Some(proof) = proof {
-            counted(tx.client(), &name, grant, (rows, 0), &proof, &mut checkpoint).await?;
+            counted(tx.client(), &name, grant, counts, &proof, &mut checkpoint).await?;
         }
-        tracing::info!(lane = %lane, rows, "columns that are granted no more are emptied, and it goes on where it stands");
+        tracing::info!(lane = %lane, changed, removed, "narrowed where it stands, and goes on");
     } else if other {
         let held = TableName::parse(&held)?;
         tx.batch_execute(UNHURRIED).await.map_err(failed)?;

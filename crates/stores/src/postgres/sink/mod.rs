@@ -35,5 +35,5 @@ pub use quarantine::{Item, discard, list, show};
 pub use receipts::Receipts;
 pub use replay::replay;
 pub use stand::{Stand, count, lanes, rows_of};
-pub use steer::steer;
+pub use steer::{note, steer};
 pub use writer::{Sink, SinkConfig};

@@ -55,6 +55,19 @@ pub async fn steer(url: &Secret, pipeline: &PipelineId, order: &Order) -> Result
     Ok(steered)
 }
 
+/// Puts a note into the checkpoint of a lane, whoever runs it; nothing where it has never written.
+pub async fn note(url: &Secret, lane: &str, name: &str, text: &str) -> Result<()> {
+    let session = connect::open(url, "note").await?;
+    if !quarantine::there(&session).await? {
+        return Ok(());
+    }
+    let sql = r#"UPDATE hutong.hutong_lane SET "position" = "position" || jsonb_build_object('notes',
+                     coalesce("position" -> 'notes', '{}') || jsonb_build_object($2::text, $3::text))
+                  WHERE lane = $1"#;
+    let noted = session.execute(sql, &[&lane, &name, &text]).await;
+    noted.map(drop).map_err(|e| error::of(e, || format!("note {name} of {lane}")))
+}
+
 /// Settles what a lane has set aside from a place on, for that comes again; returns the items.
 async fn settle(client: &Client, lane: &str, from: &str) -> Result<Vec<i64>, tokio_postgres::Error> {
     let sql = r#"UPDATE hutong.hutong_quarantine SET state = 'replayed', settled = clock_timestamp()

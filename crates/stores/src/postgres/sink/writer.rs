@@ -46,8 +46,8 @@ pub struct SinkConfig {
     /// What the lane will write: where it is known, a replica that starts anew keeps its rows until its table takes
     /// those that come instead.
     pub contract: Option<Arc<Contract>>,
-    /// What the grant's content is, by which one that only names fewer columns is known. `None`: the lane starts anew
-    /// under every other grant.
+    /// What the grant's content is, by which one that lets less through is known. `None`: the lane starts anew under every
+    /// other grant.
     pub content: Option<Content>,
     /// The grant's number in the ledger: each commit leaves a receipt under it that can be proved. `None` without a
     /// ledger: then a receipt only counts.

@@ -1,0 +1,79 @@
+//! All lanes of a process, for whoever shows them or knows something of them that they do not know themselves.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hutong_core::LaneId;
+
+use crate::reason::Left;
+use crate::status::{Entry, LaneStatus};
+
+/// All lanes of the process.
+#[derive(Debug, Clone, Default)]
+pub struct Board(Arc<Mutex<Vec<Entry>>>);
+
+impl Board {
+    /// Makes an empty board.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a lane, in the place of one of the same name. Its freshness is judged by `interval_us`, how often its capture
+    /// says that it is complete.
+    pub fn add(&self, id: LaneId, interval_us: i64, now_us: i64) -> Entry {
+        let entry = Entry::new(id.clone(), interval_us, now_us);
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|other| other.id() != id);
+        entries.push(entry.clone());
+        entry
+    }
+
+    /// Removes a lane that another process runs from now on.
+    pub fn remove(&self, id: &LaneId) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| entry.id() != *id);
+    }
+
+    /// States whether a lane runs here and is behind by more than its watermarks are apart.
+    pub fn is_behind(&self, id: &LaneId, now_us: i64) -> bool {
+        self.entry(id).is_some_and(|entry| entry.is_behind(now_us))
+    }
+
+    /// Notes the transaction that stands open on the topic of a lane that runs here, or that there is none.
+    pub fn left(&self, id: &LaneId, left: Option<Left>) {
+        if let Some(entry) = self.entry(id) {
+            entry.left(left);
+        }
+    }
+
+    /// States whether a lane stands here that has opened and does not read now.
+    pub fn rests(&self, id: &LaneId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.rests())
+    }
+
+    /// Notes where a partition ends that a lane does not read now; `markers`: each transaction has one more record there
+    /// that nobody sees.
+    pub fn ends(&self, id: &LaneId, partition: &str, end: u64, markers: bool) {
+        if let Some(entry) = self.entry(id) {
+            entry.ends(partition, end, markers);
+        }
+    }
+
+    fn entry(&self, id: &LaneId) -> Option<Entry> {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().find(|entry| entry.id() == *id).cloned()
+    }
+
+    /// Takes a look at every lane for its verdict: once a second, or as often as watermarks come.
+    pub fn look(&self, now_us: i64) {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        entries.iter().for_each(|entry| entry.look(now_us));
+    }
+
+    /// Returns every lane as it is shown, by name.
+    pub fn status(&self, now_us: i64) -> Vec<LaneStatus> {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut lanes: Vec<_> = entries.iter().map(|e| e.status(now_us)).collect();
+        lanes.sort_by(|a, b| a.lane.cmp(&b.lane));
+        lanes
+    }
+}

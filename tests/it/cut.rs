@@ -1,0 +1,59 @@
+//! A history from which somebody has cut the last word does not make flow what that word had stopped.
+
+use rusqlite::Connection;
+
+use crate::installation::until;
+use crate::ledger::{Rows, Town, ten};
+
+/// Cuts the last record off the ledger of an embedded bus that nobody runs.
+pub(crate) fn cut(town: &Town) {
+    let db = Connection::open(town.installation.path("bus/bus.sqlite")).unwrap();
+    let record = "DELETE FROM record WHERE topic = (SELECT id FROM topic WHERE name = ?1)
+        AND offset = (SELECT next - 1 FROM extent WHERE topic = (SELECT id FROM topic WHERE name = ?1))";
+    assert_eq!(db.execute(record, [town.topic()]).unwrap(), 1);
+    let shorter = "UPDATE extent SET next = next - 1 WHERE topic = (SELECT id FROM topic WHERE name = ?1)";
+    assert_eq!(db.execute(shorter, [town.topic()]).unwrap(), 1);
+}
+
+/// Waits until the store of every lane remembers the whole history.
+async fn remembered(town: &Town) {
+    let (_, book, _) = town.read().await;
+    let head = format!("\"ledger.head\":\"{}\"", book.head());
+    until("every lane remembers the head", async || {
+        let db = Connection::open(town.installation.path("renshe.db")).unwrap();
+        let sql = "SELECT count(*) FROM hutong_lane WHERE instr(checkpoint, ?1) > 0";
+        let count: i64 = db.query_row(sql, [&head], |row| row.get(0)).ok()?;
+        (count == 2).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_a_word_that_is_cut_off_stops_what_it_had_stopped_all_the_same() {
+    let suspend: &[&str] = &["subscription", "suspend", "pension", "--reason", "核查"];
+    let recall: &[&str] = &["subscription", "revoke", "pension", "--reason", "核查", "--recall"];
+    for (name, word) in [("ledgercutsuspended", suspend), ("ledgercutrecalled", recall)] {
+        let town = Town::embedded(name).await;
+        town.says(&["subscription", "request", "pension"]);
+        town.says(&["subscription", "approve", "pension"]);
+        let run = town.installation.run();
+        town.reaches("ten rows", ten).await;
+        town.says(word);
+        town.held("核查").await;
+        // No commit is made any more that could remember it.
+        remembered(&town).await;
+        run.stop().await;
+        let rows = town.replica().await;
+        let kept = if word == suspend { rows.len() == 10 } else { rows == Rows::new() };
+        assert!(kept, "{rows:?}");
+
+        cut(&town);
+        let run = town.installation.run();
+        town.stands("halted", "the history was cut").await;
+        town.change("INSERT INTO entry VALUES (12, '丙', '99012')");
+        town.captured().await;
+        town.stands("halted", "the history was cut").await;
+        assert_eq!(town.replica().await, rows);
+        run.stop().await;
+    }
+}
