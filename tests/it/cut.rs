@@ -32,19 +32,24 @@ async fn remembered(town: &Town) {
 async fn i5_a_word_that_is_cut_off_stops_what_it_had_stopped_all_the_same() {
     let suspend: &[&str] = &["subscription", "suspend", "pension", "--reason", "核查"];
     let recall: &[&str] = &["subscription", "revoke", "pension", "--reason", "核查", "--recall"];
-    for (name, word) in [("ledgercutsuspended", suspend), ("ledgercutrecalled", recall)] {
+    let withdraw: &[&str] = &["ledger", "offer", "entry", "--withdraw"];
+    for (name, word, state, says) in [
+        ("ledgercutsuspended", suspend, "held", "核查"),
+        ("ledgercutrecalled", recall, "held", "核查"),
+        ("ledgercutwithdrawn", withdraw, "held", "the stream was withdrawn"),
+    ] {
         let town = Town::embedded(name).await;
         town.says(&["subscription", "request", "pension"]);
         town.says(&["subscription", "approve", "pension"]);
         let run = town.installation.run();
         town.reaches("ten rows", ten).await;
         town.says(word);
-        town.held("核查").await;
+        town.stands(state, says).await;
         // No commit is made any more that could remember it.
         remembered(&town).await;
         run.stop().await;
         let rows = town.replica().await;
-        let kept = if word == suspend { rows.len() == 10 } else { rows == Rows::new() };
+        let kept = if word == recall { rows == Rows::new() } else { rows.len() == 10 };
         assert!(kept, "{rows:?}");
 
         cut(&town);

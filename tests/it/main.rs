@@ -44,6 +44,7 @@ mod trace;
 mod two_halves;
 mod undecodable;
 mod unlike;
+mod unsaid;
 mod verify;
 mod verify_apart;
 mod withheld;

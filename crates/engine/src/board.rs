@@ -50,6 +50,18 @@ impl Board {
         self.entry(id).is_some_and(|entry| entry.rests())
     }
 
+    /// States whether a lane does not read now, and something of it waits in the quarantine.
+    pub fn sets_aside(&self, id: &LaneId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.sets_aside())
+    }
+
+    /// Notes how many items wait in the quarantine of a lane that does not read now.
+    pub fn waits(&self, id: &LaneId, waiting: u64) {
+        if let Some(entry) = self.entry(id) {
+            entry.waits(waiting);
+        }
+    }
+
     /// Notes where a partition ends that a lane does not read now; `markers`: each transaction has one more record there
     /// that nobody sees.
     pub fn ends(&self, id: &LaneId, partition: &str, end: u64, markers: bool) {

@@ -162,6 +162,8 @@ struct Inner {
     left: Option<Left>,
     /// When it began to fill, if that was in this process.
     begun_us: Option<i64>,
+    /// How many changes wait for a lane that does not read, as who looks has found.
+    unread: Option<u64>,
     applied_us: Option<i64>,
 }
 
@@ -187,7 +189,12 @@ impl Inner {
             // All that can be known is that it has been read to its end.
             return 0.0;
         }
-        lag::seconds(&self.standing, now_us, self.interval_us)
+        lag::seconds(&Standing { count: self.count(), ..self.standing }, now_us, self.interval_us)
+    }
+
+    /// Returns how many changes wait: what the lane knows itself, or who looks while it does not read.
+    fn count(&self) -> Option<u64> {
+        self.standing.count.max(self.unread)
     }
 
     /// States whether it reads the base for the first time, and has come to no watermark since.
@@ -198,7 +205,7 @@ impl Inner {
     fn sample(&self, now_us: i64) -> Sample {
         let passed = self.committed + self.quarantined + self.dropped.values().sum::<u64>();
         let lag_seconds = self.lag_seconds(now_us);
-        let (waiting, reads) = (self.standing.count, self.standing.waiting_us.is_some());
+        let (waiting, reads) = (self.count(), self.standing.waiting_us.is_some());
         Sample { at_us: now_us, state: self.state, passed, lag_seconds, waiting, reads }
     }
 }
@@ -229,6 +236,7 @@ impl Entry {
             schemas: BTreeMap::new(),
             left: None,
             begun_us: None,
+            unread: None,
             applied_us: None,
         })))
     }
@@ -257,6 +265,9 @@ impl Entry {
     /// Notes what the lane is doing now.
     pub(crate) fn state(&self, state: State, now_us: i64) {
         let mut inner = self.lock();
+        if state == State::Running {
+            inner.unread = None;
+        }
         if inner.state != state {
             inner.state = state;
             inner.since_us = now_us;
@@ -318,6 +329,19 @@ impl Entry {
         self.lock().standing.waiting_us = first_us.map(|us| us.min(now_us));
     }
 
+    /// States whether it does not read now and something of it is set aside.
+    pub(crate) fn sets_aside(&self) -> bool {
+        let inner = self.lock();
+        inner.state != State::Running && inner.waiting.is_some_and(|waiting| waiting > 0)
+    }
+
+    /// Notes how many items of a lane that does not read now are set aside.
+    pub(crate) fn waits(&self, waiting: u64) {
+        let mut inner = self.lock();
+        inner.waiting = Some(waiting);
+        inner.oldest_us = inner.oldest_us.filter(|_| waiting > 0);
+    }
+
     /// Notes where a partition ends that the lane does not read now: so much waits. `markers`: each transaction has one
     /// more record there that nobody sees.
     pub(crate) fn ends(&self, partition: &str, end: u64, markers: bool) {
@@ -325,7 +349,7 @@ impl Entry {
         let at = inner.checkpoint.positions.get(partition).and_then(|at| at.as_offset());
         let Some(at) = at.filter(|_| inner.state != State::Running) else { return };
         let behind = end.saturating_sub(at).saturating_sub(u64::from(markers));
-        inner.standing.count = inner.standing.count.max(Some(behind));
+        inner.unread = Some(behind);
     }
 
     /// Notes a commit.
@@ -342,6 +366,7 @@ impl Entry {
         }
         inner.standing.waiting_us = None;
         inner.standing.count = passed.behind.count;
+        inner.unread = None;
         inner.bytes = passed.behind.bytes;
         let newest_us = passed.newest_us.map(|us| us.min(now_us));
         inner.standing.passed_us = inner.standing.passed_us.max(newest_us);
@@ -403,7 +428,7 @@ impl Entry {
             state: inner.state,
             since_us: inner.since_us,
             lag_seconds,
-            lag_changes: inner.standing.count,
+            lag_changes: inner.count(),
             lag_bytes: inner.bytes,
             opened: inner.opened,
             committed: inner.committed,

@@ -149,11 +149,11 @@ impl Filter {
         conditions
     }
 
-    /// Returns what it asks for beyond conditions that a row is known to fulfil.
-    pub fn beyond(&self, met: &BTreeSet<String>) -> Self {
+    /// Returns what it asks for beyond conditions of which `met` says that a row fulfils them.
+    pub fn beyond(&self, met: impl Fn(&str) -> bool) -> Self {
         let (mut nodes, mut columns) = (Vec::new(), BTreeSet::new());
         self.root.conjuncts(&mut |node| {
-            if !met.contains(&sql::condition(self, node)) {
+            if !met(&sql::condition(self, node)) {
                 node.looks_at(&mut columns);
                 nodes.push(node.clone());
             }

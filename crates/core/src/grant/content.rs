@@ -30,7 +30,7 @@ pub(super) struct Noted {
     mark: String,
     /// The digest of everything but rows, columns and masks: place, stream, and the key's fingerprint.
     rest: String,
-    /// The conditions that a row must all fulfil.
+    /// The digests of the conditions that a row must all fulfil: what they ask for may be nobody's to read here (I5).
     rows: BTreeSet<String>,
     /// The replica's column to the mask on it; empty without one.
     columns: BTreeMap<String, String>,
@@ -102,7 +102,8 @@ impl Content {
         }
         // What its rows fulfil already need not be asked again.
         let more = noted.rows != before.rows;
-        let filter = permit.filter().filter(|_| more).map(|filter| filter.beyond(&before.rows));
+        let met = |condition: &str| before.rows.contains(&digest(condition));
+        let filter = permit.filter().filter(|_| more).map(|filter| filter.beyond(met));
         let decides = filter.as_ref().map_or(&[][..], |filter| filter.columns());
         let column = |at: &usize| permit.contract().fields.get(*at).map(|field| field.column());
         if !decides.iter().all(|at| column(at).is_some_and(|name| before.clear(name))) {
@@ -111,6 +112,10 @@ impl Content {
         let gone = before.columns.keys().filter(|name| !noted.columns.contains_key(*name)).cloned().collect();
         Some(Narrowing::new(gone, masked, filter, Arc::clone(permit)))
     }
+}
+
+fn digest(text: &str) -> String {
+    hexadecimal::text(&Sha256::digest(text.as_bytes()))
 }
 
 #[cfg(test)]
@@ -138,8 +143,8 @@ impl Grant {
         let rest = format!("{rest}found by {key:?}\n");
         let noted = Noted {
             mark: mark.to_owned(),
-            rest: hexadecimal::text(&Sha256::digest(rest.as_bytes())),
-            rows: permit.filter().map(|filter| filter.conditions()).unwrap_or_default(),
+            rest: digest(&rest),
+            rows: permit.filter().iter().flat_map(|f| f.conditions()).map(|one| digest(&one)).collect(),
             columns: projected.fields.iter().map(|f| (f.column().to_owned(), mask(&f.name))).collect(),
         };
         Content { noted, permit: Arc::new(permit) }

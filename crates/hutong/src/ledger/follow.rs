@@ -359,7 +359,8 @@ fn of_book(book: &Book, contracts: &Contracts, subscription: &SubscriptionPlan) 
     let (name, stream) = (&subscription.name, &subscription.stream);
     let verify = "`hutong ledger verify` finds the first bad entry";
     if let Some(why) = book.stops(&stream.owner) {
-        return Word::wrong(why, verify);
+        let newer = "use the newer Hutong that its owner uses";
+        return Word::wrong(why, if book.contradiction(&stream.owner).is_some() { verify } else { newer });
     }
     let Some(granted) = book.granted(&subscription.department, name, &stream.owner, &stream.name) else {
         return unanswered(book, subscription);

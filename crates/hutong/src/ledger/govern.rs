@@ -48,9 +48,7 @@ pub async fn govern(
                     Ground::Wrong => wire.halted(&place.lane, &problem),
                 }
                 dismiss(wire, ledger, subscription, &word, &token).await;
-                if matches!(ground, Ground::Said(_)) {
-                    remember(ledger, subscription, place, &word, &token).await;
-                }
+                remember(ledger, subscription, place, &word, &token).await;
                 None
             }
             Word::Recalled { number, since, since_us, why } => {
@@ -199,7 +197,8 @@ async fn dismiss(
     }
 }
 
-/// Lets the store of a lane remember that the ledger has said so, while it does.
+/// Lets the store of a lane remember that the ledger has said so, while it does: what is offered no more stops a lane as
+/// what is suspended does.
 async fn remember(
     ledger: &Ledger,
     subscription: &SubscriptionPlan,
@@ -207,7 +206,7 @@ async fn remember(
     word: &Word,
     token: &CancellationToken,
 ) {
-    while ledger.word(subscription) == *word {
+    while ledger.is_verified(&subscription.department) && ledger.word(subscription) == *word {
         match pinned::remember(ledger, subscription, &place.lane).await {
             Err(problem) if problem.class() == Class::Retry => {}
             // Another history has been told of, and is another word.

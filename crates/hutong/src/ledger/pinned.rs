@@ -24,7 +24,7 @@ const NOTE: &str = "ledger.head";
 pub(super) async fn remember(ledger: &Ledger, subscription: &SubscriptionPlan, lane: &LaneId) -> Result<()> {
     let Target::Table { store, .. } = &subscription.into else { return Ok(()) };
     let Some(stand) = stands(store).await?.remove(&lane.to_string()) else { return Ok(()) };
-    let told = stand.checkpoint.note(NOTE).and_then(Head::parse);
+    let told = stand.checkpoint.note(NOTE).map(|text| read(lane, text)).transpose()?;
     if let Some(told) = told {
         ledger.remembered(&subscription.department, &lane.to_string(), told).await?;
     }
@@ -33,6 +33,13 @@ pub(super) async fn remember(ledger: &Ledger, subscription: &SubscriptionPlan, l
         return Ok(());
     }
     note(store, lane, NOTE, &head.to_string()).await
+}
+
+fn read(lane: &LaneId, text: &str) -> Result<Head> {
+    Head::parse(text).ok_or_else(|| {
+        let doing = format!("read what {lane} remembers of the ledger");
+        Error::new(ErrorKind::Broken, doing, "it is no head of a ledger")
+    })
 }
 
 /// A source that puts the head of the ledger into the lane's checkpoint.
@@ -51,11 +58,7 @@ impl Source for Remembering {
         self.told = match from.note(NOTE) {
             None => None,
             Some(text) => {
-                let broken = || {
-                    let doing = format!("read what {} remembers of the ledger", self.lane);
-                    Error::new(ErrorKind::Broken, doing, "it is no head of a ledger")
-                };
-                let head = Head::parse(text).ok_or_else(broken)?;
+                let head = read(&self.lane, text)?;
                 self.ledger.remembered(&self.department, &self.lane.to_string(), head).await?;
                 Some(head)
             }

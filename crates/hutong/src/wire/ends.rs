@@ -1,4 +1,5 @@
-//! Looks how far topics have come that lanes of this process do not read now: what waits for a store that is away.
+//! Looks after lanes of this process that do not read now: how far their topics have come, which waits for a store that is
+//! away, and what waits in their quarantines, which a person may have settled.
 //!
 //! While all of them run, nobody is asked: a lane that reads knows it itself.
 
@@ -13,8 +14,9 @@ use hutong_engine::Board;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::stands;
 use super::watch::{tick, ticks, within};
-use crate::config::plan::SubscriptionPlan;
+use crate::config::plan::{StorePlan, SubscriptionPlan};
 
 /// What is looked at, and how.
 pub(super) struct Look {
@@ -23,6 +25,7 @@ pub(super) struct Look {
     /// Whether the bus is Kafka, where the end of a transaction takes an offset.
     markers: bool,
     topics: BTreeMap<String, Vec<LaneId>>,
+    stores: Vec<(Arc<StorePlan>, Vec<LaneId>)>,
 }
 
 impl Look {
@@ -34,11 +37,18 @@ impl Look {
         subscriptions: &[&SubscriptionPlan],
     ) -> Self {
         let mut topics: BTreeMap<String, Vec<LaneId>> = BTreeMap::new();
+        let mut stores: Vec<(Arc<StorePlan>, Vec<LaneId>)> = Vec::new();
         for subscription in subscriptions {
-            let lanes = (0..subscription.stream.partitions).map(|p| LaneId::new(subscription.pipeline(), p));
-            topics.entry(subscription.stream.topic()).or_default().extend(lanes);
+            let partitions = 0..subscription.stream.partitions;
+            let lanes: Vec<_> = partitions.map(|p| LaneId::new(subscription.pipeline(), p)).collect();
+            topics.entry(subscription.stream.topic()).or_default().extend(lanes.iter().cloned());
+            let Some(store) = subscription.into.store() else { continue };
+            match stores.iter_mut().find(|(known, _)| known.name == store.name) {
+                Some((_, of)) => of.extend(lanes),
+                None => stores.push((Arc::clone(store), lanes)),
+            }
         }
-        Self { log, board, markers, topics }
+        Self { log, board, markers, topics, stores }
     }
 
     /// Looks again and again until it is asked to stop.
@@ -50,8 +60,24 @@ impl Look {
                     self.look(topic, lanes).await;
                 }
             }
+            for (store, lanes) in &self.stores {
+                let aside: Vec<_> = lanes.iter().filter(|lane| self.board.sets_aside(lane)).collect();
+                if !aside.is_empty() {
+                    self.count(store, &aside).await;
+                }
+            }
         }
         Ok(())
+    }
+
+    async fn count(&self, store: &StorePlan, lanes: &[&LaneId]) {
+        let found = within(format!("count what waits in {}", store.name), stands(store)).await;
+        let Ok(found) = found.inspect_err(|error| debug!(%error, "count what waits")) else { return };
+        for lane in lanes {
+            if let Some(stand) = found.get(&lane.to_string()) {
+                self.board.waits(lane, stand.waiting);
+            }
+        }
     }
 
     async fn look(&self, topic: &str, lanes: &[LaneId]) {

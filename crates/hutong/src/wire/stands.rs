@@ -14,6 +14,8 @@ pub struct Stand {
     pub mark: String,
     /// Where it stands.
     pub checkpoint: Checkpoint,
+    /// How many items of it wait in the quarantine.
+    pub waiting: u64,
 }
 
 /// Returns the lanes of a store by name; reads only.
@@ -21,13 +23,20 @@ pub async fn stands(store: &StorePlan) -> Result<BTreeMap<String, Stand>> {
     Ok(match &store.system {
         StoreSystem::Postgres { url, .. } => {
             let lanes = postgres::sink::lanes(&url.resolve()?).await?;
-            lanes.into_iter().map(|l| (l.lane, Stand { mark: l.grant, checkpoint: l.checkpoint })).collect()
+            let stand = |l: postgres::sink::Stand| {
+                let waiting = l.waiting.unsigned_abs();
+                (l.lane, Stand { mark: l.grant, checkpoint: l.checkpoint, waiting })
+            };
+            lanes.into_iter().map(stand).collect()
         }
         // Looking at a store that no lane has opened yet does not make it.
         StoreSystem::Sqlite { path } if !path.exists() => BTreeMap::new(),
         StoreSystem::Sqlite { path } => {
             let lanes = sqlite::lanes(path)?;
-            lanes.into_iter().map(|l| (l.lane, Stand { mark: l.grant, checkpoint: l.checkpoint })).collect()
+            let stand = |l: sqlite::LaneState| {
+                (l.lane, Stand { mark: l.grant, checkpoint: l.checkpoint, waiting: l.waiting })
+            };
+            lanes.into_iter().map(stand).collect()
         }
     })
 }

@@ -83,6 +83,14 @@ fn narrow(
     let free = |name: &&str| !shape.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
     let Some(rowid) = ["rowid", "_rowid_", "oid"].into_iter().find(free) else { return Ok(None) };
     let here = |column: &String| shape.column(column).is_some();
+    if !narrowing.reads().is_empty() {
+        // What a trigger does behind a row is not seen here, and a name that is no column would be a text.
+        let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE)";
+        let followed: bool = connection.query_row(sql, [&shape.name], |row| row.get(0))?;
+        if followed || !narrowing.reads().iter().all(|field| shape.column(field.column()).is_some()) {
+            return Ok(None);
+        }
+    }
     let gone: Vec<&String> = narrowing.gone.iter().filter(|column| here(column)).collect();
     let mut done = Narrowed::default();
     for rows in row::rows_of(connection, lane, &shape.name)? {

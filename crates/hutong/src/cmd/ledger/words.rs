@@ -165,7 +165,7 @@ pub(in crate::cmd) enum Permission {
         #[command(flatten)]
         what: Resumption,
     },
-    /// Grants less from now on: columns are emptied, values masked and rows deleted where the replica stands.
+    /// Grants less from now on: columns are emptied, values masked and rows deleted where the replica stands, or it is filled anew.
     Narrow {
         #[command(flatten)]
         which: Which,

@@ -72,7 +72,7 @@ pub(super) async fn put(client: &Client, lane: &str, to: &Put<'_>) -> Result<()>
         let columns = common(&from, there.as_ref());
         // I6: as it stands, without a cast that could cut or round.
         if let Some(column) = there.as_ref().and_then(|there| unlike(&from, there)) {
-            let why = format!("somebody has made its column {column} one of another type");
+            let why = format!("its column {column} is of a type into which values would be cast");
             return Err(Error::new(ErrorKind::Refused, doing(lane, served), why));
         }
         let sql = format!("INSERT INTO {served} ({columns}) SELECT {columns} FROM {filled}");
@@ -103,9 +103,16 @@ fn common(from: &Table, there: Option<&Table>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// Returns a column that is of another type in the one table than in the other.
+/// Returns a column that is of another type in the one table than in the other, and not merely a wider one: that the
+/// other has room for each value has been looked at.
 fn unlike<'a>(from: &'a Table, there: &Table) -> Option<&'a str> {
-    let other = |column: &&Catalog| there.column(&column.name).is_some_and(|t| t.declared != column.declared);
+    let alike = |from: &Catalog, there: &Catalog| {
+        let names = (from.base.name.as_str(), there.base.name.as_str());
+        let wider = matches!(names, ("int2", "int4" | "int8") | ("int4", "int8") | ("varchar", "text"));
+        let kind = |column: &Catalog| (column.base.builtin, column.base.array);
+        kind(from) == kind(there) && (names.0 == names.1 || wider)
+    };
+    let other = |column: &&Catalog| there.column(&column.name).is_some_and(|there| !alike(column, there));
     from.columns.iter().find(other).map(|column| column.name.as_str())
 }
 

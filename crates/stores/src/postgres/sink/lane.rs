@@ -133,7 +133,8 @@ pub(super) async fn take_over(
     let tx = client.transaction().await.map_err(failed)?;
     // Looked at before the lane's row is locked: a lane that waits for others to make room in the table holds
     // nothing that they need.
-    let sql = r#"SELECT FROM hutong.hutong_lane WHERE lane = $1 AND "grant" = $2 AND table_name = $3"#;
+    let sql = r#"SELECT FROM hutong.hutong_lane WHERE lane = $1 AND "grant" = $2 AND table_name = $3
+                  AND NOT coalesce("position" -> 'notes', '{}') ? 'beside.until'"#;
     let known = tx.query_opt(sql, &[&name, grant, &table.to_string()]).await.map_err(failed)?.is_some();
     if !known && contract.is_some() {
         room::alone(tx.client(), table).await?;

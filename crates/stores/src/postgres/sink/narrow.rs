@@ -125,6 +125,10 @@ impl Lane<'_> {
         if reads.is_empty() {
             return Ok(Some(done));
         }
+        // What a trigger does behind a row is not seen here.
+        if self.is_followed().await? {
+            return Ok(None);
+        }
         let mut kinds = Vec::with_capacity(reads.len());
         for field in &reads {
             let kind = self.found.column(field.column()).and_then(|there| fit(&field.ty, there));
@@ -178,6 +182,16 @@ impl Lane<'_> {
         }
         self.client.batch_execute("CLOSE narrow").await.map_err(failed)?;
         Ok(Some(done))
+    }
+
+    /// States whether a trigger of the table acts behind its rows.
+    async fn is_followed(&self) -> Result<bool> {
+        // `tgtype`: 2 of one before, 64 of one instead (PostgreSQL, `pg_trigger.h`).
+        let sql = "SELECT EXISTS (SELECT FROM pg_trigger t WHERE NOT t.tgisinternal AND t.tgtype & 66 = 0
+                   AND t.tgrelid IN (SELECT relid FROM pg_partition_tree(to_regclass($1))
+                                     UNION SELECT to_regclass($1)))";
+        let row = self.client.query_one(sql, &[&self.table.to_string()]).await;
+        Ok(row.map_err(|e| error::of(e, || doing(self.name, self.table)))?.get(0))
     }
 
     /// Removes rows by their places; `false` when not all of them went: somebody else has moved one, or keeps it.
