@@ -1,5 +1,6 @@
 //! A history from which somebody has cut the last word does not make flow what that word had stopped.
 
+use hutong_core::ledger::Book;
 use rusqlite::Connection;
 
 use crate::installation::until;
@@ -15,17 +16,18 @@ pub(crate) fn cut(town: &Town) {
     assert_eq!(db.execute(shorter, [town.topic()]).unwrap(), 1);
 }
 
-/// Waits until the store of every lane remembers the whole history.
-async fn remembered(town: &Town) {
+/// Waits until so many of the two lanes remember the whole history in their store; returns it.
+pub(crate) async fn remembered(town: &Town, lanes: i64) -> Book {
     let (_, book, _) = town.read().await;
     let head = format!("\"ledger.head\":\"{}\"", book.head());
-    until("every lane remembers the head", async || {
+    until("the store remembers the head", async || {
         let db = Connection::open(town.installation.path("renshe.db")).unwrap();
         let sql = "SELECT count(*) FROM hutong_lane WHERE instr(checkpoint, ?1) > 0";
         let count: i64 = db.query_row(sql, [&head], |row| row.get(0)).ok()?;
-        (count == 2).then_some(())
+        (count >= lanes).then_some(())
     })
     .await;
+    book
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,7 +48,7 @@ async fn i5_a_word_that_is_cut_off_stops_what_it_had_stopped_all_the_same() {
         town.says(word);
         town.stands(state, says).await;
         // No commit is made any more that could remember it.
-        remembered(&town).await;
+        remembered(&town, 2).await;
         run.stop().await;
         let rows = town.replica().await;
         let kept = if word == recall { rows == Rows::new() } else { rows.len() == 10 };

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_postgres::Client;
 
 use crate::cli::Ended;
-use crate::cut::cut;
+use crate::cut::{cut, remembered};
 use crate::installation::{Bus, Installation, until};
 
 const CONTRACT: &str = r#"{"type":"record","name":"entry","title":"登记","key":["id"],
@@ -377,16 +377,8 @@ async fn i5_a_ledger_that_was_tampered_with_stops_delivery() {
     town.reaches("ten rows", ten).await;
     town.says(&["subscription", "narrow", "pension", "--rows", "id > 5"]);
     town.reaches("the rows that are left", |rows| rows.len() == 5).await;
-    let (_, book, _) = town.read().await;
     // What the lanes remember commits with their rows.
-    let remembers = format!("\"ledger.head\":\"{}\"", book.head());
-    until("the store remembers the head", async || {
-        let db = Connection::open(town.installation.path("renshe.db")).unwrap();
-        let sql = "SELECT count(*) FROM hutong_lane WHERE instr(checkpoint, ?1) > 0";
-        let count: i64 = db.query_row(sql, [&remembers], |row| row.get(0)).ok()?;
-        (count > 0).then_some(())
-    })
-    .await;
+    let book = remembered(&town, 1).await;
     run.stop().await;
     let export = town.installation.path("whole.ledger").display().to_string();
     town.says(&["ledger", "export", &export]);

@@ -177,8 +177,7 @@ fn over(wire: &Wire, subscription: &SubscriptionPlan, word: &Word) -> bool {
     wire.is_over(&SubscriptionPlan { until: terms.until, ..subscription.clone() })
 }
 
-/// Takes away what the department may read of its delivery, while the ledger says so: a process that has not read it
-/// yet, or cannot, knows nothing.
+/// Takes away what the department may read of its delivery, while the ledger says so.
 async fn dismiss(
     wire: &Wire,
     ledger: &Ledger,
@@ -186,15 +185,7 @@ async fn dismiss(
     word: &Word,
     token: &CancellationToken,
 ) {
-    while ledger.is_verified(&subscription.department) && ledger.word(subscription) == *word {
-        if wire.dismiss(subscription).await {
-            return;
-        }
-        tokio::select! {
-            () = token.cancelled() => return,
-            () = tokio::time::sleep(PAUSE) => {}
-        }
-    }
+    while_said(ledger, subscription, word, token, || wire.dismiss(subscription)).await;
 }
 
 /// Lets the store of a lane remember that the ledger has said so, while it does: what is offered no more stops a lane as
@@ -206,11 +197,25 @@ async fn remember(
     word: &Word,
     token: &CancellationToken,
 ) {
+    let tried = || async {
+        let remembered = pinned::remember(ledger, subscription, &place.lane).await;
+        // Another history has been told of, and is another word.
+        !remembered.is_err_and(|problem| problem.class() == Class::Retry)
+    };
+    while_said(ledger, subscription, word, token, tried).await;
+}
+
+/// Tries until it is done, while the ledger says so: a process that has not read it yet, or cannot, knows nothing.
+async fn while_said<F: Future<Output = bool>>(
+    ledger: &Ledger,
+    subscription: &SubscriptionPlan,
+    word: &Word,
+    token: &CancellationToken,
+    tried: impl Fn() -> F,
+) {
     while ledger.is_verified(&subscription.department) && ledger.word(subscription) == *word {
-        match pinned::remember(ledger, subscription, &place.lane).await {
-            Err(problem) if problem.class() == Class::Retry => {}
-            // Another history has been told of, and is another word.
-            _ => return,
+        if tried().await {
+            return;
         }
         tokio::select! {
             () = token.cancelled() => return,

@@ -121,25 +121,26 @@ impl Part<'_> {
         let mut last = None;
         while !reads.is_empty() {
             let found = self.read(&reads, last)?;
-            for (place, row) in &found {
-                let did = match narrowing.fate(row.clone()) {
+            let whole = found.len() == ROWS;
+            last = found.last().and_then(|(place, _)| *place);
+            for (place, row) in found {
+                let did = match narrowing.fate(row) {
                     Fate::Stays => continue,
                     Fate::Untold => return Ok(None),
                     Fate::Goes => {
                         done.removed += 1;
-                        self.remove(*place)?
+                        self.remove(place)?
                     }
                     Fate::Masked(values) => {
                         done.changed += 1;
-                        self.mask(*place, &masks, &values)?
+                        self.mask(place, &masks, &values)?
                     }
                 };
                 if did != Some(1) {
                     return Ok(None);
                 }
             }
-            last = found.last().and_then(|(place, _)| *place);
-            if last.is_none() || found.len() < ROWS {
+            if last.is_none() || !whole {
                 break;
             }
         }
