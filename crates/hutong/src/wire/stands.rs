@@ -12,6 +12,8 @@ use crate::config::plan::{StorePlan, StoreSystem};
 pub struct Stand {
     /// The mark of the grant under which its rows were written.
     pub mark: String,
+    /// The table that it writes, as the store keeps its name.
+    pub table: String,
     /// Where it stands.
     pub checkpoint: Checkpoint,
     /// How many items of it wait in the quarantine.
@@ -25,7 +27,7 @@ pub async fn stands(store: &StorePlan) -> Result<BTreeMap<String, Stand>> {
             let lanes = postgres::sink::lanes(&url.resolve()?).await?;
             let stand = |l: postgres::sink::Stand| {
                 let waiting = l.waiting.unsigned_abs();
-                (l.lane, Stand { mark: l.grant, checkpoint: l.checkpoint, waiting })
+                (l.lane, Stand { mark: l.grant, table: l.table, checkpoint: l.checkpoint, waiting })
             };
             lanes.into_iter().map(stand).collect()
         }
@@ -34,7 +36,10 @@ pub async fn stands(store: &StorePlan) -> Result<BTreeMap<String, Stand>> {
         StoreSystem::Sqlite { path } => {
             let lanes = sqlite::lanes(path)?;
             let stand = |l: sqlite::LaneState| {
-                (l.lane, Stand { mark: l.grant, checkpoint: l.checkpoint, waiting: l.waiting })
+                (
+                    l.lane,
+                    Stand { mark: l.grant, table: l.table, checkpoint: l.checkpoint, waiting: l.waiting },
+                )
             };
             lanes.into_iter().map(stand).collect()
         }

@@ -43,29 +43,13 @@ pub async fn stands(plan: &Plan, subscription: &SubscriptionPlan) -> Result<Vec<
 }
 
 async fn of_store(store: &StorePlan) -> Result<Vec<Stand>> {
-    Ok(match &store.system {
-        StoreSystem::Postgres { url, .. } => {
-            let lanes = postgres::sink::lanes(&url.resolve()?).await?;
-            let stand = |l: postgres::sink::Stand| Stand {
-                lane: l.lane,
-                table: l.table,
-                checkpoint: l.checkpoint,
-                anew: l.grant == NOBODYS,
-            };
-            lanes.into_iter().map(stand).collect()
-        }
-        // Looking at a store that no lane has opened yet does not make it.
-        StoreSystem::Sqlite { path } if !path.exists() => Vec::new(),
-        StoreSystem::Sqlite { path } => {
-            let stand = |l: sqlite::LaneState| Stand {
-                lane: l.lane,
-                table: l.table,
-                checkpoint: l.checkpoint,
-                anew: l.grant == NOBODYS,
-            };
-            sqlite::lanes(path)?.into_iter().map(stand).collect()
-        }
-    })
+    let stand = |(lane, stand): (String, super::Stand)| Stand {
+        lane,
+        table: stand.table,
+        checkpoint: stand.checkpoint,
+        anew: stand.mark == NOBODYS,
+    };
+    Ok(super::stands(store).await?.into_iter().map(stand).collect())
 }
 
 /// Returns how many rows of a subscription's table each lane has written; reads only.
