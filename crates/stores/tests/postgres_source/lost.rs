@@ -23,8 +23,10 @@ async fn complete(c: &mut Capture) -> String {
         .get(0)
 }
 
+/// Writes so much into the log, in a transaction, whose commit flushes it: nothing is told of what is not flushed, and
+/// no slot is advanced beyond it.
 async fn write(c: &Capture, megabytes: u32) {
-    c.sql(&format!("SELECT pg_logical_emit_message(false, 'test', repeat('x', 1048576)) FROM generate_series(1, {megabytes})"))
+    c.sql(&format!("SELECT pg_logical_emit_message(true, 'test', repeat('x', 1048576)) FROM generate_series(1, {megabytes})"))
         .await;
 }
 
