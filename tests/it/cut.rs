@@ -62,5 +62,16 @@ async fn i5_a_word_that_is_cut_off_stops_what_it_had_stopped_all_the_same() {
         town.stands("halted", "the history was cut").await;
         assert_eq!(town.replica().await, rows);
         run.stop().await;
+        // By itself it looks whole; who looks at it or signs asks what the lanes remember.
+        let verified = town.asks(&["ledger", "verify"]).expect(1);
+        let told = "the history was cut: replicate.pension.0 in the store renshe has verified";
+        assert!(verified.contains(&format!("FAIL {told}")), "{verified}");
+        assert!(town.asks(&["subscription", "list"]).err.contains(&format!("warning: {told}")));
+        for signed in [suspend, &["ledger", "offer", "entry"]] {
+            let refused = town.asks(signed);
+            assert!(refused.code == 1 && refused.err.contains(told), "{signed:?}: {}", refused.err);
+        }
+        let tapped = town.asks(&["tap", "entry", "--as", "renshe", "--from-start", "--limit", "1"]);
+        assert!(tapped.code == 1 && tapped.out.is_empty() && tapped.err.contains(told), "{}", tapped.err);
     }
 }

@@ -31,6 +31,7 @@ mod receipts;
 mod refused_row;
 mod register;
 mod registries;
+mod replayed;
 mod replica;
 mod report;
 mod reset;

@@ -22,12 +22,12 @@ async fn a_report_tells_what_was_offered_asked_answered_delivered_and_recalled()
     let all = &["--from", "2020-01-01"];
     let delivered = until("ten changes are receipted", async || {
         let told = report(&town, all);
-        (told["sums"]["changes delivered"] == 10).then_some(told)
+        (told["sums"]["changes judged"] == 10).then_some(told)
     })
     .await;
     let row = &delivered["delivered"][0];
     assert_eq!(
-        (&row["department"], &row["written"], &row["grants"][0]),
+        (&row["department"], &row["rows_written"], &row["grants"][0]),
         (&"renshe".into(), &10.into(), &8.into())
     );
     town.says(&["subscription", "suspend", "pension", "--reason", "核查"]);
@@ -51,7 +51,7 @@ async fn a_report_tells_what_was_offered_asked_answered_delivered_and_recalled()
         ("suspended", 1),
         ("revoked", 1),
         ("recalled", 1),
-        ("changes delivered", 10),
+        ("changes judged", 10),
         ("receipts that do not fit", 0),
     ] {
         assert_eq!(whole["sums"][name], count, "{name}: {whole:#}");
@@ -68,10 +68,10 @@ async fn a_report_tells_what_was_offered_asked_answered_delivered_and_recalled()
     let stranger = report(&town, &["minzheng", "--from", "2020-01-01"]);
     assert!(stranger["sums"].as_object().unwrap().values().all(|count| *count == 0), "{stranger:#}");
     let earlier = report(&town, &["--year", "2001"]);
-    assert!(earlier["sums"]["asked"] == 0 && earlier["sums"]["changes delivered"] == 0, "{earlier:#}");
+    assert!(earlier["sums"]["asked"] == 0 && earlier["sums"]["changes judged"] == 0, "{earlier:#}");
 
     let text = town.says(&["report", "renshe", "--from", "2020-01-01"]);
-    assert!(text.contains("changes delivered      10") && text.contains("社会保险法"), "{text}");
+    assert!(text.contains("changes judged") && text.contains("社会保险法"), "{text}");
     town.says(&["report", "--from", "2020-01-01", "--csv", "tables"]);
     let csv = std::fs::read_to_string(town.installation.path("tables/requests.csv")).unwrap();
     assert!(

@@ -120,12 +120,16 @@ impl Terms {
         for condition in &self.rows {
             compiled(condition, contract)?;
         }
-        Ok(match &self.rows[..] {
-            [] => None,
+        Ok(Some(self.rows_text()).filter(|_| !self.rows.is_empty()))
+    }
+
+    /// Returns the one condition that all of [`Terms::rows`] are, whether they compile or not; empty when there is none.
+    pub fn rows_text(&self) -> String {
+        match &self.rows[..] {
             // As written, so that the grant's digest is the one that it has without a ledger.
-            [one] => Some(one.clone()),
-            all => Some(all.iter().map(|one| format!("({one})")).collect::<Vec<_>>().join(" AND ")),
-        })
+            [one] => one.clone(),
+            all => all.iter().map(|one| format!("({one})")).collect::<Vec<_>>().join(" AND "),
+        }
     }
 }
 

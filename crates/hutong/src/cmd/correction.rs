@@ -9,12 +9,10 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 
 use super::arguments::Output;
+use super::ledger::words::reason;
 use super::{check, ledger, table};
 use crate::config::Plan;
 use crate::exit::Exit;
-
-/// How many digits in a row are taken for somebody's number.
-const DIGITS: usize = 15;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Correction {
@@ -63,22 +61,9 @@ fn place(text: &str) -> Result<String, String> {
     parts.map(|(partition, offset)| format!("{partition}/{offset}")).ok_or_else(|| "such as 0/17".into())
 }
 
-/// Takes no text that seems to name a person: what stands in the ledger cannot be taken out again.
-fn reason(text: &str) -> Result<String, String> {
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
-    if numbers.any(|number| number.len() >= DIGITS) {
-        return Err(
-            "it seems to hold somebody's number, and the ledger is never deleted: say where the row stands \
-                    (--at PARTITION/OFFSET)"
-                .into(),
-        );
-    }
-    if text.trim().is_empty() { Err("it says nothing".into()) } else { Ok(text.to_owned()) }
-}
-
 pub(super) async fn run(config: &Path, action: Correction) -> Result<Exit> {
     let plan = check::load(config)?;
-    let book = ledger::read(&plan, false).await?.book;
+    let book = ledger::look(&plan, false).await?.book;
     match action {
         Correction::Request { name, columns, at, reason, department } => {
             let granted = held(&book, &name, department.as_deref())?;

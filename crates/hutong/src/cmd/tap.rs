@@ -10,7 +10,7 @@ use hutong_core::{Change, Contract, Error, ErrorKind, Op, Result, Step, Value, V
 use hutong_stores::keep::change_json;
 
 use super::arguments::{Output, Tap};
-use super::{check, raw};
+use super::{check, ledger, raw};
 use crate::config::Plan;
 use crate::config::plan::{StreamPlan, SubscriptionPlan, Target};
 use crate::exit::Exit;
@@ -32,6 +32,11 @@ pub(super) async fn run(config: &Path, options: &Tap) -> Result<Exit> {
     }
     let subscriptions = subscriptions(&plan, stream, options.department.as_deref())?;
     let bus = wire::Bus::look(&plan.bus)?;
+    if subscriptions.is_some() && plan.ledger.is_some() {
+        // I5: what a cut ledger seems to grant is shown to nobody.
+        let book = ledger::read(&plan, false).await?.book;
+        ledger::trusted(&plan, &book, &format!("tap {}", stream.name)).await?;
+    }
     let mut sight = Sight::new(&plan, subscriptions, &bus);
     sight.look().await?;
     let (topic, contract) = match &options.delivered {

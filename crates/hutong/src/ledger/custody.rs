@@ -63,7 +63,10 @@ pub fn private_key(plan: &LedgerPlan, department: &str) -> Result<PrivateKey> {
             .hint(format!("keys = {{ {department} = \"FILE\" }}, where that department acts")));
     };
     let doing = format!("read the private key of {department} from {}", path.display());
-    PrivateKey::parse(&read(path, &doing)?)
+    PrivateKey::parse(&read(path, &doing)?).map_err(|problem| {
+        let hint = problem.hint.clone().unwrap_or_default();
+        Error::new(problem.kind, doing, problem.why()).hint(hint)
+    })
 }
 
 /// Reads a file that only its owner may read; `Err(Denied)` for any other.

@@ -9,6 +9,7 @@ mod govern;
 mod pinned;
 mod publish;
 mod reading;
+mod remembered;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -21,4 +22,5 @@ pub use govern::{govern, granted, permitted};
 pub(crate) use pinned::{Permitted, Remembering};
 pub use publish::{Ends, Publisher};
 pub use reading::Reading;
-pub use terms::{Contracts, INTO_TOPIC, asked, contracts, linked, under};
+pub use remembered::Remembered;
+pub use terms::{Contracts, INTO_TOPIC, asked, compiled, configured, contracts, linked, under};

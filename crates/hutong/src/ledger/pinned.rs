@@ -14,7 +14,7 @@ use crate::wire::steer::note;
 
 /// The note of a lane's checkpoint that holds the head of the ledger: it commits with the rows that it permitted, and
 /// outlives them (`LASTING`), for a history without a narrowing would otherwise be forgotten with the narrowed rows.
-const NOTE: &str = "ledger.head";
+pub(super) const NOTE: &str = "ledger.head";
 
 /// Remembers in the store of a lane through which nothing flows how far the ledger was read, as a commit would: else a
 /// history from which somebody has cut the last word would say that it flows (I5).

@@ -44,6 +44,16 @@ impl Reading {
         Ok(())
     }
 
+    /// Drafts an entry as the next one. `Err(Denied)` when it would not count.
+    pub fn draft(&self, department: &str, act: Act) -> Result<Entry> {
+        let doing = format!("write `{}` into the ledger", act.name());
+        let entry = Entry { department: department.to_owned(), at_us: now_us(), seen: self.book.head(), act };
+        match self.book.would_take(&entry) {
+            Ok(()) => Ok(entry),
+            Err(why) => Err(Error::new(ErrorKind::Denied, doing, why)),
+        }
+    }
+
     /// Signs an entry and appends it, then reads until it stands. Returns its digest.
     ///
     /// Refused before anything is written when it would not count.
@@ -55,9 +65,8 @@ impl Reading {
         act: Act,
     ) -> Result<Digest> {
         let doing = format!("write `{}` into the ledger", act.name());
-        let entry = Entry { department: department.to_owned(), at_us: now_us(), seen: self.book.head(), act };
+        let entry = self.draft(department, act)?;
         let refused = |why: String| Error::new(ErrorKind::Denied, doing.clone(), why);
-        self.book.would_take(&entry).map_err(refused)?;
         let public = self.book.members().get(department).map(|member| &member.key);
         if public != Some(&key.public()) {
             return Err(refused(format!("the private key is not the one that `{department}` has in it")));

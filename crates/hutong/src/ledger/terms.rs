@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hutong_core::ledger::{Book, Request, State, Terms};
 use hutong_core::mask::Mask;
-use hutong_core::{Contract, Error, ErrorKind, Result};
+use hutong_core::{Contract, Error, ErrorKind, Grant, Permit, Result, Secret};
 
 use crate::config::Plan;
 use crate::config::plan::{StreamPlan, SubscriptionPlan, Target};
@@ -78,6 +78,40 @@ pub fn linked(
         }
     }
     Ok(None)
+}
+
+/// Returns the subscription of the configuration that asks for what a department's request names.
+pub fn configured<'a>(plan: &'a Plan, department: &str, request: &Request) -> Option<&'a SubscriptionPlan> {
+    plan.subscriptions.iter().find(|own| {
+        own.name == request.subscription
+            && own.department == department
+            && own.stream.name == request.stream
+            && own.stream.owner == request.owner
+    })
+}
+
+/// Compiles terms as a lane does, as far as the configuration knows the stream. `Err(Config)` when nothing could be
+/// delivered under them: better before they are signed than in every lane afterwards.
+pub fn compiled(plan: &Plan, department: &str, request: &Request, terms: &Terms) -> Result<()> {
+    if let Some(own) = configured(plan, department, request) {
+        under(own, terms)?;
+    }
+    let stream = plan.streams.get(&request.stream).filter(|stream| stream.owner == request.owner);
+    let Some(stream) = stream else { return Ok(()) };
+    let grant = Grant {
+        subscription: request.subscription.clone(),
+        stream: request.stream.clone(),
+        columns: terms.columns.clone(),
+        rows: terms.condition(&stream.contract)?,
+        masks: terms.masks()?,
+        until: terms.until,
+        // By which key pseudonyms are made is the lane's concern.
+        key: Secret::new(""),
+    };
+    Permit::new(Arc::clone(&stream.contract), &grant).map(drop).map_err(|problems| {
+        let why = problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ");
+        Error::new(ErrorKind::Config, format!("compile the grant of {}", request.subscription), why)
+    })
 }
 
 /// Returns the subscription as it is granted. I5: what flows is what the ledger says, whatever the configuration asks.

@@ -1,7 +1,7 @@
 //! `hutong check --probe`: touches the world once, with short connections of its own.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,10 @@ use hutong_stores::{Finding, postgres, sqlite};
 
 use super::bus::cluster;
 use crate::config::Plan;
-use crate::config::plan::{BusSystem, CapturePlan, StorePlan, StoreSystem, SubscriptionPlan, Target};
+use crate::config::plan::{
+    BusSystem, CapturePlan, LedgerPlan, StorePlan, StoreSystem, SubscriptionPlan, Target,
+};
+use crate::ledger::private_key;
 
 /// How long one probe may take before it counts as no answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -34,11 +37,21 @@ pub async fn all(plan: &Plan) -> Vec<Finding> {
         let target = target(plan, subscription);
         findings.extend(within(&format!("subscription {}", subscription.name), target).await);
     }
+    findings.extend(plan.ledger.iter().flat_map(keys));
     for (department, principal) in &plan.principals {
         findings
             .extend(within(&format!("department {department}"), rights(plan, department, principal)).await);
     }
     findings
+}
+
+/// Reads the private keys of the departments that act from here, before one of them must.
+fn keys(ledger: &LedgerPlan) -> Vec<Finding> {
+    let one = |(department, path): (&String, &PathBuf)| match private_key(ledger, department) {
+        Ok(_) => good(format!("ledger: the key of {department} is in {}", path.display())),
+        Err(problem) => Finding::bad(problem.to_string(), problem.hint.unwrap_or_default()),
+    };
+    ledger.keys.iter().map(one).collect()
 }
 
 /// Compares what a department's principal may do on the cluster with what its deliveries need. What a person has given

@@ -70,6 +70,11 @@ pub enum Answer {
         /// Why, and by which law.
         reason: String,
     },
+    /// It was not: the same subscription was asked for again, and that is what its owner answers.
+    Replaced {
+        /// When, by the asking department's clock.
+        at_us: i64,
+    },
 }
 
 /// Whether a grant lets anything through.

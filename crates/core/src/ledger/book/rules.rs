@@ -40,14 +40,15 @@ impl Book {
                         terms.clone()
                     }
                 };
-                self.answer(request, Answer::Approved { at_us: entry.at_us });
+                let at_us = entry.at_us.max(asked.at_us);
+                self.answer(request, Answer::Approved { at_us });
                 self.grant(*request, terms, entry, sequence);
                 Ok(())
             }
             Act::Rejected { request, reason } => {
-                self.waiting(by, request)?;
+                let at_us = entry.at_us.max(self.waiting(by, request)?.at_us);
                 said(reason)?;
-                self.answer(request, Answer::Rejected { at_us: entry.at_us, reason: reason.clone() });
+                self.answer(request, Answer::Rejected { at_us, reason: reason.clone() });
                 Ok(())
             }
             Act::Suspended { grant, reason } => {
@@ -173,6 +174,7 @@ impl Book {
         }
         // What is granted at once is recorded all the same. Asking again is no way around the owner's own word.
         let open = open && !self.held_back(&entry.department, request);
+        self.replaces(entry, request);
         let answer = open.then_some(Answer::Approved { at_us: entry.at_us });
         let asked = Asked {
             department: entry.department.clone(),
@@ -186,6 +188,20 @@ impl Book {
             self.grant(digest, request.terms.clone(), entry, sequence);
         }
         Ok(())
+    }
+
+    /// Ends what waits of the same subscription: an approval of what was asked before, and perhaps was more, may not
+    /// take the place of what is asked now.
+    fn replaces(&mut self, entry: &Entry, request: &Request) {
+        let name = |request: &Request| {
+            [&request.subscription, &request.owner, &request.stream].map(|name| name.to_owned())
+        };
+        for asked in self.requests.values_mut() {
+            let same = asked.department == entry.department && name(&asked.request) == name(request);
+            if same && asked.answer.is_none() {
+                asked.answer = Some(Answer::Replaced { at_us: entry.at_us });
+            }
+        }
     }
 
     /// States whether the owner has suspended, narrowed or revoked what this department holds of a stream.
@@ -247,6 +263,9 @@ impl Book {
         owns(by, &asked.request.owner)?;
         match asked.answer {
             None => Ok(asked),
+            Some(Answer::Replaced { .. }) => {
+                refuse(format!("the subscription was asked for again after request {request}"))
+            }
             Some(_) => refuse(format!("request {request} was answered already")),
         }
     }

@@ -16,7 +16,7 @@ use super::receipts;
 use crate::cmd::check;
 use crate::config::Plan;
 use crate::exit::Exit;
-use crate::ledger::Reading;
+use crate::ledger::{Reading, Remembered};
 use crate::wire::Bus;
 
 /// What stands before the name of a department whose receipts follow.
@@ -141,7 +141,12 @@ pub(super) async fn verify(
         None => {
             let plan = check::load(config)?;
             let reading = super::read(&plan, true).await?;
-            let judged = judge(&reading, None, heads);
+            // A cut ledger looks whole by itself.
+            let remembered = Remembered::of(&plan).await;
+            let heads = heads.iter().map(|head| ("--head".to_owned(), *head));
+            let judged = judge(&reading, &heads.chain(remembered.heads.iter().cloned()).collect::<Vec<_>>());
+            println!("compared with {} heads that lanes remember in their stores", remembered.heads.len());
+            remembered.missed.iter().for_each(|missed| println!("note: {missed}"));
             let bus = Bus::look(&plan.bus)?;
             worse(judged, receipts::verify(bus.log().as_ref(), &plan.bus.name, &reading.book).await?)
         }
@@ -154,7 +159,9 @@ pub(super) async fn verify(
             };
             let mut reading = Reading::new("", charter, true);
             reading.take(records)?;
-            let judged = judge(&reading, Some(title.head), heads);
+            let own = ("the file's first line".to_owned(), title.head);
+            let heads = heads.iter().map(|head| ("--head".to_owned(), *head));
+            let judged = judge(&reading, &std::iter::once(own).chain(heads).collect::<Vec<_>>());
             // Also of a department whose receipts were left out.
             let departments = receipts::departments(&reading.book);
             departments.iter().fold(judged, |judged, department| {
@@ -172,13 +179,38 @@ fn worse(one: Exit, other: Exit) -> Exit {
     if one == Exit::Broken || other == Exit::Done { one } else { other }
 }
 
-/// Prints what is wrong, the first bad record first.
-fn judge(reading: &Reading, own: Option<Head>, heads: &[Head]) -> Exit {
+/// How far the clocks of two departments may be from each other before it is told, microseconds.
+const SKEW_US: i64 = 3_600_000_000;
+
+/// Says which entries are dated before what their signers had seen: a clock was wrong, or somebody dates back.
+fn dated_back(reading: &Reading) {
+    let mut newest: Vec<(usize, i64)> = vec![(0, i64::MIN)];
+    for (at, (_, taken)) in reading.kept.iter().flatten().enumerate() {
+        let mut last = newest[at];
+        if let Taken::Entry { entry, .. } = taken {
+            let seen = usize::try_from(entry.seen.sequence).unwrap_or(usize::MAX).min(at);
+            let (record, at_us) = newest[seen];
+            if entry.at_us < at_us.saturating_sub(SKEW_US) {
+                let (dated, than) = (super::moment(entry.at_us), super::moment(at_us));
+                println!(
+                    "note: record {} of {} is dated {dated}, and its signer had seen record {record} of {than}",
+                    at + 1,
+                    entry.department
+                );
+            }
+            if entry.at_us > last.1 {
+                last = (at + 1, entry.at_us);
+            }
+        }
+        newest.push(last);
+    }
+}
+
+/// Prints what is wrong, the first bad record first; `heads`: who has verified them, and what.
+fn judge(reading: &Reading, heads: &[(String, Head)]) -> Exit {
     let book = &reading.book;
-    let pinned = own.iter().map(|head| ("the file's first line", *head));
-    let pinned = pinned.chain(heads.iter().map(|head| ("--head", *head)));
-    let wrong: Vec<String> =
-        pinned.filter_map(|(by, head)| book.check(by, head).err()).map(|c| c.to_string()).collect();
+    let pinned = heads.iter().filter_map(|(by, head)| book.check(by, *head).err());
+    let wrong: Vec<String> = pinned.map(|contradiction| contradiction.to_string()).collect();
     let first = reading.kept.iter().flatten().find_map(|(record, taken)| match taken {
         Taken::Skipped(skipped) => Some((skipped, record.as_deref().map(Digest::of))),
         Taken::Entry { .. } => None,
@@ -198,7 +230,12 @@ fn judge(reading: &Reading, own: Option<Head>, heads: &[Head]) -> Exit {
     for contradiction in &wrong {
         println!("FAIL {contradiction}");
     }
-    let whole = wrong.is_empty() && book.contradictions().is_empty();
+    dated_back(reading);
+    let foreign = super::foreign(book);
+    if let Some(why) = &foreign {
+        println!("FAIL {why}");
+    }
+    let whole = foreign.is_none() && wrong.is_empty() && book.contradictions().is_empty();
     println!("{} records, head {}", book.head().sequence, book.head());
     match (whole, first.is_some()) {
         (true, false) => {

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use hutong_core::ledger::{Act, Asked, Book, Digest, Granted, Request, State, Terms};
+use hutong_core::ledger::{Act, Answer, Asked, Book, Digest, Granted, Request, State, Terms};
 use hutong_core::{Error, ErrorKind, Result};
+use jiff::Timestamp;
 
 use super::preview::Look;
 use super::words::{Less, Permission, Which};
@@ -11,62 +12,63 @@ use super::{list, preview};
 use crate::cmd::check;
 use crate::config::Plan;
 use crate::exit::Exit;
-use crate::ledger::{asked, contracts, linked, private_key};
+use crate::ledger::{Reading, asked, compiled, contracts, linked, private_key};
 
 pub(in crate::cmd) async fn run(config: &Path, action: Permission) -> Result<Exit> {
     let plan = check::load(config)?;
     let ledger = super::plan(&plan)?;
-    let book = super::read(&plan, false).await?.book;
+    let reading = super::look(&plan, false).await?;
+    let book = &reading.book;
     match action {
-        Permission::List { output } => list::print(&plan, ledger, &book, output),
-        Permission::Show { which } => show(&plan, &book, &which).await,
-        Permission::Request { which } => request(&plan, &book, &which).await,
+        Permission::List { output } => list::print(&plan, ledger, book, output),
+        Permission::Show { which } => show(&plan, book, &which).await,
+        Permission::Request { which } => request(&plan, &reading, &which).await,
         Permission::Approve { which, less } => {
-            let (digest, waiting) = waiting(&book, &which)?;
+            let (digest, waiting) = waiting(book, &which)?;
             let terms = narrower(&waiting.request.terms, &less)?;
             let narrower = (terms != waiting.request.terms).then(|| terms.clone());
             let act = Act::Approved { request: digest, narrower };
             let done = format!("{} is granted", which.name);
-            sign(&plan, &book, &which, (digest, terms), act, done).await
+            sign(&plan, &reading, &which, (digest, terms), act, done).await
         }
         Permission::Reject { which, reason } => {
-            let (digest, waiting) = waiting(&book, &which)?;
+            let (digest, waiting) = waiting(book, &which)?;
             let terms = waiting.request.terms.clone();
             let act = Act::Rejected { request: digest, reason };
-            sign(&plan, &book, &which, (digest, terms), act, format!("{} is refused", which.name)).await
+            sign(&plan, &reading, &which, (digest, terms), act, format!("{} is refused", which.name)).await
         }
         Permission::Suspend { which, reason } => {
-            let held = held(&book, &which)?;
+            let held = held(book, &which)?;
             let act = Act::Suspended { grant: held.request, reason };
             let done = format!("{} is suspended: nothing flows, the replica stays", which.name);
-            sign(&plan, &book, &which, of(held), act, done).await
+            sign(&plan, &reading, &which, of(held), act, done).await
         }
         Permission::Resume { which, .. } => {
-            let held = held(&book, &which)?;
+            let held = held(book, &which)?;
             let act = Act::Resumed { grant: held.request };
-            sign(&plan, &book, &which, of(held), act, format!("{} flows again", which.name)).await
+            sign(&plan, &reading, &which, of(held), act, format!("{} flows again", which.name)).await
         }
         Permission::Narrow { which, less } => {
-            let held = held(&book, &which)?;
+            let held = held(book, &which)?;
             let terms = narrower(&held.terms, &less)?;
             changed(&held.terms, &terms)?;
             let done = format!("{} is narrowed: {}", which.name, preview::difference(&held.terms, &terms));
             let act = Act::Narrowed { grant: held.request, terms: terms.clone() };
-            sign(&plan, &book, &which, (held.request, terms), act, done).await
+            sign(&plan, &reading, &which, (held.request, terms), act, done).await
         }
         Permission::Widen { which, with, until } => {
-            let held = held(&book, &which)?;
-            let terms = wider(&book, held, &with, until)?;
+            let held = held(book, &which)?;
+            let terms = wider(book, held, &with, until)?;
             changed(&held.terms, &terms)?;
             let done = format!("{} is widened: {}", which.name, preview::difference(&held.terms, &terms));
             let act = Act::Widened { grant: held.request, terms: terms.clone() };
-            sign(&plan, &book, &which, (held.request, terms), act, done).await
+            sign(&plan, &reading, &which, (held.request, terms), act, done).await
         }
         Permission::Revoke { which, reason, recall } => {
-            let held = held(&book, &which)?;
+            let held = held(book, &which)?;
             let act = Act::Revoked { grant: held.request, recall, reason };
             let rows = if recall { "the rows of the replica are deleted" } else { "the replica stays" };
-            sign(&plan, &book, &which, of(held), act, format!("{} is revoked: {rows}", which.name)).await
+            sign(&plan, &reading, &which, of(held), act, format!("{} is revoked: {rows}", which.name)).await
         }
     }
 }
@@ -91,17 +93,21 @@ fn changed(before: &Terms, after: &Terms) -> Result<()> {
 /// Shows what it is, and writes it unless it is only looked at.
 async fn sign(
     plan: &Plan,
-    book: &Book,
+    reading: &Reading,
     which: &Which,
     (request, terms): (Digest, Terms),
     act: Act,
     done: String,
 ) -> Result<Exit> {
+    let book = &reading.book;
     let Some(asked) = book.request(&request) else {
         return Err(Error::new(ErrorKind::Broken, "find the request", "the ledger holds none"));
     };
     preview::print(plan, book, &asked.department, &asked.request, &terms);
     let grants = matches!(act, Act::Approved { .. } | Act::Narrowed { .. } | Act::Widened { .. });
+    if grants {
+        possible(plan, &asked.department, &asked.request, &terms)?;
+    }
     let sample = grants && is_owner(plan, &asked.request);
     let look = Look { count: which.count, sample };
     preview::rows(plan, (&asked.department, &asked.request), &terms, look).await?;
@@ -116,12 +122,28 @@ async fn sign(
             hint,
         )?;
     }
+    // What would not count is no preview either.
+    reading.draft(&asked.request.owner, act.clone())?;
     if which.preview {
         return Ok(Exit::Done);
     }
     super::say(plan, &asked.request.owner, act).await?;
     println!("{done}");
     Ok(Exit::Done)
+}
+
+/// Refuses terms under which nothing could be delivered.
+fn possible(plan: &Plan, department: &str, request: &Request, terms: &Terms) -> Result<()> {
+    compiled(plan, department, request, terms)?;
+    let today = Timestamp::now().to_zoned_datetime(plan.bus.zone.clone()).date();
+    match terms.until {
+        Some(until) if until < today => {
+            let doing = format!("grant {} until {until}", request.subscription);
+            Err(Error::new(ErrorKind::Config, doing, "that day is over")
+                .hint("a later day; `hutong subscription revoke` ends a grant at once"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses what gives more away together with another grant of the same subscriber, and says which. Where a contract is
@@ -141,7 +163,8 @@ fn alone(
     }
 }
 
-async fn request(plan: &Plan, book: &Book, which: &Which) -> Result<Exit> {
+async fn request(plan: &Plan, reading: &Reading, which: &Which) -> Result<Exit> {
+    let book = &reading.book;
     let name = &which.name;
     let Some(subscription) = plan.subscriptions.iter().find(|s| s.name == *name) else {
         let why = "the configuration has no such subscription";
@@ -149,14 +172,17 @@ async fn request(plan: &Plan, book: &Book, which: &Which) -> Result<Exit> {
     };
     let (department, request) = (&subscription.department, asked(subscription));
     preview::print(plan, book, department, &request, &request.terms);
+    possible(plan, department, &request, &request.terms)?;
     let look = Look { count: which.count, sample: false };
     preview::rows(plan, (department, &request), &request.terms, look).await?;
     let hint = "ask for less, or mask one of them otherwise: `mask = { COLUMN = \"id_short\" }`";
     alone(plan, book, (department, &request), &request.terms, &format!("ask for {name}"), hint)?;
+    let act = Act::Requested(request);
+    reading.draft(department, act.clone())?;
     if which.preview {
         return Ok(Exit::Done);
     }
-    let digest = super::say(plan, department, Act::Requested(request)).await?;
+    let digest = super::say(plan, department, act).await?;
     let after = super::read(plan, false).await?.book;
     match after.request(&digest).map(|asked| asked.answer.is_some()) {
         Some(true) => println!("{name} is granted at once: the stream is shared unconditionally"),
@@ -174,19 +200,44 @@ async fn show(plan: &Plan, book: &Book, which: &Which) -> Result<Exit> {
         println!("request {digest}, {}", super::moment(asked.at_us));
         preview::print(plan, book, &asked.department, &asked.request, terms);
         let look = Look { count: which.count, sample: is_owner(plan, &asked.request) };
-        preview::rows(plan, (&asked.department, &asked.request), terms, look).await?;
+        if let Err(problem) = preview::rows(plan, (&asked.department, &asked.request), terms, look).await {
+            // One that nobody can deliver keeps the others from nobody.
+            println!("  rows         not counted: {problem}");
+        }
         match granted {
             Some(granted) => {
-                println!("  grant        number {}, {:?}", granted.number, granted.state);
+                println!("  grant        number {}, {}", granted.number, state(&granted.state));
                 let less = preview::difference(&asked.request.terms, terms);
                 if !less.is_empty() {
                     println!("  not as asked {less}");
                 }
             }
-            None => println!("  answer       {:?}", asked.answer),
+            None => println!("  answer       {}", answer(asked)),
         }
     }
     if any { Ok(Exit::Done) } else { Err(nothing(&which.name, "the ledger holds no request of that name")) }
+}
+
+fn state(state: &State) -> String {
+    match state {
+        State::Active => "active".into(),
+        State::Suspended(reason) => format!("suspended: {reason}"),
+        State::Revoked { recall: false, reason } => format!("revoked, the replica stays: {reason}"),
+        State::Revoked { recall: true, reason } => format!("revoked, the rows are deleted: {reason}"),
+        State::Expired => "expired".into(),
+        State::Replaced => "replaced by a later one".into(),
+    }
+}
+
+fn answer(asked: &Asked) -> String {
+    match &asked.answer {
+        None => format!("waits for `{}`", asked.request.owner),
+        Some(Answer::Approved { at_us }) => format!("approved {}", super::moment(*at_us)),
+        Some(Answer::Rejected { at_us, reason }) => format!("rejected {}: {reason}", super::moment(*at_us)),
+        Some(Answer::Replaced { at_us }) => {
+            format!("none: it was asked for again {}", super::moment(*at_us))
+        }
+    }
 }
 
 /// States whether the owner of the stream acts here: it has the key.

@@ -54,6 +54,7 @@ fn row(plan: &Plan, ledger: &LedgerPlan, book: &Book, today: Date, digest: Diges
     let state = match (&asked.answer, granted.map(|granted| &granted.state)) {
         (None, _) => "waits".to_owned(),
         (Some(Answer::Rejected { .. }), _) => "rejected".to_owned(),
+        (Some(Answer::Replaced { .. }), _) => "asked again".to_owned(),
         (Some(Answer::Approved { .. }), state) => state.map_or("approved", word).to_owned(),
     };
     let due = due(plan, ledger, asked, today);

@@ -9,7 +9,7 @@ pub(super) mod words;
 
 use std::path::Path;
 
-use hutong_core::ledger::{Act, Digest, Offer, Taken};
+use hutong_core::ledger::{Act, Book, Charter, Digest, Offer, PublicKey, Taken};
 use hutong_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
@@ -19,7 +19,7 @@ use super::check;
 use crate::config::Plan;
 use crate::config::plan::LedgerPlan;
 use crate::exit::Exit;
-use crate::ledger::{self, Reading};
+use crate::ledger::{self, Reading, Remembered};
 use crate::wire::Bus;
 
 pub(super) use grants::{is_suspended, run as permission};
@@ -42,6 +42,7 @@ pub(super) async fn run(config: &Path, action: Ledger) -> Result<Exit> {
         Ledger::Join { department, key, again } => {
             let plan = check::load(config)?;
             let governing = self::plan(&plan)?.charter.governing.clone();
+            member(&plan, &department, &key, again).await?;
             let key = key.to_string();
             let act = match again {
                 false => Act::Joined { department: department.clone(), key },
@@ -77,6 +78,66 @@ pub(super) async fn read(plan: &Plan, keep: bool) -> Result<Reading> {
     Ok(reading)
 }
 
+/// Reads the whole ledger for somebody who looks at it, and says what speaks against it.
+pub(super) async fn look(plan: &Plan, keep: bool) -> Result<Reading> {
+    let reading = read(plan, keep).await?;
+    if let Some(why) = foreign(&reading.book) {
+        eprintln!("warning: {why}");
+    }
+    for contradiction in Remembered::of(plan).await.contradictions(&reading.book) {
+        eprintln!("warning: {contradiction}; `hutong ledger verify` tells more");
+    }
+    Ok(reading)
+}
+
+/// Says that nothing in a ledger counts, which is how another ledger's records look.
+fn foreign(book: &Book) -> Option<String> {
+    let (all, skipped) = (book.head().sequence, book.skipped_counts().values().sum::<u64>());
+    (all > 0 && all == skipped).then(|| {
+        let Charter { id, governing, .. } = book.charter();
+        format!(
+            "none of the {all} records of the ledger counts: nobody has joined yet, or `id` ({id}), `governing` \
+             ({governing}) and `governing_key` of [ledger] are not what it was begun with"
+        )
+    })
+}
+
+/// Refuses a history that lanes know otherwise. I5: what is signed pins the history before it, and a cut one must not
+/// become the true one.
+pub(super) async fn trusted(plan: &Plan, book: &Book, doing: &str) -> Result<()> {
+    match Remembered::of(plan).await.contradictions(book).into_iter().next() {
+        None => Ok(()),
+        Some(contradiction) => {
+            let hint =
+                "`hutong ledger verify` tells more; find out who changed the topic before anybody signs";
+            Err(Error::new(ErrorKind::Broken, doing, contradiction.to_string()).hint(hint))
+        }
+    }
+}
+
+/// Refuses a member that the ledger would hold for good and nobody means.
+async fn member(plan: &Plan, department: &str, key: &PublicKey, again: bool) -> Result<()> {
+    let doing = || format!("let {department} take part");
+    if !plan.departments.contains_key(department) {
+        let known: Vec<&str> = plan.departments.keys().map(String::as_str).collect();
+        return Err(Error::new(ErrorKind::Config, doing(), "the configuration knows no such department")
+            .hint(format!("[department.{department}] makes it known; there are: {}", known.join(", "))));
+    }
+    let (log, _) = Bus::beside(&plan.bus)?;
+    let mut reading = Reading::new(&plan.bus.name, self::plan(plan)?.charter.clone(), false);
+    reading.catch_up(log.as_ref()).await?;
+    let members = reading.book.members();
+    if members.contains_key(department) && !again {
+        return Err(Error::new(ErrorKind::Denied, doing(), "it has joined already")
+            .hint("--again gives it another key"));
+    }
+    match members.iter().find(|(_, member)| member.key == *key) {
+        Some((other, _)) => Err(Error::new(ErrorKind::Denied, doing(), format!("`{other}` has this key"))
+            .hint("each department makes one of its own: `hutong ledger keygen FILE`")),
+        None => Ok(()),
+    }
+}
+
 /// Signs for a department and writes it down.
 pub(super) async fn say(plan: &Plan, department: &str, act: Act) -> Result<Digest> {
     let ledger = self::plan(plan)?;
@@ -84,6 +145,7 @@ pub(super) async fn say(plan: &Plan, department: &str, act: Act) -> Result<Diges
     let (log, append) = Bus::beside(&plan.bus)?;
     let mut reading = Reading::new(&plan.bus.name, ledger.charter.clone(), false);
     reading.catch_up(log.as_ref()).await?;
+    trusted(plan, &reading.book, &format!("sign for {department}")).await?;
     reading.append((log.as_ref(), append.as_ref()), department, &key, act).await
 }
 
@@ -119,7 +181,7 @@ async fn offer(plan: &Plan, name: &str, withdraw: bool) -> Result<Exit> {
 }
 
 async fn show(plan: &Plan, output: Output) -> Result<Exit> {
-    let reading = read(plan, true).await?;
+    let reading = look(plan, true).await?;
     for (at, (_, taken)) in reading.kept.iter().flatten().enumerate() {
         let number = at + 1;
         match (taken, output) {

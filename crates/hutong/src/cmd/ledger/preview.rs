@@ -9,7 +9,7 @@ use hutong_core::{Error, ErrorKind, Result};
 use crate::cmd::{table, tap};
 use crate::config::Plan;
 use crate::config::plan::StreamPlan;
-use crate::ledger::under;
+use crate::ledger::{configured, under};
 use crate::wire;
 
 /// How many rows are shown to their owner.
@@ -21,10 +21,7 @@ pub(super) fn print(plan: &Plan, book: &Book, department: &str, request: &Reques
     println!("  purpose      {}", request.purpose);
     println!("  legal basis  {}", request.legal_basis);
     println!("  into         {}", request.into);
-    println!(
-        "  rows         {}",
-        if terms.rows.is_empty() { "all".into() } else { terms.rows.join(" AND ") }
-    );
+    println!("  rows         {}", if terms.rows.is_empty() { "all".into() } else { terms.rows_text() });
     println!("  until        {}", terms.until.map_or("no end".into(), |day| day.to_string()));
     let stream = stream(plan, request);
     let mut rows = vec![["COLUMN", "TITLE", "CLASSIFICATION", "MASK"].map(str::to_owned).to_vec()];
@@ -83,13 +80,7 @@ pub(super) async fn rows(
     look: Look,
 ) -> Result<()> {
     let doing = format!("count the rows of {}", request.subscription);
-    let own = plan.subscriptions.iter().find(|own| {
-        own.name == request.subscription
-            && own.department == department
-            && own.stream.name == request.stream
-            && own.stream.owner == request.owner
-    });
-    let Some(own) = own else {
+    let Some(own) = configured(plan, department, request) else {
         if look.count {
             let why = "the configuration has no such subscription, so nothing says which topic it reads";
             return Err(Error::new(ErrorKind::Config, doing, why));

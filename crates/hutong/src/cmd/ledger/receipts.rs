@@ -76,6 +76,15 @@ pub(super) async fn root(plan: &Plan, department: &str) -> Result<Exit> {
     let (log, _) = Bus::beside(&plan.bus)?;
     let mut reading = Reading::new(&plan.bus.name, super::plan(plan)?.charter.clone(), false);
     reading.catch_up(log.as_ref()).await?;
+    let known = departments(&reading.book);
+    if !known.contains(department) {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let why = "it offers no stream, so it has no receipts";
+        return Err(Error::new(ErrorKind::Config, doing(), why).hint(format!(
+            "those that do: {}",
+            if known.is_empty() { "none".into() } else { known.join(", ") }
+        )));
+    }
     let audited = audit(log.as_ref(), &plan.bus.name, &reading.book, department, |_| ()).await?;
     if let Some(wrong) = audited.wrong.first() {
         let hint = "`hutong ledger verify` tells all that does not fit: find out who changed the topic";

@@ -79,6 +79,22 @@ fn head(text: &str) -> Result<Head, String> {
     Head::parse(text).ok_or_else(|| "it is not of the form SEQUENCE:DIGEST".to_owned())
 }
 
+/// How many digits in a row are taken for somebody's number.
+const DIGITS: usize = 15;
+
+/// Takes no text that seems to name a person: what stands in the ledger cannot be taken out again.
+pub(in crate::cmd) fn reason(text: &str) -> Result<String, String> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    if numbers.any(|number| number.len() >= DIGITS) {
+        return Err(
+            "it seems to hold somebody's number, and the ledger is for everybody to read and never deleted: \
+                    say where the row stands (`hutong correction request --at PARTITION/OFFSET`)"
+                .into(),
+        );
+    }
+    if text.trim().is_empty() { Err("it says nothing".into()) } else { Ok(text.to_owned()) }
+}
+
 /// Which subscription, and whether it is only looked at.
 #[derive(Debug, Args)]
 pub(in crate::cmd) struct Which {
@@ -147,7 +163,7 @@ pub(in crate::cmd) enum Permission {
         #[command(flatten)]
         which: Which,
         /// Why, and by which law.
-        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_parser = reason)]
         reason: String,
     },
     /// Lets nothing flow until it is resumed; the replica stays.
@@ -155,7 +171,7 @@ pub(in crate::cmd) enum Permission {
         #[command(flatten)]
         which: Which,
         /// Why.
-        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_parser = reason)]
         reason: String,
     },
     /// Lets it go on: takes back a pause, or, where nothing is paused, the owner's suspension, which the owner signs.
@@ -188,7 +204,7 @@ pub(in crate::cmd) enum Permission {
         #[command(flatten)]
         which: Which,
         /// Why.
-        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, value_parser = reason)]
         reason: String,
         /// Deletes the rows of the replica too.
         #[arg(long)]

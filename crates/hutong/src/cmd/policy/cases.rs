@@ -8,10 +8,10 @@ use hutong_stores::keep::written_value;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
+use super::Subscriptions;
 use super::trial::{Seen, row, through};
 use crate::cmd::arguments::Output;
 use crate::cmd::print_json;
-use crate::config::plan::SubscriptionPlan;
 use crate::exit::Exit;
 
 /// A file of cases.
@@ -42,7 +42,7 @@ struct Case {
     deleted: bool,
 }
 
-pub(super) fn run(subscriptions: &[SubscriptionPlan], path: &Path, output: Output) -> Result<Exit> {
+pub(super) fn run(subscriptions: &Subscriptions<'_>, path: &Path, output: Output) -> Result<Exit> {
     let doing = || format!("read the cases of {}", path.display());
     let text = std::fs::read_to_string(path).or_kind(ErrorKind::Config, doing)?;
     let file: File = toml::from_str(&text).or_kind(ErrorKind::Config, doing)?;
@@ -75,8 +75,8 @@ struct Tried<'a> {
 }
 
 impl Case {
-    fn tried(&self, subscriptions: &[SubscriptionPlan]) -> Result<Tried<'_>> {
-        let subscription = super::find(subscriptions, &self.subscription)?;
+    fn tried(&self, subscriptions: &Subscriptions<'_>) -> Result<Tried<'_>> {
+        let subscription = subscriptions.find(&self.subscription)?;
         let contract = &subscription.stream.contract;
         let whole = |written: &BTreeMap<String, toml::Value>| row(contract, &json_of(written));
         let before = self.before.as_ref().map(whole).transpose()?;

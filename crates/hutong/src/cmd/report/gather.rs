@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use hutong_bus::log::Log;
 use hutong_bus::receipts::{topic, walk};
 use hutong_core::Result;
-use hutong_core::ledger::{Act, Answer, Asked, Audit, Book, Condition, Correction, Digest, Entry, Taken};
+use hutong_core::ledger::{
+    Act, Answer, Asked, Audit, Book, Condition, Correction, Digest, Entry, Taken, Terms,
+};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde_json::{Value as Json, json};
@@ -51,13 +53,14 @@ pub(super) struct Done {
 }
 
 /// The sums in the order in which they are told.
-const SUMS: [&str; 20] = [
+const SUMS: [&str; 23] = [
     "offered",
     "changed",
     "withdrawn",
     "asked",
     "granted",
     "refused",
+    "asked again",
     "waiting",
     "answered in time",
     "answered late",
@@ -70,7 +73,9 @@ const SUMS: [&str; 20] = [
     "rows removed by a narrower grant",
     "corrections asked",
     "corrections answered",
-    "changes delivered",
+    "changes judged",
+    "rows written",
+    "deletes sent",
     "receipts that do not fit",
 ];
 
@@ -97,6 +102,8 @@ impl<'a> Report<'a> {
                     "subscription",
                     "act",
                     "columns",
+                    "rows",
+                    "masks",
                     "until",
                     "reason",
                     "record",
@@ -195,6 +202,8 @@ impl<'a> Report<'a> {
             json!(entry.act.name()),
             json!(asked.doubt.columns),
             Json::Null,
+            Json::Null,
+            Json::Null,
             json!(answered.map_or(&asked.doubt.reason, |(_, reason)| reason)),
             json!(record),
         ]);
@@ -224,6 +233,8 @@ impl<'a> Report<'a> {
             json!(request.subscription),
             json!(entry.act.name()),
             json!(terms.map(|terms| &terms.columns)),
+            json!(terms.map(Terms::rows_text)),
+            json!(terms.map(|terms| &terms.masks)),
             json!(terms.and_then(|terms| terms.until)),
             json!(reason),
             json!(record),
@@ -238,7 +249,6 @@ impl<'a> Report<'a> {
             if !self.span.holds(self.day(receipt.at_us)) || !self.concerns(&[owner, &receipt.department]) {
                 return Ok(true);
             }
-            self.add("changes delivered", receipt.proof.changes);
             let name = [owner.to_owned(), receipt.stream, receipt.department, receipt.subscription];
             if receipt.proof.is_of_recall() {
                 self.add("rows recalled", receipt.deleted);
@@ -250,6 +260,9 @@ impl<'a> Report<'a> {
                 self.add("rows removed by a narrower grant", receipt.deleted);
                 return Ok(true);
             }
+            self.add("changes judged", receipt.proof.changes);
+            self.add("rows written", receipt.written);
+            self.add("deletes sent", receipt.deleted);
             let sum = self.delivered.entry(name).or_default();
             sum.receipts += 1;
             sum.changes += receipt.proof.changes;
@@ -283,6 +296,8 @@ impl<'a> Report<'a> {
             "purpose",
             "legal_basis",
             "columns",
+            "rows",
+            "masks",
             "answer",
             "answered",
             "due",
@@ -306,9 +321,9 @@ impl<'a> Report<'a> {
                 "subscription",
                 "grants",
                 "receipts",
-                "changes",
-                "written",
-                "deleted",
+                "changes_judged",
+                "rows_written",
+                "deletes_sent",
                 "quarantined",
                 "first",
                 "last",
@@ -343,20 +358,21 @@ impl<'a> Report<'a> {
             None => ("waits", None, None),
             Some(Answer::Approved { at_us }) => ("granted", Some(self.day(*at_us)), None),
             Some(Answer::Rejected { at_us, reason }) => ("refused", Some(self.day(*at_us)), Some(reason)),
+            Some(Answer::Replaced { .. }) => ("asked again", None, None),
         };
         let today = self.day(hutong_engine::status::now_us());
         let in_time = answered.map(|answered| answered <= due);
         self.add("asked", 1);
         let sum = match word {
             "granted" => "granted",
-            "refused" => "refused",
-            _ => "waiting",
+            "waits" => "waiting",
+            other => other,
         };
         self.add(sum, 1);
         match in_time {
             Some(true) => self.add("answered in time", 1),
             Some(false) => self.add("answered late", 1),
-            None => self.add("overdue", u64::from(today > due)),
+            None => self.add("overdue", u64::from(word == "waits" && today > due)),
         }
         let request = &asked.request;
         vec![
@@ -368,6 +384,8 @@ impl<'a> Report<'a> {
             json!(request.purpose),
             json!(request.legal_basis),
             json!(request.terms.columns),
+            json!(request.terms.rows_text()),
+            json!(request.terms.masks),
             json!(word),
             json!(answered),
             json!(due),

@@ -52,7 +52,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Report) -> Result<Ex
     let plan = check::load(config)?;
     let department = options.department.as_deref();
     let ledger = ledger::plan(&plan)?;
-    let reading = ledger::read(&plan, true).await?;
+    let reading = ledger::look(&plan, true).await?;
     known(&plan, &reading.book, department)?;
     let bus = Bus::look(&plan.bus)?;
     let mut report = Report::new(department, span, &plan, ledger);

@@ -47,6 +47,9 @@ fn plain(cell: &Json) -> String {
         Json::String(text) => text.clone(),
         Json::Bool(truth) => if *truth { "yes" } else { "no" }.into(),
         Json::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
+        Json::Object(items) => {
+            items.iter().map(|(name, item)| format!("{name}={}", plain(item))).collect::<Vec<_>>().join(" ")
+        }
         other => other.to_string(),
     }
 }
@@ -70,7 +73,11 @@ mod tests {
         sheet.rows.push(vec![json!("x,\"y\"\n"), json!(true)]);
         sheet.rows.push(vec![json!("=1+1"), Json::Null]);
         sheet.rows.push(vec![json!(-7), json!(["id", "name"])]);
-        assert_eq!(sheet.csv(), "a,in_time\r\n\"x,\"\"y\"\"\n\",yes\r\n'=1+1,\r\n-7,id name\r\n");
+        sheet.rows.push(vec![json!({}), json!({"id": "id", "phone": "phone"})]);
+        assert_eq!(
+            sheet.csv(),
+            "a,in_time\r\n\"x,\"\"y\"\"\n\",yes\r\n'=1+1,\r\n-7,id name\r\n,id=id phone=phone\r\n"
+        );
         assert_eq!(sheet.text()[0], ["A", "IN TIME"]);
         assert_eq!(sheet.text()[2], ["=1+1", "-"]);
         assert_eq!(sheet.json()[0]["in_time"], true);

@@ -37,7 +37,7 @@ pub(super) async fn run(config: &Path, options: &Trace) -> Result<Exit> {
     let plan = check::load(config)?;
     let stream = stream(&plan, &options.stream)?;
     let key = key(&stream.contract, &options.key)?;
-    let book = ledger::read(&plan, false).await?.book;
+    let book = ledger::look(&plan, false).await?.book;
     let bus = Bus::look(&plan.bus)?;
     let unseal = wire::Seals::of(&plan).look(&bus, &plan.bus.name, stream).await?;
     let versions = wire::versions(&bus, stream, &key, unseal).await?;
