@@ -194,6 +194,51 @@ async fn i3_a_dropped_slot_halts_the_capture_and_a_reset_makes_the_replicas_equa
     run.stop().await;
 }
 
+/// Copies the folder of a bus that nobody runs.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i3_a_bus_that_is_set_back_and_written_on_before_its_lanes_open_halts_them_until_a_reload() {
+    let register = Register::new().await;
+    let (installation, owner) = (&register.installation, register.source.name.clone());
+    let run = installation.run();
+    register.equal().await;
+    run.stop().await;
+    let (bus, older) = (installation.path("bus"), installation.path("older"));
+    copy(&bus, &older);
+    let run = installation.run();
+    register.client.batch_execute("UPDATE entry SET version = 2 WHERE id % 9 = 0").await.unwrap();
+    register.equal().await;
+    run.stop().await;
+
+    std::fs::rename(&bus, installation.path("newer")).unwrap();
+    std::fs::rename(&older, &bus).unwrap();
+    register.client.batch_execute("DELETE FROM entry WHERE id % 2 = 1").await.unwrap();
+    installation.ask(&["source", "reset", &owner, "--reason", "总线恢复自备份"]).expect(0);
+    // The capture is first: the topics are longer than what the lanes have read, and not what they have read.
+    let run = installation.run_only(&[&format!("capture.{owner}")]);
+    let base = |changes: &[Json]| changes.iter().filter(|change| change["op"] == "r").count() > 300;
+    installation.tap("entry", base).await;
+    run.stop().await;
+
+    let run = installation.run();
+    for name in ["shared", "filed"] {
+        let error = halted(installation, &format!("replicate.{name}.0")).await["error"].clone();
+        assert!(error.as_str().unwrap().contains("set back to an older state"), "{error}");
+        installation.ask(&["subscription", "reload", name, "--reason", "总线恢复自备份"]).expect(0);
+    }
+    run.stop().await;
+    let run = installation.run();
+    register.equal().await;
+    run.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i3_another_generation_waits_for_a_reload_of_its_table_and_the_other_tables_go_on() {
     let register = Register::new().await;

@@ -13,6 +13,7 @@ mod named;
 #[cfg(test)]
 mod oracle;
 mod repeats;
+mod tail;
 mod trimmed;
 mod unsealing;
 mod watch;
@@ -47,7 +48,7 @@ pub use registry::{Checked, HttpRegistry, RegistryConfig, SchemaRegistry};
 pub use shared::Shared;
 pub use suspension::Suspension;
 pub use topic_sink::{Sealing, TopicSink, TopicSinkConfig, TopicStream};
-pub use topic_source::{Limits, TopicSource, TopicSourceConfig, trace};
+pub use topic_source::{Limits, TopicSource, TopicSourceConfig};
 pub use unsealing::Unsealing;
 pub use watch::latest;
 

@@ -5,9 +5,11 @@
 use bytes::{Bytes, BytesMut};
 use hutong_core::{Change, Error, ErrorKind, RecordTrace, Rejected, Result, Value, hexadecimal};
 use serde_json::{Map, Value as Json};
+use sha2::{Digest, Sha256};
 
 use crate::binary::{Fault, Input, put_bytes, put_long, put_null, put_some};
 use crate::framing;
+use crate::log::Incoming;
 
 /// The schema of the record, as it is registered.
 pub const SCHEMA: &str = include_str!("../../../schemas/hutong_quarantine.avsc");
@@ -168,6 +170,18 @@ fn some(input: &mut Input<'_>) -> std::result::Result<bool, Fault> {
         0 => Ok(false),
         1 => Ok(true),
         _ => Err("a union has no such branch"),
+    }
+}
+
+/// Returns what may be told of a record that cannot be read: where it stands, its schema and its digest.
+pub fn trace_of(topic: &str, partition: u32, record: &Incoming) -> RecordTrace {
+    let value = record.value.as_deref().unwrap_or_default();
+    RecordTrace {
+        topic: topic.to_owned(),
+        partition,
+        offset: record.offset,
+        schema_id: framing::id(value),
+        digest: hexadecimal::text(&Sha256::digest(value)),
     }
 }
 

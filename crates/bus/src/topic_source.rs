@@ -7,19 +7,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hutong_core::Traceparent;
 use hutong_core::{
-    Batch, Behind, Checkpoint, Contract, Delta, Error, ErrorKind, PipelineId, Position, RecordTrace,
-    Rejected, Result, Source, hexadecimal,
+    Batch, Behind, Checkpoint, Contract, Delta, Error, ErrorKind, PipelineId, Position, Rejected, Result,
+    Source,
 };
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::decoder::{Decoder, NO_KEY, Outcome};
-use crate::framing;
 use crate::freshness::Freshness;
 use crate::log::{Fetched, Incoming, Log, Reader};
 use crate::named::named;
+use crate::quarantine::trace_of;
 use crate::registry::SchemaRegistry;
 use crate::repeats::Repeats;
+use crate::tail::{self, Tail};
 use crate::trimmed;
 use crate::unsealing::Unsealing;
 use crate::watch::Watch;
@@ -86,6 +86,8 @@ pub struct TopicSource {
     handed_out: Option<Instant>,
     /// How many offsets behind the end the last batch said that the lane is.
     told_behind: u64,
+    /// The record that was read last, until it is read again.
+    tail: Option<Tail>,
     /// The incarnation of the topic that the lane reads, and whether its checkpoint does not know it yet.
     incarnation: Option<String>,
     unnoted: bool,
@@ -120,6 +122,7 @@ impl TopicSource {
             fetched: None,
             handed_out: None,
             told_behind: 0,
+            tail: None,
             incarnation: None,
             unnoted: false,
             written_in: None,
@@ -151,11 +154,17 @@ impl TopicSource {
         Ok(())
     }
 
-    /// Starts to read at an offset.
-    async fn read_from(&mut self, offset: u64) -> Result<()> {
+    /// Starts to read at an offset, and at the record before it that must still be there.
+    async fn read_from(&mut self, offset: u64, tail: Option<Tail>) -> Result<()> {
         let (topic, partition) = (&self.config.topic, self.config.partition);
+        self.tail = None;
+        if let Some(tail) = tail {
+            // What was removed meanwhile proves nothing, and what lies beyond the end is told by reading there.
+            let kept = self.log.extent(topic).await?.and_then(|extent| extent.get(&partition).copied());
+            self.tail = kept.and_then(|(first, end)| (first <= tail.offset && offset <= end).then_some(tail));
+        }
         let mut reader = self.log.reader(topic, partition, self.config.pipeline.as_ref()).await?;
-        if let Err(error) = reader.seek(offset).await {
+        if let Err(error) = reader.seek(self.tail.map_or(offset, |tail| tail.offset)).await {
             return Err(self.explained(error, offset).await);
         }
         self.reader = Some(reader);
@@ -301,7 +310,11 @@ impl TopicSource {
         // 0: the cluster does not tell.
         batch.trail.written_us = fetched.records.iter().map(|r| r.written_us).filter(|us| *us > 0).min();
         (self.next, self.written_in) = (fetched.next, written_in);
-        Ok(Some(self.step(batch)))
+        let mut batch = self.step(batch);
+        if let Some(tail) = Tail::of(&fetched.records) {
+            batch.delta.set_note(tail::note(&self.key), tail.text());
+        }
+        Ok(Some(batch))
     }
 
     /// Gives a batch its step and how far behind the lane is after it.
@@ -331,7 +344,7 @@ impl TopicSource {
             position: Position::offset(record.offset),
             stream: self.config.contract.stream.clone(),
             change: None,
-            record: Some(trace(&self.config.topic, self.config.partition, record)),
+            record: Some(trace_of(&self.config.topic, self.config.partition, record)),
         }
     }
 
@@ -375,7 +388,7 @@ impl Source for TopicSource {
         })?;
         self.incarnation = from.note(&incarnation_note(&self.config.topic)).map(str::to_owned);
         self.recognise().await?;
-        self.read_from(offset).await
+        self.read_from(offset, Tail::before(offset, from, &self.key)).await
     }
 
     async fn next(&mut self) -> Result<Option<Batch>> {
@@ -384,7 +397,7 @@ impl Source for TopicSource {
         loop {
             if self.reader.is_none() {
                 match self.base().await? {
-                    Some(base) => self.read_from(base).await?,
+                    Some(base) => self.read_from(base, None).await?,
                     None => {
                         tokio::time::sleep(LOOK).await;
                         continue;
@@ -431,7 +444,17 @@ impl Source for TopicSource {
             let limits = &self.config.limits;
             tokio::select! {
                 fetched = reader.next(limits.batch_limit, limits.batch_limit_bytes) => match fetched {
-                    Ok(fetched) => self.fetched = Some(fetched),
+                    Ok(fetched) => {
+                        self.fetched = Some(match self.tail.take() {
+                            Some(tail) => tail.proves(fetched, self.next, (&self.key, self.name()))?,
+                            None => fetched,
+                        });
+                    }
+                    // What would prove it was removed meanwhile.
+                    Err(error) if error.kind == ErrorKind::PositionLost && self.tail.is_some() => {
+                        reader.seek(self.next).await?;
+                        self.tail = None;
+                    }
                     Err(error) => return Err(self.explained(error, self.next).await),
                 },
                 watermark = Watch::next(&mut self.watch) => {
@@ -455,18 +478,6 @@ impl Source for TopicSource {
         self.reader = None;
         self.watch = None;
         Ok(())
-    }
-}
-
-/// Returns what may be told of a record that cannot be read: where it stands, its schema and its digest.
-pub fn trace(topic: &str, partition: u32, record: &Incoming) -> RecordTrace {
-    let value = record.value.as_deref().unwrap_or_default();
-    RecordTrace {
-        topic: topic.to_owned(),
-        partition,
-        offset: record.offset,
-        schema_id: framing::id(value),
-        digest: hexadecimal::text(&Sha256::digest(value)),
     }
 }
 

@@ -255,3 +255,37 @@ async fn i3_a_replica_that_waits_for_a_base_sees_it_when_it_comes() {
     let batch = tokio::time::timeout(std::time::Duration::from_secs(20), source.next()).await;
     assert_eq!(batch.expect("the base is seen").unwrap().unwrap().changes.len(), 2);
 }
+
+#[tokio::test]
+async fn i3_a_bus_that_was_set_back_and_written_on_is_not_the_one_that_its_readers_have_read() {
+    let office = Office::new();
+    let (mut sink, _) = opened(&office).await;
+    truncates(&office, &mut sink, 0..1).await;
+    // The copy of the bus has the capture's incarnation, and then goes another way.
+    let copy = Office::new();
+    let (mut copied, _) = opened(&copy).await;
+    truncates(&copy, &mut copied, 0..1).await;
+    carry_checkpoint(&office, &copy).await;
+    let (mut sink, _) = opened(&office).await;
+    truncates(&office, &mut sink, 1..4).await;
+    let mut checkpoint = Checkpoint::default();
+    let mut source = office.source(0);
+    source.open(&checkpoint).await.unwrap();
+    drain(&mut source, &mut checkpoint).await.unwrap();
+    assert_eq!(checkpoint.position(&partition_key(TOPIC, 0)), Position::offset(4));
+    // Whoever goes on in the same one finds what it has read, and reads nothing twice.
+    source.open(&checkpoint).await.unwrap();
+    let again = drain(&mut source, &mut checkpoint).await.unwrap();
+    assert!(again.iter().all(|batch| batch.changes.is_empty()), "{again:?}");
+    truncates(&office, &mut sink, 4..5).await;
+    let again = drain(&mut source, &mut checkpoint).await.unwrap();
+    assert_eq!(again.iter().map(|batch| batch.changes.len()).sum::<usize>(), 1);
+
+    let (mut sink, _) = opened(&copy).await;
+    truncates(&copy, &mut sink, 1..7).await;
+    let mut source = copy.source(0);
+    source.open(&checkpoint).await.unwrap();
+    let error = drain(&mut source, &mut checkpoint).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::PositionLost, "{error}");
+    says(&error, "hutong subscription reload renshe");
+}

@@ -1,7 +1,7 @@
 //! `hutong tap --raw`: the bytes of one record, for a person who must see why it cannot be read.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use hutong_bus::trace;
+use hutong_bus::quarantine::trace_of;
 use hutong_core::{Error, ErrorKind, Result, hexadecimal};
 use serde_json::{Value as Json, json};
 
@@ -20,7 +20,7 @@ pub(super) async fn show(plan: &Plan, stream: &StreamPlan, place: &str, output: 
     let bus = wire::Bus::look(&plan.bus)?;
     let topic = stream.topic();
     let record = wire::record_at(&bus, &topic, partition, offset).await?;
-    let trace = trace(&topic, partition, &record);
+    let trace = trace_of(&topic, partition, &record);
     let part = |bytes: Option<&[u8]>| match bytes {
         None => Json::Null,
         Some(bytes) => {
