@@ -22,6 +22,7 @@ mod image;
 mod lost;
 mod mend;
 mod open;
+mod owner;
 mod pgoutput;
 mod probe;
 mod reader;

@@ -19,7 +19,7 @@ use super::shape::Shape;
 use super::slot::Published;
 use super::source::SourceConfig;
 use super::trace::Trace;
-use super::{error, fit, reload, slot, stream};
+use super::{error, fit, owner, reload, slot, stream};
 
 /// Returns the note of a table's snapshot.
 pub(crate) fn snapshot_note(table: &str) -> String {
@@ -49,6 +49,8 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
             format!("the server is version {}, and 14 is the oldest that is supported", version / 10_000),
         ));
     }
+    // Before anything is made or altered: the publication has the slot's name, and would be another's as well.
+    owner::begins(&control, &slot, from).await?;
     // Read before it is mended: what it did not hand out is missing downstream.
     let held = slot::published(&control, &slot).await?;
     let mut types = Types::default();
@@ -153,6 +155,10 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     some_left(config, from, &tables, ErrorKind::Denied)?;
     let confirmed = prepare_slot(&control, &stand, from, end).await?;
     slot::take_over(&control, &slot).await?;
+    let claimed = !at.is_start();
+    if claimed {
+        owner::claim(&control, &slot).await?;
+    }
     stream::start(&mut client, &stand, end).await?;
 
     notes.insert("system".into(), Some(system.system_id));
@@ -195,6 +201,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
         reload: reloads,
         version,
         trace,
+        claimed,
     }))
 }
 

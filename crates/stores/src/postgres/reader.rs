@@ -22,7 +22,7 @@ use super::reread::{self, Due};
 use super::snapshot::Snapshot;
 use super::source::SourceConfig;
 use super::trace::Trace;
-use super::{error, mend, slot, stream};
+use super::{error, mend, owner, slot, stream};
 
 /// How long a batch waits for more when the stream is silent after a batch of more than [`BUSY`] changes. After a
 /// smaller one it does not wait: what comes during its commit goes together into the next.
@@ -59,6 +59,7 @@ pub(crate) struct Start<'a> {
     pub(crate) reload: Vec<(usize, String)>,
     pub(crate) version: u32,
     pub(crate) trace: Trace,
+    pub(crate) claimed: bool,
 }
 
 /// The running capture.
@@ -101,6 +102,8 @@ pub(crate) struct Reader {
     /// The server's version.
     pub(super) version: u32,
     trace: Trace,
+    /// Whether everybody is told that something of the slot is durable downstream.
+    claimed: bool,
 }
 
 impl Reader {
@@ -133,6 +136,7 @@ impl Reader {
             reloads: BTreeMap::new(),
             version: start.version,
             trace: start.trace,
+            claimed: start.claimed,
         };
         for (name, text) in start.notes {
             reader.assembly.note(name, text);
@@ -145,6 +149,10 @@ impl Reader {
 
     /// Waits for the next batch. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Batch> {
+        if !self.claimed && self.stand.lsn > 0 {
+            owner::claim(&self.control, &self.slot).await?;
+            self.claimed = true;
+        }
         loop {
             if let Some(relation) = self.relation.clone() {
                 let found = self.match_relation(&relation).await?;

@@ -75,7 +75,8 @@ pub(crate) async fn create(client: &Client, slot: &str) -> Result<()> {
 
 /// Ends the backend that holds the slot, if there is one, and waits until the slot is free.
 ///
-/// The caller owns the capture already (its sink is fenced), so whoever holds the slot is an earlier owner.
+/// The caller owns the capture already (its sink is fenced), so whoever holds the slot is an earlier owner. One whose
+/// checkpoint says nothing yet has asked `owner.rs` whether it is another installation.
 pub(crate) async fn take_over(client: &Client, slot: &str) -> Result<()> {
     let began = Instant::now();
     let mut ended = None;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::capture::{Capture, people, person};
-use hutong_core::{Class, ErrorKind, Secret, Source as _};
+use hutong_core::{Checkpoint, Class, ErrorKind, Secret, Source as _};
 use hutong_stores::postgres::{self, Source};
 use hutong_testkit::launch::Postgres;
 
@@ -79,6 +79,55 @@ async fn a_new_owner_ends_the_backend_that_holds_the_slot() {
     assert_eq!(error.class(), Class::Retry, "{error:?}");
     c.source = second;
     c.catch_up().await;
+    assert_eq!(c.rows("people"), [person(1, "甲")]);
+}
+
+#[tokio::test]
+async fn i1_an_installation_that_holds_nothing_takes_no_slot_from_one_that_does() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.open().await;
+    c.snapshot_done().await;
+    c.catch_up().await;
+
+    // A forgotten folder, a wrong volume: the same capture, and no checkpoint.
+    let mut other = Source::new(c.config.clone());
+    let error = other.open(&Checkpoint::default()).await.unwrap_err();
+    assert_eq!((error.kind, error.class()), (ErrorKind::Config, Class::Halt), "{error:?}");
+    let slot = format!("its slot hutong_{} is in use by backend ", c.config.capture);
+    assert!(error.why().contains("another installation") && error.why().contains(&slot), "{error}");
+    let command = format!("`hutong source remove {}`", c.config.capture);
+    assert!(error.hint.unwrap().contains(&command));
+
+    // The one that runs has noticed nothing.
+    c.sql("INSERT INTO people VALUES (1, '甲')").await;
+    c.catch_up().await;
+    assert_eq!(c.rows("people"), [person(1, "甲")]);
+
+    // Nor has one that goes on after a restart, before it commits anything more.
+    c.crash().await;
+    assert_eq!(other.open(&Checkpoint::default()).await.unwrap_err().kind, ErrorKind::Config);
+
+    // A person who gives the position up is obeyed.
+    let notes = postgres::anew(&c.checkpoint, &c.config.tables, "试").unwrap();
+    other.open(&Checkpoint { notes, ..Checkpoint::default() }).await.unwrap();
+    other.close().await.unwrap();
+    // And a slot that nobody reads is anybody's.
+    c.source.close().await.unwrap();
+    other.open(&Checkpoint::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn i7_an_owner_that_had_committed_nothing_is_ended_by_the_next_though_it_lives() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.sql("INSERT INTO people VALUES (1, '甲')").await;
+    c.open().await;
+    // Handed out, and not committed; the sessions stay, as of a machine that is cut off.
+    c.source.next().await.unwrap();
+
+    let mut second = Source::new(c.config.clone());
+    second.open(&Checkpoint::default()).await.unwrap();
+    c.source = second;
+    c.snapshot_done().await;
     assert_eq!(c.rows("people"), [person(1, "甲")]);
 }
 
