@@ -50,6 +50,7 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
         ));
     }
     // Before anything is made or altered: the publication has the slot's name, and would be another's as well.
+    owner::of_this_database(&control, &slot).await?;
     owner::begins(&control, &slot, from).await?;
     // Read before it is mended: what it did not hand out is missing downstream.
     let held = slot::published(&control, &slot).await?;

@@ -18,6 +18,21 @@ use super::{error, slot};
 /// How long the sessions of a process that was killed may take to go.
 const GOES: Duration = Duration::from_secs(3);
 
+/// `Err(Config)` when the server has a slot of this name that is not of this database: names of slots are the server's.
+pub(crate) async fn of_this_database(control: &Client, slot: &str) -> Result<()> {
+    let sql = "SELECT database::text FROM pg_replication_slots \
+               WHERE slot_name = $1 AND database IS DISTINCT FROM current_database()";
+    let doing = || format!("look for the replication slot {slot}");
+    let row = control.query_opt(sql, &[&slot]).await.map_err(|e| error::of(e, doing))?;
+    let Some(row) = row else { return Ok(()) };
+    let whose = match row.get::<_, Option<String>>(0) {
+        Some(database) => format!("exists in the database {database} of this server"),
+        None => "exists on this server, for a standby".to_owned(),
+    };
+    let why = format!("the slot {slot} {whose}, and names of slots are the server's");
+    Err(Error::new(ErrorKind::Config, doing(), why).hint("name the capture otherwise: [capture.NAME]"))
+}
+
 /// Says to everybody that what this session's capture reads is durable downstream, as long as the session lasts.
 pub(crate) async fn claim(control: &Client, slot: &str) -> Result<()> {
     // Shared, so it never waits: an earlier owner of the same capture may still have it.

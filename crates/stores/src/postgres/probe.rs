@@ -7,7 +7,7 @@ use super::catalog::{self, Live, Types};
 use super::column::Fit;
 use super::ident::TableName;
 use super::source::SourceConfig;
-use super::{address, connect, error, fit, lost, slot};
+use super::{address, connect, error, fit, lost, owner, slot};
 use crate::Finding;
 
 /// Reads an address and touches nothing. `Err(Config)` says what is wrong with it and does not repeat it.
@@ -50,9 +50,12 @@ async fn look(config: &SourceConfig, findings: &mut Vec<Finding>) -> Result<()> 
     }
     let state = slot::state(&session, &slot).await?;
     findings.push(match &state {
-        None => {
-            Finding::good(format!("the slot {slot} does not exist yet; it is made when the capture opens"))
-        }
+        None => match owner::of_this_database(&session, &slot).await {
+            Ok(()) => Finding::good(format!(
+                "the slot {slot} does not exist yet; it is made when the capture opens"
+            )),
+            Err(error) => error.into(),
+        },
         Some(state) if state.lost => Finding::bad(
             format!("{slot}: {}", lost::invalidated(state.reason.as_deref())),
             format!(

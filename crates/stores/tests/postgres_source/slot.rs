@@ -154,6 +154,28 @@ async fn a_lost_slot_is_said() {
 }
 
 #[tokio::test]
+async fn a_name_that_another_database_of_the_server_has_taken_is_said() {
+    let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
+    c.open().await;
+    let there = Postgres::shared().await.unwrap();
+    let tables = [("people", people("people"))];
+    let mut second = Capture::at(&there.url, &c.config.capture, PEOPLE, &tables).await;
+
+    let error = second.source.open(&second.checkpoint).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Config, "{error:?}");
+    let says = format!("the slot hutong_{0} exists in the database {0} of this server", c.config.capture);
+    assert!(error.why().contains(&says), "{error}");
+    assert!(error.hint.unwrap().contains("[capture.NAME]"));
+    let findings = postgres::probe(&second.config).await;
+    assert!(findings.iter().any(|f| !f.ok && f.what.contains(&says) && f.hint.is_some()), "{findings:?}");
+    assert!(findings.iter().all(|f| !f.what.contains("does not exist yet")), "{findings:?}");
+
+    // What is taken back here leaves the other one alone.
+    postgres::remove(&second.config.url, &second.config.capture).await.unwrap();
+    c.snapshot_done().await;
+}
+
+#[tokio::test]
 async fn a_slot_that_moved_on_is_said() {
     let mut c = Capture::new(PEOPLE, &[("people", people("people"))]).await;
     c.open().await;
