@@ -8,7 +8,8 @@ use tokio_postgres::error::{DbError, SqlState};
 
 /// Wraps an error of the SQL driver; `doing` is verb and object.
 pub fn of(error: tokio_postgres::Error, doing: impl FnOnce() -> String) -> Error {
-    Error::new(kind(&error), doing(), text(&error))
+    let hint = error.code().and_then(|state| hint_of_state(state.code()));
+    hinted(Error::new(kind(&error), doing(), text(&error)), hint)
 }
 
 /// Wraps an error of the replication protocol.
@@ -20,7 +21,18 @@ pub(crate) fn of_stream(error: PgWireError, doing: impl FnOnce() -> String) -> E
         PgWireError::Protocol(_) | PgWireError::MessageTooLarge { .. } => ErrorKind::Broken,
         _ => ErrorKind::Unavailable,
     };
-    Error::new(kind, doing(), error.to_string())
+    let hint = match &error {
+        PgWireError::Server(text) => stream_state(text).and_then(hint_of_state),
+        _ => None,
+    };
+    hinted(Error::new(kind, doing(), error.to_string()), hint)
+}
+
+fn hinted(error: Error, hint: Option<&'static str>) -> Error {
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 /// Returns the SQLSTATE in the text of a server error of the replication protocol.
@@ -175,9 +187,39 @@ pub fn kind_of_state(state: &str) -> ErrorKind {
     }
 }
 
+/// Returns what a person must do about a state that says only what is not there, or is there already. The same is true
+/// of a table that is captured and of a replica's.
+fn hint_of_state(state: &str) -> Option<&'static str> {
+    match state {
+        "42P01" => Some(
+            "the table was dropped or renamed: give it back under this name, or write its new name in the configuration, \
+             then restart; a replica whose rows went with it is filled again by `hutong subscription reload`",
+        ),
+        "42703" => Some(
+            "the column was dropped or renamed: give it back, or let contract and grant name what is there (`hutong \
+             contract check` compares), then restart",
+        ),
+        "42710" => Some(
+            "something else has this name already: drop or rename it if nobody needs it, or name this otherwise in the \
+             configuration, then restart",
+        ),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_there_or_there_already_is_told_with_what_to_do() {
+        for state in ["42P01", "42703", "42710"] {
+            assert!(hint_of_state(state).is_some_and(|hint| hint.contains("then restart")), "{state}");
+        }
+        let problem = PgWireError::Server("relation does not exist (SQLSTATE 42P01)".into());
+        let error = of_stream(problem, || "read".into());
+        assert_eq!((error.kind, error.hint.is_some()), (ErrorKind::SchemaConflict, true), "{error:?}");
+    }
 
     #[test]
     fn a_state_decides_what_happens() {

@@ -55,6 +55,23 @@ async fn i6_a_table_that_cannot_hold_every_value_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_table_or_a_column_that_is_gone_is_told_with_what_to_do() {
+    for (sql, says) in [
+        (format!("DROP TABLE {TABLE}"), "the table was dropped or renamed"),
+        (format!("ALTER TABLE {TABLE} RENAME COLUMN name TO called"), "the column was dropped or renamed"),
+    ] {
+        let store = Store::fresh().await;
+        let contract = people();
+        let mut sink = store.opened(0, &contract).await;
+        store.run(&sql).await;
+        let batch = Topic::new(&contract).batch([(Op::Insert, person(1, "张三", 1))]);
+        let error = sink.commit(&batch).await.unwrap_err();
+        assert_eq!((error.kind, error.class()), (ErrorKind::SchemaConflict, Class::Halt), "{error:?}");
+        assert!(error.hint.as_ref().is_some_and(|hint| hint.starts_with(says)), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn i6_a_key_that_the_store_compares_more_widely_is_refused_by_name() {
     let store = Store::fresh().await;
     store
