@@ -58,8 +58,8 @@ pub(crate) fn check(
 /// Makes the error of a topic that lacks what the capture wrote.
 pub(crate) fn lost(doing: String, why: String, capture: &str) -> Error {
     Error::new(ErrorKind::PositionLost, doing, why).hint(format!(
-        "what it held is gone: `hutong source reset {capture} --reason …` accepts it and takes a new base, then \
-         `hutong subscription reload NAME` for each of its subscriptions"
+        "what it held is gone: stop `hutong run`, then `hutong source reset {capture} --reason …` accepts it and takes a \
+         new base, then `hutong subscription reload NAME` for each of its subscriptions, then start it again"
     ))
 }
 

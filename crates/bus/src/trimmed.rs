@@ -32,7 +32,7 @@ pub(crate) fn base(key: &str, base: u64, first: u64, capture: &str) -> Error {
         first - base
     );
     Error::new(ErrorKind::PositionLost, format!("begin {key} at its base"), why).hint(format!(
-        "look for the retention that somebody has set on the topic; `hutong source reset {capture} --reason …` takes a \
-         new base"
+        "look for the retention that somebody has set on the topic; stop `hutong run`, then \
+         `hutong source reset {capture} --reason …` takes a new base, then start it again"
     ))
 }

@@ -88,9 +88,9 @@ pub(super) fn lock(folder: &Path) -> Result<Lock> {
                 Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
                 _ => "another process".into(),
             };
-            return Err(Error::new(ErrorKind::Config, doing(), format!("{owner} has it open")).hint(
-                format!("one process owns an embedded bus: stop {owner}, name another folder, or use Kafka"),
-            ));
+            // No word of another folder: in an empty one a command would find nothing, and a capture begin anew.
+            return Err(Error::new(ErrorKind::Config, doing(), format!("{owner} has it open"))
+                .hint(format!("one process owns an embedded bus: stop {owner} first, or use Kafka")));
         }
         Err(TryLockError::Error(e)) => return Err(Error::caused(ErrorKind::Unavailable, doing(), e)),
     }

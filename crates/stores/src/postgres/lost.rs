@@ -52,8 +52,9 @@ impl Stand {
         let capture = self.slot.strip_prefix("hutong_").unwrap_or(&self.slot);
         let doing = format!("go on reading the replication slot {}", self.slot);
         Error::new(ErrorKind::PositionLost, doing, why).hint(format!(
-            "changes since the last committed position are gone from the log: `hutong source reset {capture} --reason …` \
-             accepts it, and the tables are truncated downstream and read again"
+            "changes since the last committed position are gone from the log: stop `hutong run`, then \
+             `hutong source reset {capture} --reason …` accepts it, then start it again: the tables are truncated \
+             downstream and read again"
         ))
     }
 }
@@ -107,7 +108,10 @@ mod tests {
             "{error}"
         );
         assert!(!error.why().contains("MiB"), "{error}");
-        assert!(error.hint.unwrap().contains("`hutong source reset gongan --reason"));
+        // No command opens the bus beside the process that runs the capture.
+        let hint = error.hint.unwrap();
+        assert!(hint.contains("stop `hutong run`, then `hutong source reset gongan --reason …`"), "{hint}");
+        assert!(hint.contains("then start it again"), "{hint}");
         stand.lsn = 0;
         assert!(stand.lost("the slot is gone", 9).why().starts_with("the slot is gone; changes"));
     }

@@ -59,7 +59,8 @@ async fn look(config: &SourceConfig, findings: &mut Vec<Finding>) -> Result<()> 
         Some(state) if state.lost => Finding::bad(
             format!("{slot}: {}", lost::invalidated(state.reason.as_deref())),
             format!(
-                "changes are lost: `hutong source reset {} --reason …` accepts it and takes a new base",
+                "changes are lost: stop `hutong run`, then `hutong source reset {} --reason …` accepts it, then start it \
+                 again: it takes a new base",
                 config.capture
             ),
         ),

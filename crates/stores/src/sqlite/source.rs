@@ -245,7 +245,8 @@ fn open(config: SourceConfig, from: &Checkpoint) -> Result<Open> {
     let lost = |why: &str| {
         let doing = format!("continue the change log of capture {} at {}", config.capture, cursor.seq);
         Error::new(ErrorKind::PositionLost, doing, why).hint(format!(
-            "`hutong source reset {} --reason …` accepts it: the tables are truncated downstream and read again",
+            "stop `hutong run`, then `hutong source reset {} --reason …` accepts it, then start it again: the tables are \
+             truncated downstream and read again",
             config.capture
         ))
     };

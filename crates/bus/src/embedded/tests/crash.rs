@@ -27,6 +27,7 @@ async fn a_second_owner_is_refused_and_told_who_owns_it() {
     let error = Bus::open(path.path(), Options::default()).err().unwrap();
     assert_eq!(error.kind, ErrorKind::Config);
     assert!(error.to_string().contains(&format!("process {} has it open", std::process::id())), "{error}");
+    assert!(!error.hint.unwrap().contains("another folder"), "an empty one would begin everything anew");
 
     drop(bus);
     Bus::open(path.path(), Options::default()).unwrap();
