@@ -215,10 +215,18 @@ impl Reader {
 
     /// Suspends a table: its changes are dropped and counted from here on, until it fits again.
     pub(super) fn suspend(&mut self, table: usize, why: String) {
+        let captured = &self.tables[table];
+        if captured.suspended.is_none() || self.reloads.contains_key(&table) {
+            tracing::warn!(capture = %self.config.capture, table = %captured.name.plain(), reason = %why, "table suspended");
+        }
+        self.set_aside(table, why);
+    }
+
+    /// Does what [`Self::suspend`] does, and says nothing.
+    pub(super) fn set_aside(&mut self, table: usize, why: String) {
         let reloads = self.reloads.remove(&table).is_some();
         let captured = &mut self.tables[table];
         if captured.suspended.is_none() || reloads {
-            tracing::warn!(capture = %self.config.capture, table = %captured.name.plain(), reason = %why, "table suspended");
             self.assembly.note(suspended_note(&captured.name.plain()), Some(why.clone()));
             captured.suspended = Some(why);
         }

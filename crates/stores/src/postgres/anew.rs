@@ -9,6 +9,17 @@ use super::ident::TableName;
 use super::open::{era, suspended_note};
 use super::source::Table;
 
+/// What a note begins with by which a person has a table read anew, and what is told of it.
+const ASKED: [(&str, &str); 2] =
+    [("reset: ", "its position was reset"), ("reload: ", "`source reload` asks for it")];
+
+/// Returns what is told of a table that a person has read anew, from its note of a suspension; `None` where it was one.
+pub(crate) fn asked(note: &str) -> Option<&'static str> {
+    // The second is what the running capture notes, until the truncate is committed.
+    let of_it = ASKED.iter().find(|(begins, told)| note.starts_with(*begins) || note.ends_with(*told));
+    of_it.map(|(_, told)| *told)
+}
+
 /// Returns the notes of a capture whose position a person gives up; `reason` is why.
 ///
 /// The era grows, so that the positions to come sort behind all earlier ones whatever the log's numbers are. Each
@@ -27,7 +38,7 @@ pub fn anew(from: &Checkpoint, tables: &[Table], reason: &str) -> Result<BTreeMa
     }
     for table in tables {
         let name = TableName::parse(&table.name)?;
-        notes.insert(suspended_note(&name.plain()), format!("reset: {reason}"));
+        notes.insert(suspended_note(&name.plain()), format!("{}{reason}", ASKED[0].0));
     }
     Ok(notes)
 }
@@ -37,7 +48,7 @@ pub fn anew(from: &Checkpoint, tables: &[Table], reason: &str) -> Result<BTreeMa
 /// They count as suspended until its next opening: one that fits is truncated downstream and read again.
 pub fn reread(tables: &[Table], reason: &str) -> Result<BTreeMap<String, String>> {
     let note = |table: &Table| {
-        Ok((suspended_note(&TableName::parse(&table.name)?.plain()), format!("reload: {reason}")))
+        Ok((suspended_note(&TableName::parse(&table.name)?.plain()), format!("{}{reason}", ASKED[1].0)))
     };
     tables.iter().map(note).collect()
 }
@@ -60,6 +71,20 @@ mod tests {
             assert_eq!(anew(&from, &[], "").unwrap()["era"], era);
         }
         assert_eq!(anew(&at(u16::MAX), &[], "").unwrap_err().kind, ErrorKind::Broken);
+    }
+
+    #[test]
+    fn what_a_person_has_read_anew_is_no_suspension() {
+        for (note, told) in [
+            ("reset: 复制槽被误删", Some("its position was reset")),
+            ("it is read anew: its position was reset", Some("its position was reset")),
+            ("reload: 试", Some("`source reload` asks for it")),
+            ("public.people does not exist", None),
+            ("it is read anew: it was suspended", None),
+            (NOT_CAPTURED, None),
+        ] {
+            assert_eq!(asked(note), told, "{note}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use hutong_core::snapshot::NOT_CAPTURED;
 use hutong_core::{Checkpoint, Error, ErrorKind, Place, Position, Result};
 use tokio_postgres::Client;
 
+use super::anew::asked;
 use super::assembly::PARTITION;
 use super::captured::Captured;
 use super::catalog::{self, Types};
@@ -62,7 +63,8 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
     for (table, name) in config.tables.iter().zip(names) {
         let plain = name.plain();
         let live = catalog::live(&control, &mut types, &name).await?;
-        let was_suspended = from.note(&suspended_note(&plain)).is_some();
+        let noted_suspended = from.note(&suspended_note(&plain));
+        let was_suspended = noted_suspended.is_some();
         let mut progress: Progress = match from.note(&snapshot_note(&plain)) {
             Some(text) => serde_json::from_str(text).map_err(|e| {
                 Error::caused(ErrorKind::Broken, format!("read the snapshot progress of {plain}"), e)
@@ -90,7 +92,8 @@ pub(crate) async fn open(config: &SourceConfig, from: &Checkpoint) -> Result<Rea
             None if was_suspended => {
                 // It fits again. What was dropped meanwhile is made good by a new snapshot after a truncate.
                 progress = Progress::default();
-                reloads.push((tables.len(), "it was suspended".to_owned()));
+                let why = noted_suspended.and_then(asked).unwrap_or("it was suspended");
+                reloads.push((tables.len(), why.to_owned()));
             }
             None => {
                 let shape = live.as_ref().map(|live| Shape::of(&table.contract, live));

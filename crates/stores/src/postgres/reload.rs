@@ -11,6 +11,7 @@ use std::sync::Arc;
 use hutong_core::{Origin, Position, Result};
 use tokio_postgres::Client;
 
+use super::anew::asked;
 use super::catalog;
 use super::chunk::Progress;
 use super::error;
@@ -42,7 +43,15 @@ impl Reader {
         if self.reloads.contains_key(&table) {
             return;
         }
-        self.suspend(table, format!("it is read anew: {why}"));
+        let (asked, why) = (asked(why).is_some(), format!("it is read anew: {why}"));
+        if asked {
+            // Nobody has suspended it: a person wants it read.
+            let plain = self.tables[table].name.plain();
+            tracing::info!(capture = %self.config.capture, table = %plain, reason = %why, "the table is set aside");
+            self.set_aside(table, why);
+        } else {
+            self.suspend(table, why);
+        }
         self.assembly.note(snapshot_note(&self.tables[table].name.plain()), None);
         let token = format!("anew-{:016x}", rand::random::<u64>());
         self.reloads.insert(table, Reload { token, written: None });
