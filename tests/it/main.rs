@@ -47,5 +47,6 @@ mod undecodable;
 mod unlike;
 mod unsaid;
 mod verify;
+mod verify_added;
 mod verify_apart;
 mod withheld;

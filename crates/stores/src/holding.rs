@@ -2,6 +2,8 @@
 //!
 //! Knows no store; both fill it in one transaction of theirs.
 
+use std::collections::BTreeSet;
+
 use hutong_core::{Change, Checkpoint, Row};
 
 use crate::keep;
@@ -15,6 +17,8 @@ pub struct Holding {
     pub waiting: Vec<Waits>,
     /// Whether the rows were read: the lanes stood where they had to.
     pub read: bool,
+    /// How many rows of a department's own table no lane has written: they may be the department's.
+    pub foreign: u64,
 }
 
 /// A lane at the moment of a look.
@@ -47,5 +51,22 @@ impl Waits {
     }
 }
 
+/// Returns how the lanes of the other pipelines begin that a store knows: `replicate.people.`.
+pub(crate) fn others(lanes: impl IntoIterator<Item = String>, mine: &str) -> BTreeSet<String> {
+    let begin = |lane: String| lane.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+    lanes.into_iter().map(begin).filter(|begin| !begin.is_empty() && begin != mine).collect()
+}
+
 /// A row of a captured table: whole, or why it cannot be carried, with what of it can be.
 pub type Scanned = Result<Row, (String, Row)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipeline_is_known_by_any_lane_of_it() {
+        let lanes = ["replicate.mine.0", "replicate.a1.0", "replicate.a1.12", "7"].map(str::to_owned);
+        assert_eq!(others(lanes, "replicate.mine."), BTreeSet::from(["replicate.a1.".to_owned()]));
+    }
+}

@@ -4,6 +4,8 @@
 
 #[path = "sqlite_sink/beside.rs"]
 mod beside;
+#[path = "sqlite_sink/held.rs"]
+mod held;
 #[path = "sqlite_sink/narrow.rs"]
 mod narrow;
 #[path = "sqlite_sink/random.rs"]

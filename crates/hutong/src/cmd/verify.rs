@@ -114,6 +114,7 @@ impl Told<'_> {
             "whole": report.is_whole(),
             "source_rows": report.source_rows,
             "replica_rows": report.replica_rows,
+            "foreign_rows": report.foreign,
             "rounds": report.rounds,
             "differing": differing.collect::<Vec<_>>(),
             "changing": moving.collect::<Vec<_>>(),
@@ -159,6 +160,12 @@ impl Told<'_> {
         }
         if self.report.unknown > 0 {
             lines.push(format!("  {} items wait in a quarantine without a key", self.report.unknown));
+        }
+        if self.report.foreign > 0 {
+            lines.push(format!(
+                "  {} rows of the table are not Hutong's and were not compared: it is the department's own",
+                self.report.foreign
+            ));
         }
         for (column, why) in &self.report.uncertain {
             lines.push(format!("  column {column} was not compared: {why}"));

@@ -75,6 +75,14 @@ fn nothing_differs_is_said_only_where_everything_was_compared() {
 }
 
 #[test]
+fn rows_that_are_not_hutongs_are_counted_and_are_no_difference() {
+    let (first, rest, whole) = told(&Report { foreign: 2, ..Report::default() });
+    assert!(first.contains("nothing differs ("), "{first}");
+    assert!(rest.contains("2 rows of the table are not Hutong's"), "{rest}");
+    assert_eq!(whole, json!(true));
+}
+
+#[test]
 fn records_that_were_passed_over_are_said() {
     let (first, rest, whole) = told(&Report { passed_over: 2, ..Report::default() });
     assert!(first.contains("nothing differs (") && rest.contains("2 records of the topic"), "{first}{rest}");

@@ -44,6 +44,8 @@ pub struct Report {
     pub source_rows: u64,
     /// Rows of the replica, when they were first counted.
     pub replica_rows: u64,
+    /// Rows of a department's own table that Hutong has not written, when they were counted: they are not compared.
+    pub foreign: u64,
     /// How often both sides were read.
     pub rounds: u32,
     /// Keys that differ or could not be compared, by their digests.
@@ -131,6 +133,7 @@ pub async fn check(source: &mut dyn Half, replica: &mut Replica<'_>, settings: S
     let held = replica.look(&Ask::Ranges, &skip, &told.ends).await?;
     report.source_rows = told.answer.rows;
     report.replica_rows = held.answer.rows;
+    report.foreign = held.foreign;
     report.unknown = told.answer.unknown + held.answer.unknown;
     report.rounds = 1;
     report.passed_over = told.passed_over;

@@ -36,6 +36,8 @@ pub struct Held {
     pub answer: Answer,
     /// Partition to where its lane stood when they were read.
     pub reached: BTreeMap<u32, u64>,
+    /// How many rows of a department's own table are not Hutong's.
+    pub foreign: u64,
 }
 
 impl<'a> Replica<'a> {
@@ -76,7 +78,8 @@ impl<'a> Replica<'a> {
                 holding.waiting.iter().for_each(|waits| set_aside(waits, &mut tally));
                 let reached = (0..self.subscription.stream.partitions)
                     .filter_map(|partition| Some((partition, self.stand(&holding.lanes, partition)?)));
-                return Ok(Held { answer: tally.answer(), reached: reached.collect() });
+                let (answer, reached) = (tally.answer(), reached.collect());
+                return Ok(Held { answer, reached, foreign: holding.foreign });
             }
             self.are_whole(&holding.lanes)?;
             if Instant::now() >= until {

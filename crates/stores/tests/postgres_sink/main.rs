@@ -9,6 +9,7 @@ mod equal;
 mod fence;
 mod given;
 mod grant;
+mod held;
 mod narrow;
 mod own_table;
 mod probe;

@@ -1,5 +1,7 @@
 //! Reads what a replica holds of one pipeline, together with where its lanes stand: in one database snapshot.
 
+use std::collections::BTreeSet;
+
 use hutong_core::{Contract, Error, ErrorKind, PipelineId, Result, Row, Secret, Type, Value};
 use tokio_postgres::types::Json;
 
@@ -7,7 +9,7 @@ use super::binary::Kind;
 use super::catalog::{self, LANE};
 use super::quarantine;
 use super::table::{self, Column, Plan};
-use crate::holding::{HeldLane, Holding, Waits};
+use crate::holding::{HeldLane, Holding, Waits, others};
 use crate::postgres::copied::{Copied, cells};
 use crate::postgres::ident::{TableName, literal, quote};
 use crate::postgres::pgoutput::Cell;
@@ -18,6 +20,9 @@ use crate::postgres::{connect, error, text};
 ///
 /// A value that the contract's type cannot be is a text or a number instead, which no granted value equals. Memory
 /// holds one row: they come as the server sends them.
+///
+/// I3, I5: in a table that Hutong made, a row that no lane of this store has written is read with the others, but
+/// nothing of it is taken as granted: of it only the key is known. In a department's own table such rows are counted.
 pub async fn held(
     url: &Secret,
     name: &str,
@@ -55,10 +60,23 @@ pub async fn held(
     holding.read = true;
     let Some(found) = catalog::read(&session, &table).await? else { return Ok(holding) };
     let plan = table::check(&table, contract, &found)?;
-    let mut copied = Copied::start(&session, &select(&plan, &mine)).await.map_err(failed)?;
+    if plan.own {
+        let count = session.query_one(&foreign(&plan), &[]).await.map_err(failed)?;
+        holding.foreign = count.get::<_, i64>(0).unsigned_abs();
+    }
+    let lanes = session.query("SELECT lane FROM hutong.hutong_lane", &[]).await.map_err(failed)?;
+    let others = others(lanes.iter().map(|row| row.get::<_, String>(0)), &mine);
+    let mut copied = Copied::start(&session, &select(&plan, &mine, &others)).await.map_err(failed)?;
     while let Some(line) = copied.line().await.map_err(failed)? {
-        let values = plan.columns.iter().zip(&contract.fields).zip(cells(&line));
-        let row: Row = values.map(|((column, field), cell)| value(&field.ty, &column.kind, &cell)).collect();
+        let found = cells(&line);
+        let written = matches!(found.last(), Some(Cell::Text(truth)) if &truth[..] == b"t");
+        let values = plan.columns.iter().zip(&contract.fields).zip(&found).enumerate();
+        let row: Row = values
+            .map(|(at, ((column, field), cell))| match written || plan.key.contains(&at) {
+                true => value(&field.ty, &column.kind, cell),
+                false => Value::Unknown,
+            })
+            .collect();
         each(&row);
     }
     Ok(holding)
@@ -89,22 +107,44 @@ fn uncertain_as(ty: &Type, kind: &Kind) -> bool {
     }
 }
 
-/// Returns the query of a pipeline's rows: by their own column, or by the side table of a department's own.
-fn select(plan: &Plan, mine: &str) -> String {
+/// Returns the query of a pipeline's rows, each with whether a lane of it has written it: by their own column, or by the
+/// side table of a department's own.
+///
+/// In a table that Hutong made, every row is the pipeline's that is no other's: who adds one by hand names any lane.
+fn select(plan: &Plan, mine: &str, others: &BTreeSet<String>) -> String {
     let columns: Vec<String> = plan.columns.iter().map(|c| format!("t.{}", quote(&c.name))).collect();
-    let (columns, table, mine) = (columns.join(", "), &plan.table, literal(mine));
-    if !plan.own {
-        return format!("SELECT {columns} FROM {table} t WHERE starts_with(t.{LANE}, {mine})");
+    let (columns, table) = (columns.join(", "), &plan.table);
+    if plan.own {
+        return format!(
+            "SELECT {columns}, true FROM {table} t JOIN hutong.hutong_row r ON {} WHERE r.table_name = {} AND starts_with(r.lane, {})",
+            same(plan),
+            literal(&table.to_string()),
+            literal(mine)
+        );
     }
-    let same = plan.key.iter().map(|at| {
-        let column = &plan.columns[*at];
-        format!("t.{} = (r.key ->> {})::{}", quote(&column.name), literal(&column.name), column.declared)
-    });
+    let begins = |with: &str| format!("starts_with(coalesce(t.{LANE}, ''), {})", literal(with));
+    let mine = begins(mine);
+    let others: String = others.iter().map(|other| format!(" AND NOT {}", begins(other))).collect();
+    format!("SELECT {columns}, {mine} FROM {table} t WHERE {mine} OR (true{others})")
+}
+
+/// Returns the query of how many rows of a department's own table no lane has written.
+fn foreign(plan: &Plan) -> String {
+    let (table, same) = (&plan.table, same(plan));
     format!(
-        "SELECT {columns} FROM {table} t JOIN hutong.hutong_row r ON {} WHERE r.table_name = {} AND starts_with(r.lane, {mine})",
-        same.collect::<Vec<_>>().join(" AND "),
+        "SELECT count(*) FROM {table} t
+          WHERE NOT EXISTS (SELECT FROM hutong.hutong_row r WHERE r.table_name = {} AND {same})",
         literal(&table.to_string())
     )
+}
+
+/// Returns the condition that a row of the side table speaks of a row of a department's own.
+fn same(plan: &Plan) -> String {
+    let equal = |at: &usize| {
+        let column = &plan.columns[*at];
+        format!("t.{} = (r.key ->> {})::{}", quote(&column.name), literal(&column.name), column.declared)
+    };
+    plan.key.iter().map(equal).collect::<Vec<_>>().join(" AND ")
 }
 
 /// Reads a value back; what is not of the contract's type stays recognisable as that.
