@@ -4,6 +4,7 @@
 
 mod again;
 mod finding;
+mod flood;
 pub mod fold;
 pub mod holding;
 pub mod keep;

@@ -30,6 +30,8 @@ pub(super) struct Applied {
     pub(super) deleted: u64,
     /// What was set aside, with what earlier steps have rejected.
     pub(super) aside: Tally,
+    /// The rule and the reason of the last one that no other lane may cure.
+    pub(super) last: Option<(&'static str, String)>,
     /// Whether anything of the lane waits in the quarantine.
     waiting: bool,
 }
@@ -132,6 +134,9 @@ impl Apply {
     ) -> rusqlite::Result<()> {
         quarantine::insert(connection, &self.lane, rejected)?;
         applied.aside.count(self.reread.as_ref(), rejected);
+        if rejected.rule != CONFLICT {
+            applied.last = Some((rejected.rule, rejected.reason.clone()));
+        }
         applied.waiting = true;
         Ok(())
     }

@@ -3,6 +3,8 @@
 use hutong_core::{Error, ErrorKind, Result};
 use rusqlite::ffi;
 
+use crate::flood::WORDS;
+
 /// Turns SQLite's errors into the workspace's.
 pub(super) trait Context<T> {
     /// Wraps the error with what was being done.
@@ -22,7 +24,7 @@ impl<T> Context<T> for rusqlite::Result<T> {
 /// Why the store refused one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// SQLite's words: they name the constraint or what a trigger raised, and no value.
+    /// SQLite's words: they name the constraint and no value; of a trigger, behind [`WORDS`], its own.
     pub(super) reason: String,
     /// Whether another row, perhaps of another lane, may cure it (unique, foreign key).
     pub(super) curable: bool,
@@ -40,6 +42,11 @@ pub(super) fn refusal(error: &rusqlite::Error) -> Option<Refusal> {
         ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_FOREIGNKEY
     );
     match code.code {
+        // What a trigger raises is put together by whoever made it, also of the row's values.
+        ffi::ErrorCode::ConstraintViolation if code.extended_code == ffi::SQLITE_CONSTRAINT_TRIGGER => {
+            let reason = format!("a trigger of the table refuses the row{WORDS}{message}");
+            Some(Refusal { reason, curable })
+        }
         ffi::ErrorCode::ConstraintViolation | ffi::ErrorCode::TypeMismatch | ffi::ErrorCode::TooBig => {
             Some(Refusal { reason: message, curable })
         }

@@ -20,7 +20,8 @@ use super::store::{COMMIT, Store};
 use super::target::{self, Target};
 use super::{lane, orphan, quarantine, replay, steer};
 use crate::again::{Again, Round};
-use crate::fold::{self, CONFLICT};
+use crate::flood::{Count, flood};
+use crate::fold::{self, CONFLICT, STORE};
 use crate::receipt as kept;
 use crate::reread;
 use crate::waiting::Waiting;
@@ -366,10 +367,11 @@ impl Commit {
         // The store has not refused them.
         refused.lasting = refused.lasting.saturating_sub(self.apply.rejected.len() as u64);
         if refused.lasting > self.room {
-            let why = format!("the store refuses more changes than the limit of {} allows", self.limit);
-            return Err(Error::new(ErrorKind::Broken, doing(), why).hint(
-                "mend the cause (hutong quarantine list shows the earlier ones), then start it again",
-            ));
+            let last = applied.last.as_ref();
+            let (rule, reason) = last.map_or((STORE, ""), |(rule, reason)| (*rule, reason.as_str()));
+            let earlier = self.limit.saturating_sub(self.room);
+            let count = Count { limit: self.limit, earlier, batch: refused.lasting };
+            return Err(flood(lane, count, rule, reason));
         }
         if applied.aside.pressing > 0
             && quarantine::count(connection, lane, CONFLICT).doing(doing)? > self.limit

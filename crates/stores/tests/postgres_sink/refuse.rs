@@ -72,6 +72,14 @@ async fn a_flood_halts_the_lane_and_commits_nothing() {
         sink.commit(&topic.batch((3..9).map(|n| (Op::Insert, person(n, "某人", -n))))).await.unwrap_err();
 
     assert_eq!(error.class(), Class::Halt, "{error}");
+    // Nothing of it is in the quarantine, so the error says what was refused.
+    let text = error.to_string();
+    for says in ["limit of 3", "2 before this batch", "rule store", "SQLSTATE 23514", "people_age_check"] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+    let hint = error.hint.unwrap();
+    assert!(!text.contains("某人") && hint.contains("[limits] quarantine"), "{text}: {hint}");
+    assert!(hint.contains("`hutong quarantine list renshe_people` shows the 2 earlier ones"), "{hint}");
     assert_eq!(store.people().await, ["2|某人|0"]);
     assert_eq!(store.quarantine().await, ["[0]|store|waiting", "[1]|store|waiting"]);
 }

@@ -3,7 +3,7 @@
 use hutong_core::{Class, ErrorKind, Field, Op, Sink as _, Type, Value};
 use hutong_stores::postgres::sink;
 
-use crate::given::{Store, TABLE, Topic, contract_of, key_only, people, person};
+use crate::given::{Store, TABLE, Topic, contract_of, key_only, lane, people, person};
 
 /// A department's table with a trigger that refuses the name 禁, and quotes it, under a state of its choice.
 async fn raising(state: &str) -> Store {
@@ -36,6 +36,26 @@ async fn i3_a_trigger_refuses_a_row_under_any_state_of_its_own_and_says_why() {
         let items = sink::list(&store.url, None, false).await.unwrap();
         assert!(items[0].reason.ends_with("not this name 禁"), "{state}: {}", items[0].reason);
     }
+}
+
+#[tokio::test]
+async fn a_flood_that_a_trigger_refuses_says_its_state_and_not_its_words() {
+    let store = raising("P0001").await;
+    let contract = people();
+    let mut topic = Topic::new(&contract);
+    let mut config = sink::SinkConfig::shared(store.pool.clone(), TABLE, "g1").unwrap();
+    config.quarantine_limit = 0;
+    let mut sink = sink::Sink::new(config);
+    sink.open(&lane(0)).await.unwrap();
+    sink.prepare(&contract).await.unwrap();
+
+    let error = sink.commit(&topic.batch([(Op::Insert, person(1, "禁", 5))])).await.unwrap_err();
+
+    assert_eq!(error.class(), Class::Halt, "{error}");
+    let text = format!("{error} {:?}", error.hint);
+    assert!(text.contains("limit of 0") && text.contains("SQLSTATE P0001"), "{text}");
+    assert!(!text.contains("not this name") && !text.contains('禁'), "{text}");
+    assert!(!text.contains("quarantine list"), "there is nothing to be listed: {text}");
 }
 
 #[tokio::test]

@@ -265,8 +265,33 @@ async fn a_flood_halts_the_lane_and_commits_nothing_of_it() {
 
     let error = error.unwrap_err();
     assert_eq!(error.class(), hutong_core::Class::Halt, "{error}");
+    // Nothing of it is in the quarantine, so the error says what was refused.
+    let text = error.to_string();
+    for says in ["limit of 3", "2 before this batch", "rule store", "CHECK constraint failed"] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+    let hint = error.hint.unwrap();
+    assert!(hint.contains("[limits] quarantine"), "{hint}");
+    assert!(hint.contains("`hutong quarantine list office` shows the 2 earlier ones"), "{hint}");
     assert_eq!(office.rows(), [stands(2, "good", None)]);
     assert_eq!(office.items().len(), 2);
+}
+
+#[tokio::test]
+async fn a_flood_that_a_trigger_refuses_does_not_say_its_words() {
+    let no = "CREATE TRIGGER no BEFORE INSERT ON people WHEN NEW.code = '禁'
+              BEGIN SELECT RAISE(ABORT, 'not the name 禁'); END";
+    let office = Office::new(&format!("{OWN} {no}"));
+    let mut sink = sqlite::Sink::new(SinkConfig { quarantine_limit: 0, ..office.config(0, "g") });
+    sink.open(&super::lane(0)).await.unwrap();
+    sink.prepare(&office.contract).await.unwrap();
+    let mut lane = Lane { office: &office, sink, at: 0 };
+
+    let error = lane.commit(&[(Op::Insert, row(1, "禁", None))]).await.unwrap_err();
+
+    let text = format!("{error} {:?}", error.hint);
+    assert!(text.contains("limit of 0") && text.contains("a trigger of the table refuses the row"), "{text}");
+    assert!(!text.contains('禁') && !text.contains("quarantine list"), "{text}");
 }
 
 #[tokio::test]

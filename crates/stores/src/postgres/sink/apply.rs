@@ -14,6 +14,7 @@ use super::lane::Counts;
 use super::refusal::{Fault, Refusal};
 use super::stage::Stage;
 use super::table::Plan;
+use crate::flood::{Count, flood};
 use crate::fold::{CONFLICT, End, Folded, Key, Keyed, Part, STORE, UNKNOWN_VALUE, fold, reject};
 use crate::reread::{BEHIND, NOT_THERE, Tally};
 
@@ -303,15 +304,13 @@ impl<'a> Apply<'a> {
         if self.tally.lasting() <= self.limit.lasting {
             return Ok(());
         }
-        // Without the store's words: this error is logged, and a trigger may quote a row.
-        let lasting = self.refused.iter().rfind(|item| item.rule != CONFLICT);
-        let rule = lasting.map_or(STORE, |item| item.rule);
-        let why =
-            format!("more changes are set aside than the limit allows, the last one by the rule {rule}");
-        Err(Fault::Stop(
-            Error::new(ErrorKind::Broken, format!("commit a batch of {}", self.lane), why)
-                .hint("mend the cause (hutong quarantine list shows the earlier ones), then start it again"),
-        ))
+        let last = self.refused.iter().rfind(|item| item.rule != CONFLICT);
+        let (rule, reason) = last.map_or((STORE, ""), |item| (item.rule, item.reason.as_str()));
+        // What another lane may cure is limited by all that is configured, whatever was set aside before.
+        let limit = self.limit.curable;
+        let earlier = limit.saturating_sub(self.limit.lasting);
+        let count = Count { limit, earlier, batch: self.tally.lasting() };
+        Err(Fault::Stop(flood(self.lane, count, rule, reason)))
     }
 }
 

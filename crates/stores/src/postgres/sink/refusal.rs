@@ -4,13 +4,14 @@
 
 use hutong_core::{Error, ErrorKind};
 
+use crate::flood::WORDS;
 use crate::fold::{CONFLICT, STORE};
 use crate::postgres::error;
 
 /// Why the store refuses a row.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
-    /// In words, without a value; of a trigger, its own words, which stay in the department's store.
+    /// In words, without a value; of a trigger, behind [`WORDS`], its own, which stay in the department's store.
     pub(super) reason: String,
     /// Whether a change of another lane may cure it: a unique value that moves, a row that is referred to.
     pub(super) curable: bool,
@@ -43,7 +44,7 @@ impl Fault {
         let mut reason = format!("the store refuses the row: {}", error::text(&problem));
         let own = error::is_own(&state) || matches!(state.get(..2), Some("38" | "39" | "P0"));
         if let Some(db) = problem.as_db_error().filter(|_| own) {
-            reason.push_str(": ");
+            reason.push_str(WORDS);
             reason.push_str(db.message());
         }
         Self::Refused(Refusal { reason, curable: matches!(state.as_str(), "23505" | "23503") })
