@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use hutong_core::{Act, Contract, Kind, LaneId, Order, PipelineId, Sink as _, Verb};
+use hutong_core::{Act, Contract, ErrorKind, Kind, LaneId, Order, PipelineId, Sink as _, Verb};
 use hutong_stores::Finding;
-use hutong_stores::sqlite::{Captured, Sink, SinkConfig, Store, install, probe, probe_target, steer};
+use hutong_stores::sqlite::{
+    Captured, Sink, SinkConfig, Store, answers, install, probe, probe_target, steer,
+};
 use rusqlite::Connection;
 
 fn contract() -> Arc<Contract> {
@@ -72,6 +74,39 @@ fn a_store_needs_a_place_and_a_table_that_fits() {
     assert!(look().iter().any(|finding| !finding.ok));
 }
 
+fn sink(store: &Arc<Store>, lane: &LaneId) -> Sink {
+    Sink::new(SinkConfig {
+        store: Arc::clone(store),
+        lane: lane.clone(),
+        table: "people".into(),
+        grant: "g".into(),
+        partitions: None,
+        contract: None,
+        content: None,
+        number: None,
+        quarantine_limit: 9,
+    })
+}
+
+#[tokio::test]
+async fn i7_a_store_may_be_missing_only_until_a_lane_has_opened_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("office.db");
+    answers(&path).unwrap();
+    assert!(!path.exists(), "a look makes nothing");
+    let (store, lane) =
+        (Arc::new(Store::new(&path)), LaneId::new(PipelineId::new(Kind::Replicate, "renshe"), 0));
+
+    assert!(sink(&store, &lane).open(&lane).await.unwrap().is_empty());
+
+    assert!(path.exists(), "the first opening makes it");
+    answers(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let error = answers(&path).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("office.db is gone") && error.hint.is_some(), "{error}");
+}
+
 #[tokio::test]
 async fn a_reloaded_lane_starts_anew_and_its_owner_is_fenced() {
     let folder = tempfile::tempdir().unwrap();
@@ -82,20 +117,7 @@ async fn a_reloaded_lane_starts_anew_and_its_owner_is_fenced() {
     assert!(steer(&path, &pipeline, &order).unwrap().is_empty());
     let lane = LaneId::new(pipeline.clone(), 0);
     let store = Arc::new(Store::new(&path));
-    let sink = || {
-        let (store, lane) = (Arc::clone(&store), lane.clone());
-        Sink::new(SinkConfig {
-            store,
-            lane,
-            table: "people".into(),
-            grant: "g".into(),
-            partitions: None,
-            contract: None,
-            content: None,
-            number: None,
-            quarantine_limit: 9,
-        })
-    };
+    let sink = || sink(&store, &lane);
     let mut old = sink();
     old.open(&lane).await.unwrap();
     old.prepare(&contract()).await.unwrap();
@@ -108,7 +130,7 @@ async fn a_reloaded_lane_starts_anew_and_its_owner_is_fenced() {
     assert_eq!((steered.len(), steered[0].lane.as_str()), (1, "replicate.renshe.0"));
 
     let error = old.commit(&hutong_core::Batch::default()).await.unwrap_err();
-    assert_eq!(error.kind, hutong_core::ErrorKind::Fenced, "{error}");
+    assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
     assert!(sink().open(&lane).await.unwrap().is_empty());
     let left: Vec<i64> = {
         let connection = Connection::open(&path).unwrap();

@@ -6,6 +6,8 @@
 mod beside;
 #[path = "sqlite_sink/held.rs"]
 mod held;
+#[path = "sqlite_sink/moved.rs"]
+mod moved;
 #[path = "sqlite_sink/narrow.rs"]
 mod narrow;
 #[path = "sqlite_sink/random.rs"]

@@ -32,9 +32,11 @@ pub(super) fn to_read(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Opens the file of a store that Hutong writes, and makes it when it is not there.
-pub(super) fn writer(path: &Path) -> Result<Connection> {
-    let connection = Connection::open(path).doing(|| doing(path))?;
+/// Opens the file of a store that Hutong writes; with `make` it is made when it is not there.
+pub(super) fn writer(path: &Path, make: bool) -> Result<Connection> {
+    let mut flags = OpenFlags::default();
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, make);
+    let connection = Connection::open_with_flags(path, flags).doing(|| doing(path))?;
     connection.busy_timeout(BUSY).doing(|| doing(path))?;
     write_ahead(&connection).doing(|| doing(path))?;
     // I7: a commit that was answered is on the disk.
@@ -94,7 +96,7 @@ mod tests {
                 for _ in 0..4 {
                     scope.spawn(|| {
                         start.wait();
-                        let connection = writer(&path).unwrap();
+                        let connection = writer(&path, true).unwrap();
                         connection
                             .execute_batch("CREATE TABLE IF NOT EXISTS one (id INTEGER PRIMARY KEY)")
                             .unwrap();

@@ -18,6 +18,7 @@ mod json;
 mod lane;
 mod mend;
 mod narrow;
+mod opened;
 mod orphan;
 mod plain;
 mod probe;

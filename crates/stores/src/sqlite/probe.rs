@@ -10,7 +10,7 @@ use super::error::Context;
 use super::source::Captured;
 use super::table::Table;
 use super::target::{LANE, OFFSET};
-use super::{connect, draft, install, target};
+use super::{connect, draft, install, opened, target};
 use crate::Finding;
 
 /// Looks at the file, the tables and the triggers of a capture.
@@ -38,10 +38,10 @@ fn look(path: &Path, capture: &str, tables: &[Captured], findings: &mut Vec<Find
     Ok(())
 }
 
-/// Opens a store's file and reads a page of it; one that no lane has made yet is no fault.
+/// Opens a store's file and reads a page of it; one that no lane of this process has opened yet may be missing.
 pub fn answers(path: &Path) -> Result<()> {
     if !path.exists() && path.parent().is_none_or(|folder| folder.as_os_str().is_empty() || folder.is_dir()) {
-        return Ok(());
+        return if opened::was_opened(path) { Err(opened::gone(path)) } else { Ok(()) };
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let doing = || format!("read SQLite file {}", path.display());

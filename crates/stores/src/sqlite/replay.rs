@@ -3,12 +3,14 @@
 //! Knows one item and the row that it writes; the transaction around it is the caller's or its own.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hutong_core::{Error, ErrorKind, Result};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::apply::UNDONE;
 use super::error::Context;
+use super::opened::Opened;
 use super::quarantine::{self, Item};
 use super::row::{self, Fault};
 use super::store::Store;
@@ -40,16 +42,16 @@ pub fn replay(path: &Path, id: i64) -> Result<()> {
 /// Tries what waits in a lane for a change of another one: some items after `after`, each with what queues behind it.
 ///
 /// Each in a transaction of its own, so that one which a constraint refuses at COMMIT costs no other.
-pub(super) async fn conflicts(store: &Store, lane: &str, after: i64) -> Result<Round> {
+pub(super) async fn conflicts(store: &Store, file: &Arc<Opened>, lane: &str, after: i64) -> Result<Round> {
     let name = lane.to_owned();
     let doing = || "read what waits for another lane".to_owned();
     let read = move |connection: &Connection| {
         quarantine::of_rule(connection, &name, CONFLICT, after, AT_A_TIME).doing(doing).map(Some)
     };
-    let items = store.write(read).await?;
+    let items = store.write(file, read).await?;
     let mut left = after > 0;
     for item in &items {
-        left |= !again(store, item).await?;
+        left |= !again(store, file, item).await?;
     }
     Ok(match items.last().filter(|_| items.len() as i64 == AT_A_TIME) {
         Some(last) => Round { left: true, after: last.id },
@@ -58,16 +60,16 @@ pub(super) async fn conflicts(store: &Store, lane: &str, after: i64) -> Result<R
 }
 
 /// Replays an item and what queues behind it, in order (I4); returns whether all are through.
-async fn again(store: &Store, item: &Item) -> Result<bool> {
-    if !alone(store, item.clone()).await? {
+async fn again(store: &Store, file: &Arc<Opened>, item: &Item) -> Result<bool> {
+    if !alone(store, file, item.clone()).await? {
         return Ok(false);
     }
     let (first, doing) = (item.clone(), || "read what queues behind an item".to_owned());
     let read = move |connection: &Connection| {
         quarantine::behind(connection, &first, BEHIND_RULE).doing(doing).map(Some)
     };
-    for next in store.write(read).await? {
-        if !alone(store, next).await? {
+    for next in store.write(file, read).await? {
+        if !alone(store, file, next).await? {
             return Ok(false);
         }
     }
@@ -75,7 +77,7 @@ async fn again(store: &Store, item: &Item) -> Result<bool> {
 }
 
 /// Replays one item; `false` when it is refused again.
-async fn alone(store: &Store, item: Item) -> Result<bool> {
+async fn alone(store: &Store, file: &Arc<Opened>, item: Item) -> Result<bool> {
     let (lane, id) = (item.lane.clone(), item.id);
     let mut undone = false;
     let work = move |connection: &Connection| {
@@ -87,7 +89,7 @@ async fn alone(store: &Store, item: Item) -> Result<bool> {
         // The others of its transaction are run again, without it.
         if undone { Ok(None) } else { applied.map(Some) }
     };
-    match store.attempt(work).await {
+    match store.attempt(file, work).await {
         Ok(()) => {
             tracing::info!(lane, item = id, "replayed");
             Ok(true)

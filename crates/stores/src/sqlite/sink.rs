@@ -16,6 +16,7 @@ use super::apply::{Applied, Apply, UNDONE};
 use super::beside::{self, Put};
 use super::error::Context;
 use super::install::now_us;
+use super::opened::Opened;
 use super::store::{COMMIT, Store};
 use super::target::{self, Target};
 use super::{lane, orphan, quarantine, replay, steer};
@@ -74,8 +75,17 @@ pub struct Sink {
     waiting: Waiting,
     /// How often in a row a commit has failed that may go through when another lane has written.
     given_way: u32,
-    /// The lane and its epoch since it was last opened, also when a commit has failed since.
-    own: Option<(String, i64)>,
+    /// What was last opened, also when a commit has failed since.
+    own: Option<Own>,
+}
+
+/// A lane as it was opened.
+#[derive(Clone)]
+struct Own {
+    lane: String,
+    epoch: i64,
+    /// Where the lane stands is read in this file, and only there it is written on (I2).
+    file: Arc<Opened>,
 }
 
 struct Stand {
@@ -108,12 +118,12 @@ impl hutong_core::Sink for Sink {
         self.config.lane = lane.clone();
         let config = self.config.clone();
         let work = move |connection: &Connection| lane::open(connection, &config).map(Some);
-        let (epoch, checkpoint) = self.config.store.write(work).await?;
+        let ((epoch, checkpoint), file) = self.config.store.open(work).await?;
         // Anew, for who takes the lane over may have removed the table that it fills beside.
         self.targets.clear();
         self.table = beside::written(&lane.to_string(), &self.config.table, &checkpoint);
         self.stand = Some(Stand { epoch, checkpoint: checkpoint.clone() });
-        self.own = Some((lane.to_string(), epoch));
+        self.own = Some(Own { lane: lane.to_string(), epoch, file });
         self.refused.opened(&checkpoint);
         // The first commit finds out whether anything waits for another lane.
         self.again.get_or_insert_with(Again::now);
@@ -124,16 +134,19 @@ impl hutong_core::Sink for Sink {
         if self.targets.iter().any(|t| *t.contract == *contract) {
             return Ok(());
         }
+        let Some(own) = &self.own else {
+            return Err(Error::new(ErrorKind::Broken, "prepare a table", "the lane is not open"));
+        };
         let (table, contract) = (self.table.clone(), Arc::new(contract.clone()));
         let work = move |connection: &Connection| target::prepare(connection, &table, &contract).map(Some);
-        let target = self.config.store.write(work).await?;
+        let target = self.config.store.write(&own.file, work).await?;
         self.targets.push(Arc::new(target));
         Ok(())
     }
 
     async fn commit(&mut self, batch: &Batch) -> Result<Refused> {
         let name = self.config.lane.to_string();
-        let Some(stand) = self.stand.take() else {
+        let (Some(stand), Some(own)) = (self.stand.take(), self.own.clone()) else {
             return Err(Error::new(ErrorKind::Broken, format!("commit lane {name}"), "the lane is not open"));
         };
         let before = stand.checkpoint;
@@ -179,7 +192,7 @@ impl hutong_core::Sink for Sink {
             patient: self.given_way < PATIENCE,
             count: self.waiting.is_due(false),
         };
-        let written = self.config.store.attempt(move |connection| commit.run(connection)).await;
+        let written = self.config.store.attempt(&own.file, move |connection| commit.run(connection)).await;
         let mut written = written.and_then(|done| done).map_err(|error| self.of_commit(error));
         if let Ok((refused, lost)) = &written {
             self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
@@ -203,11 +216,22 @@ impl hutong_core::Sink for Sink {
     }
 
     async fn look(&mut self) -> Result<Hold> {
-        let Some((lane, epoch)) = self.own.clone() else {
+        let Some(Own { lane, epoch, file }) = self.own.clone() else {
             return Err(Error::new(ErrorKind::Broken, "look at a lane", "the sink was not opened"));
         };
-        let path = self.config.store.path().to_owned();
-        let looked = tokio::task::spawn_blocking(move || steer::look(&path, &lane, epoch));
+        let store = Arc::clone(&self.config.store);
+        let looked = tokio::task::spawn_blocking(move || {
+            let looked = steer::look(store.path(), &lane, epoch);
+            match store.holds(&file) {
+                Ok(()) => looked,
+                // A person has moved it. Of a look that fails the engine asks another time, and an idle lane would stay
+                // as it is: so it opens again, and the opening says what there is to say.
+                Err(gone) => {
+                    debug!(lane, error = %gone, "look");
+                    Ok(Hold::Turned)
+                }
+            }
+        });
         looked.await.unwrap_or_else(|e| Err(Error::caused(ErrorKind::Broken, "look at a lane", e)))
     }
 
@@ -243,9 +267,10 @@ impl Sink {
     ///
     /// The batch is durable already, so a failure here is only noted; the next commit tries again.
     async fn try_again(&mut self) {
+        let Some(Own { lane, file, .. }) = self.own.clone() else { return };
         let Some(again) = self.again.take_if(|again| again.due()) else { return };
-        let (lane, after) = (self.config.lane.to_string(), again.after);
-        let tried = replay::conflicts(&self.config.store, &lane, after).await;
+        let after = again.after;
+        let tried = replay::conflicts(&self.config.store, &file, &lane, after).await;
         let round = tried.unwrap_or_else(|problem| {
             debug!(lane, error = %problem, "replay what waits for another lane");
             Round { left: true, after }

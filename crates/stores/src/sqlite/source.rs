@@ -14,6 +14,7 @@ use super::connect;
 use super::cursor::{Cursor, Progress};
 use super::error::Context;
 use super::install::{self, now_us};
+use super::opened::Opened;
 use super::reader::{Found, Reader, Reading};
 use super::table::Table;
 use super::trigger::Names;
@@ -101,6 +102,8 @@ impl SourceConfig {
 /// A table that no longer fits its contract, or whose triggers are gone, is suspended: its changes are dropped by
 /// the rule `suspended` and the other tables go on. `hutong source install` ends it, and the table is then read
 /// again from nothing. When no table is left, the source fails.
+///
+/// A file that is gone, or in whose place another one stands, is told as an outage, and an opening takes what is there.
 pub struct Source {
     config: SourceConfig,
     open: Option<Open>,
@@ -116,6 +119,7 @@ struct Open {
 /// What the blocking calls use.
 struct State {
     connection: Connection,
+    file: Opened,
     reader: Reader,
     capture: String,
     tables: Vec<Captured>,
@@ -200,7 +204,7 @@ impl hutong_core::Source for Source {
 }
 
 fn open(config: SourceConfig, from: &Checkpoint) -> Result<Open> {
-    let connection = connect::existing(&config.path)?;
+    let (connection, file) = Opened::open(&config.path, |_| connect::existing(&config.path))?;
     let verified = install::verify(&connection, &config.capture, &config.tables)?;
     let schema = schema_version(&connection)?;
     let db = config.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
@@ -269,8 +273,8 @@ fn open(config: SourceConfig, from: &Checkpoint) -> Result<Open> {
         cursor.seq = head;
         notes.insert(LAST_READ.into(), None);
     }
-    let state =
-        State { connection, reader, capture: config.capture, tables: config.tables, schema: Some(schema) };
+    let (capture, tables) = (config.capture, config.tables);
+    let state = State { connection, file, reader, capture, tables, schema: Some(schema) };
     Ok(Open { state: Arc::new(Mutex::new(state)), stand: Stand { position, cursor, snapshots, notes } })
 }
 
@@ -279,6 +283,8 @@ impl State {
     fn read(&mut self, mut stand: Stand, idle: bool) -> Result<Option<(Batch, Stand)>> {
         let doing = || "read the change log".to_owned();
         let started_us = now_us();
+        // I3: after the time up to which the batch may say that it is complete. Whoever writes now writes into this file.
+        self.file.stands()?;
         let tx = self.connection.unchecked_transaction().doing(doing)?;
         let schema = schema_version(&tx)?;
         if self.schema != Some(schema) {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod mend;
+mod moved;
 mod own_trigger;
 mod position;
 mod random;

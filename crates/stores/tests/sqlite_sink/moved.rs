@@ -1,0 +1,93 @@
+//! A file that is moved away, or replaced, under a store whose lanes have it open.
+
+use std::path::Path;
+
+use hutong_core::{Error, Hold};
+
+use super::*;
+
+/// Moves a file, with what SQLite keeps beside it.
+fn put(from: &Path, to: &Path) {
+    for end in ["", "-wal", "-shm"] {
+        let part = |path: &Path| PathBuf::from(format!("{}{end}", path.display()));
+        if part(from).exists() {
+            std::fs::rename(part(from), part(to)).unwrap();
+        }
+    }
+}
+
+fn says(error: &Error, why: &str) {
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains(why) && error.hint.is_some(), "{error}");
+}
+
+#[tokio::test]
+async fn i2_i7_a_store_that_is_moved_away_is_waited_for_and_never_made_anew() {
+    let office = Office::new("");
+    let mut first = office.open(0).await;
+    first.commit(&[(Op::Insert, row(1, "a", None))]).await.unwrap();
+    let away = office.folder.path().join("away.db");
+    put(&office.path(), &away);
+
+    let error = first.commit(&[(Op::Insert, row(2, "b", None))]).await.unwrap_err();
+
+    says(&error, "office.db is gone");
+    assert_eq!(first.sink.look().await.unwrap(), Hold::Turned, "an idle lane opens again");
+    for _ in 0..3 {
+        says(&first.sink.open(&lane(0)).await.unwrap_err(), "office.db is gone");
+    }
+    says(&sqlite::answers(&office.path()).unwrap_err(), "office.db is gone");
+    assert!(!office.path().exists(), "an opening makes no file");
+
+    put(&away, &office.path());
+    let mut again = office.open(0).await;
+    assert_eq!(again.at, 1);
+    again.commit(&[(Op::Insert, row(2, "b", None))]).await.unwrap();
+    assert_eq!(office.rows(), [stands(1, "a", None), stands(2, "b", None)]);
+}
+
+#[tokio::test]
+async fn i2_i3_a_lane_writes_on_in_no_other_file_than_the_one_that_it_has_opened() {
+    let office = Office::new("");
+    let (mut first, mut second) = (office.open(0).await, office.open(1).await);
+    first.commit(&[(Op::Insert, row(1, "a", None))]).await.unwrap();
+    second.commit(&[(Op::Insert, row(2, "b", None))]).await.unwrap();
+    let folder = office.folder.path();
+    let copy = folder.join("copy.db");
+    office.run(&format!("VACUUM INTO '{}'", copy.display()));
+    second.commit(&[(Op::Insert, row(3, "c", None))]).await.unwrap();
+    put(&office.path(), &folder.join("away.db"));
+    put(&copy, &office.path());
+
+    let error = first.commit(&[(Op::Insert, row(4, "d", None))]).await.unwrap_err();
+    says(&error, "another file stands at");
+    let mut first = office.open(0).await;
+    first.commit(&[(Op::Insert, row(4, "d", None))]).await.unwrap();
+
+    // The copy holds this lane under its own epoch, so only the file tells that it stands elsewhere there.
+    let error = second.commit(&[(Op::Insert, row(5, "e", None))]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert_eq!(second.sink.look().await.unwrap(), Hold::Turned);
+    let mut second = office.open(1).await;
+    assert_eq!(second.at, 1, "it goes on where the copy stands");
+    second.commit(&[(Op::Insert, row(3, "c", None)), (Op::Insert, row(5, "e", None))]).await.unwrap();
+    let ids: Vec<i64> = office.rows().iter().map(|row| row.0).collect();
+    assert_eq!(ids, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn i2_an_idle_lane_sees_at_its_look_that_another_file_stands_there() {
+    let office = Office::new("");
+    let mut first = office.open(0).await;
+    assert_eq!(first.sink.look().await.unwrap(), Hold::Held);
+    let folder = office.folder.path();
+    put(&office.path(), &folder.join("away.db"));
+    std::fs::write(office.path(), "").unwrap();
+
+    assert_eq!(first.sink.look().await.unwrap(), Hold::Turned);
+
+    // Whoever opens first after the change only ends the writer of the old one.
+    says(&first.sink.open(&lane(0)).await.unwrap_err(), "another file stands at");
+    assert!(first.sink.open(&lane(0)).await.unwrap().is_empty(), "what is put there is filled from nothing");
+    assert_eq!(first.sink.look().await.unwrap(), Hold::Held);
+}
