@@ -6,6 +6,7 @@ mod again;
 mod finding;
 mod flood;
 pub mod fold;
+mod gone;
 pub mod holding;
 pub mod keep;
 pub mod postgres;

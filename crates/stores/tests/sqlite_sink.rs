@@ -4,6 +4,8 @@
 
 #[path = "sqlite_sink/beside.rs"]
 mod beside;
+#[path = "sqlite_sink/gone.rs"]
+mod gone;
 #[path = "sqlite_sink/held.rs"]
 mod held;
 #[path = "sqlite_sink/moved.rs"]

@@ -114,6 +114,12 @@ impl Content {
     }
 }
 
+/// Returns the columns of the rows that a lane has written, as it has noted them under the mark on which it stands; none
+/// when it has noted nothing there.
+pub fn noted_columns(checkpoint: &Checkpoint, mark: &str) -> BTreeSet<String> {
+    Noted::read(checkpoint, mark).map(|noted| noted.columns.into_keys().collect()).unwrap_or_default()
+}
+
 fn digest(text: &str) -> String {
     hexadecimal::text(&Sha256::digest(text.as_bytes()))
 }

@@ -20,7 +20,7 @@ use crate::mask::{Key, Mask};
 use crate::problem::Problem;
 use crate::secret::Secret;
 
-pub use content::{Content, NOTE};
+pub use content::{Content, NOTE, noted_columns};
 pub use narrowing::{Fate, Narrowing};
 pub use permit::Permit;
 

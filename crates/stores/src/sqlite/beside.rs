@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::connect::{quoted, quoted_list};
 use super::error::Context;
+use super::gone;
 use super::table::Table;
 use super::target::{self, LANE, OFFSET};
 use crate::steered::NOBODYS;
@@ -18,6 +19,8 @@ use crate::steered::NOBODYS;
 /// What ends the filling beside: the table that is served, and the contracts of what was filled.
 pub(super) struct Put {
     pub(super) table: String,
+    /// What the opening of the lane has made sure of in that table.
+    pub(super) had: Option<Arc<Contract>>,
     pub(super) contracts: Vec<Arc<Contract>>,
 }
 
@@ -56,6 +59,8 @@ pub(super) fn remove(connection: &Connection, lane: &str) -> rusqlite::Result<()
 pub(super) fn put(connection: &Connection, lane: &str, to: &Put) -> Result<()> {
     let (served, filled) = (&to.table, table(lane));
     let doing = || doing(lane, served);
+    // I3: made again here, the table would lack what the other lanes have written.
+    gone::check(connection, served, to.had.as_deref())?;
     for contract in &to.contracts {
         target::prepare(connection, served, contract)?;
     }

@@ -11,7 +11,7 @@ use super::error::Context;
 use super::install::now_us;
 use super::narrow::Narrowed;
 use super::sink::SinkConfig;
-use super::{beside, connect, narrow, receipts, room, row};
+use super::{beside, connect, gone, narrow, receipts, room, row, target};
 use crate::receipt;
 use crate::steered::{NOBODYS, RECALLED};
 
@@ -134,7 +134,8 @@ pub(super) fn create(connection: &Connection) -> Result<()> {
 ///
 /// I5: under another grant, or into another table, its rows and its quarantine go and it starts anew, when the table
 /// takes what comes instead. Under a grant that lets less through it goes on where it stands, and what is granted no
-/// more goes (see `narrow.rs`). Where all of its rows are granted as they are, as in a reload, they are served until those that come instead
+/// more goes (see `narrow.rs`). I3: where somebody has dropped the table, or a column of it, every lane that had something
+/// there starts anew. Where all of its rows are granted as they are, as in a reload, they are served until those that come instead
 /// are there (see `beside.rs`). With lane 0 go the lanes that the pipeline no longer has.
 pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64, Checkpoint)> {
     let SinkConfig { lane, table, grant, partitions, contract, content, number, .. } = config;
@@ -150,19 +151,29 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         Some((text, epoch, mark, held)) => (read_checkpoint(&text)?, epoch + 1, Some((mark, held))),
     };
     let strayed = checkpoint.strayed();
-    let known = !strayed && before.as_ref().is_some_and(|(mark, held)| mark == grant && held == table);
+    let gone = gone::look(connection, table, contract.as_deref())?;
+    let here = before.as_ref().filter(|(_, held)| held == table);
+    let lost = here.and_then(|(mark, _)| gone.strikes(&checkpoint, mark));
+    if !gone.is_nothing() {
+        gone::strike(connection, table, &name, &gone)?;
+    }
+    let known = !strayed
+        && lost.is_none()
+        && before.as_ref().is_some_and(|(mark, held)| mark == grant && held == table);
     let before = before.filter(|_| !known);
     let same = content.as_ref().zip(before.as_ref().filter(|(_, held)| held == table));
     let served = same.is_some_and(|(content, (mark, _))| {
         !strayed && content.covers(&checkpoint, (mark != NOBODYS).then_some(&**mark))
     });
-    let narrower = same.filter(|_| !checkpoint.serves());
+    let narrower = same.filter(|_| !checkpoint.serves() && lost.is_none());
     let narrowed = match narrower.and_then(|(content, (mark, _))| content.narrows_from(&checkpoint, mark)) {
         Some(narrowing) => narrow::in_place(connection, config, &narrowing)?,
         None => None,
     };
     if let Some(contract) = contract.as_ref().filter(|_| !known && narrowed.is_none()) {
         room::renew(connection, table, contract, lane, grant)?;
+    } else if let Some(contract) = contract.as_ref().filter(|_| !gone.is_nothing()) {
+        target::prepare(connection, table, contract)?;
     }
     if let Some(Narrowed { changed, removed }) = narrowed {
         let counts = (changed, removed);
@@ -174,6 +185,9 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
     } else if let Some((_, held)) = before {
         // Of an earlier one, which did not come to its end.
         beside::remove(connection, &name).doing(doing)?;
+        if let Some(why) = &lost {
+            tracing::warn!(lane = %lane, table, why, "somebody has dropped it: it begins anew");
+        }
         let mut removed = 0;
         if served && beside::can(connection, &held, &name)? {
             checkpoint = checkpoint.anew_beside();
@@ -181,7 +195,8 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         } else {
             removed = row::remove_rows(connection, &name, &held).doing(doing)?;
             checkpoint = checkpoint.anew();
-            tracing::info!(lane = %lane, "starts anew under another grant");
+            let says = if lost.is_some() { "starts anew" } else { "starts anew under another grant" };
+            tracing::info!(lane = %lane, "{says}");
         }
         connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [&name]).doing(doing)?;
         if let Some(number) = number.filter(|_| grant.starts_with(RECALLED)) {

@@ -12,6 +12,7 @@ mod cursor;
 mod draft;
 mod error;
 mod estimate;
+mod gone;
 mod held;
 mod install;
 mod json;

@@ -14,6 +14,7 @@ use super::opened::Opened;
 use super::quarantine::{self, Item};
 use super::row::{self, Fault};
 use super::store::Store;
+use super::table::Table;
 use super::{beside, connect, lane, target};
 use crate::again::Round;
 use crate::fold::CONFLICT;
@@ -132,7 +133,11 @@ fn apply(connection: &Connection, item: &Item) -> Result<()> {
     let (served, checkpoint) =
         stands.ok_or_else(|| refuse(format!("the lane {} is not known here", item.lane)))?;
     let table = beside::written(&item.lane, &served, &lane::read_checkpoint(&checkpoint)?);
-    let target = target::prepare(connection, &table, &change.contract)?;
+    // I3: one that somebody has dropped is made again by the opening that fills it, and by nothing else.
+    if Table::read(connection, &table)?.is_none() {
+        return Err(refuse(format!("the table {table} is not there")));
+    }
+    let target = target::ready(connection, &table, &change.contract)?;
     let end = row::end_of(change.op, row);
     match row::write(connection, &target, &item.lane, change.position, end, row) {
         Ok(()) => {}

@@ -19,7 +19,7 @@ use super::install::now_us;
 use super::opened::Opened;
 use super::store::{COMMIT, Store};
 use super::target::{self, Target};
-use super::{lane, orphan, quarantine, replay, steer};
+use super::{gone, lane, orphan, quarantine, replay, steer};
 use crate::again::{Again, Round};
 use crate::flood::{Count, flood};
 use crate::fold::{self, CONFLICT, STORE};
@@ -138,7 +138,12 @@ impl hutong_core::Sink for Sink {
             return Err(Error::new(ErrorKind::Broken, "prepare a table", "the lane is not open"));
         };
         let (table, contract) = (self.table.clone(), Arc::new(contract.clone()));
-        let work = move |connection: &Connection| target::prepare(connection, &table, &contract).map(Some);
+        let had = self.config.contract.clone().filter(|_| self.table == self.config.table);
+        let work = move |connection: &Connection| {
+            // I3: what the opening has made sure of is not made again without its rows.
+            gone::check(connection, &table, had.as_deref())?;
+            target::prepare(connection, &table, &contract).map(Some)
+        };
         let target = self.config.store.write(&own.file, work).await?;
         self.targets.push(Arc::new(target));
         Ok(())
@@ -184,6 +189,7 @@ impl hutong_core::Sink for Sink {
             ended: reread::ended(&before, &checkpoint),
             put: overtakes.then(|| Put {
                 table: self.config.table.clone(),
+                had: self.config.contract.clone(),
                 contracts: self.targets.iter().map(|target| Arc::clone(&target.contract)).collect(),
             }),
             undone: false,
@@ -194,6 +200,9 @@ impl hutong_core::Sink for Sink {
         };
         let written = self.config.store.attempt(&own.file, move |connection| commit.run(connection)).await;
         let mut written = written.and_then(|done| done).map_err(|error| self.of_commit(error));
+        if matches!(&written, Err(e) if e.kind == ErrorKind::SchemaConflict) {
+            written = self.whole().await.and(written);
+        }
         if let Ok((refused, lost)) = &written {
             self.stand = Some(Stand { epoch: stand.epoch, checkpoint });
             self.refused.count += refused.lasting + lost;
@@ -250,6 +259,13 @@ impl Sink {
         }
         self.given_way += 1;
         Error { kind: ErrorKind::Unavailable, ..error }
+    }
+
+    /// `Err(Unavailable)` when somebody has dropped what the lane writes into: its next opening fills that anew.
+    async fn whole(&mut self) -> Result<()> {
+        let (table, had) = (self.config.table.clone(), self.config.contract.clone());
+        let work = move |connection: &Connection| gone::check(connection, &table, had.as_deref()).map(Some);
+        self.config.store.write(work).await
     }
 
     /// Writes into the table that is served from now on. The batch is durable already; after `Err` an opening goes on.

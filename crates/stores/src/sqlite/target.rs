@@ -59,6 +59,12 @@ pub(super) fn prepare(connection: &Connection, table: &str, contract: &Arc<Contr
             }
         }
     }
+    ready(connection, table, contract)
+}
+
+/// Takes the table as it stands: `Err(SchemaConflict)` when it does not take rows of the contract.
+pub(super) fn ready(connection: &Connection, table: &str, contract: &Arc<Contract>) -> Result<Target> {
+    let doing = || format!("prepare table {table}");
     let Some(shape) = Table::read(connection, table)? else {
         return Err(Error::new(ErrorKind::SchemaConflict, doing(), "it is not a table"));
     };

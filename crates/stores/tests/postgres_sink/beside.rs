@@ -10,7 +10,7 @@ use crate::narrow::{Granted, WHOLE, filled};
 
 const NARROW: Granted = Granted { columns: &["id", "name"], ..WHOLE };
 
-async fn reload(store: &Store) {
+pub(crate) async fn reload(store: &Store) {
     let act = Act { verb: Verb::Reload, at_us: 7, by: "李".into(), reason: "核对".into(), to_us: None };
     let order = Order { act, back: BTreeMap::new() };
     let pipeline = PipelineId::new(Kind::Replicate, "renshe_people");

@@ -8,6 +8,7 @@ mod carried;
 mod equal;
 mod fence;
 mod given;
+mod gone;
 mod grant;
 mod held;
 mod narrow;

@@ -10,13 +10,15 @@ use tokio_postgres::Client;
 use super::catalog::{self, LANE, Table};
 use super::column::Catalog;
 use super::pool::{HURRIED, UNHURRIED};
-use super::room;
+use super::{gone, room};
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, quote};
 
 /// What ends the filling beside: the table that is served, and the contracts of what was filled.
 pub(super) struct Put<'a> {
     pub(super) table: &'a TableName,
+    /// What the opening of the lane has made sure of in that table.
+    pub(super) had: Option<&'a Contract>,
     pub(super) contracts: Vec<&'a Contract>,
 }
 
@@ -60,6 +62,8 @@ pub(super) async fn put(client: &Client, lane: &str, to: &Put<'_>) -> Result<()>
     let (served, filled) = (to.table, table(lane));
     let failed = |e| error::of(e, || doing(lane, served));
     room::alone(client, served).await?;
+    // I3: made again here, the table would lack what the other lanes have written.
+    gone::check(client, served, to.had).await?;
     client.batch_execute(UNHURRIED).await.map_err(failed)?;
     for contract in &to.contracts {
         room::make(client, served, contract).await?;

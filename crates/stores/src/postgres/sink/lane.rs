@@ -11,7 +11,7 @@ use super::catalog::{self, LANE, Table};
 use super::narrow::Narrowed;
 use super::pool::UNHURRIED;
 use super::writer::SinkConfig;
-use super::{beside, narrow, room};
+use super::{beside, gone, narrow, room};
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, literal, quote};
 use crate::receipt;
@@ -119,7 +119,8 @@ pub(super) async fn look(client: &Client, lane: &str, own: i64) -> Result<Hold> 
 /// I5: under another grant than the stored one the lane starts anew: its rows and what is quarantined go, in
 /// the same transaction, so that nothing stays that the new grant does not cover. They go only when the table takes
 /// what comes instead, as far as the contract is known ahead. Under a grant that lets less through it goes on where it
-/// stands, and what is granted no more goes in the same transaction (see `narrow.rs`). Where all of its rows are granted as they are, as in a
+/// stands, and what is granted no more goes in the same transaction (see `narrow.rs`). I3: where somebody has dropped
+/// the table, or a column of it, every lane that had something there starts anew. Where all of its rows are granted as they are, as in a
 /// reload, they are served until those that come instead are there (see `beside.rs`). With lane 0 go the lanes that the pipeline no longer
 /// has.
 pub(super) async fn take_over(
@@ -136,8 +137,11 @@ pub(super) async fn take_over(
     let sql = r#"SELECT FROM hutong.hutong_lane WHERE lane = $1 AND "grant" = $2 AND table_name = $3
                   AND NOT coalesce("position" -> 'notes', '{}') ? 'beside.until'"#;
     let known = tx.query_opt(sql, &[&name, grant, &table.to_string()]).await.map_err(failed)?.is_some();
-    if !known && contract.is_some() {
+    let mut gone = gone::look(tx.client(), table, contract.as_deref()).await?;
+    if contract.is_some() && (!known || !gone.is_nothing()) {
         room::alone(tx.client(), table).await?;
+        // Another lane may have made it meanwhile.
+        gone = gone::look(tx.client(), table, contract.as_deref()).await?;
     }
     let row = tx
         .query_one(
@@ -155,8 +159,13 @@ pub(super) async fn take_over(
         .map_err(|e| Error::caused(ErrorKind::Broken, format!("read the checkpoint of {lane}"), e))?
         .0;
     let strayed = checkpoint.strayed();
-    let other = strayed || before != *grant || held != table.to_string();
+    let lost = gone.strikes(&checkpoint, &before).filter(|_| held == table.to_string());
+    if !gone.is_nothing() {
+        Box::pin(gone::strike(tx.client(), table, &name, &gone)).await?;
+    }
+    let other = strayed || lost.is_some() || before != *grant || held != table.to_string();
     let narrower = content.as_ref().filter(|_| held == table.to_string() && !checkpoint.serves());
+    let narrower = narrower.filter(|_| lost.is_none());
     let mark = (before != NOBODYS).then_some(&*before);
     let served = content.as_ref().filter(|_| other && held == table.to_string());
     let served = served.is_some_and(|content| !strayed && content.covers(&checkpoint, mark));
@@ -167,6 +176,8 @@ pub(super) async fn take_over(
     // A lane that is new stands beside those that the pipeline had before, whose table it finds.
     if let Some(contract) = contract.as_ref().filter(|_| narrowed.is_none() && (other || epoch == 1)) {
         room::renew(tx.client(), table, contract, lane, grant).await?;
+    } else if let Some(contract) = contract.as_ref().filter(|_| !gone.is_nothing()) {
+        room::make(tx.client(), table, contract).await?;
     }
     let noted = content.as_ref().is_some_and(|content| content.note(&mut checkpoint));
     if let Some(Narrowed { changed, removed }) = narrowed {
@@ -182,6 +193,10 @@ pub(super) async fn take_over(
         // Of an earlier one, which did not come to its end.
         beside::remove(tx.client(), &name).await?;
         let (mut removed, mut says) = (0, "starts anew under another grant");
+        if let Some(why) = &lost {
+            tracing::warn!(lane = %lane, table = %table.plain(), why, "somebody has dropped it: it begins anew");
+            says = "starts anew";
+        }
         if served && beside::can(tx.client(), &held, &name).await? {
             checkpoint = checkpoint.anew_beside();
             says = "is filled anew beside its rows, which are served until then";

@@ -11,6 +11,7 @@ mod catalog;
 mod column;
 mod commit;
 mod earlier;
+mod gone;
 mod held;
 mod lane;
 mod narrow;

@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 
 use super::catalog::{self, LANE, Table};
 use super::column::{Catalog, fit, widens};
+use super::gone;
 use super::pool::UNHURRIED;
 use super::table::{self, Plan};
 use crate::postgres::error;
@@ -15,11 +16,18 @@ use crate::steered::NOBODYS;
 
 /// Creates, extends or checks the table of a contract. Idempotent, and safe beside other lanes.
 ///
+/// I3: what the opening of the lane has made sure of, for the contract `had`, is not made again without its rows.
 /// I6: `Err(SchemaConflict)` names the column and both types rather than losing a digit.
-pub(super) async fn prepare(client: &mut Client, name: &TableName, contract: &Contract) -> Result<Plan> {
+pub(super) async fn prepare(
+    client: &mut Client,
+    name: &TableName,
+    contract: &Contract,
+    had: Option<&Contract>,
+) -> Result<Plan> {
     let failed = |e| error::of(e, || doing(name, contract));
     let tx = client.transaction().await.map_err(failed)?;
     alone(tx.client(), name).await?;
+    gone::check(tx.client(), name, had).await?;
     let plan = make(tx.client(), name, contract).await?;
     tx.commit().await.map_err(failed)?;
     Ok(plan)

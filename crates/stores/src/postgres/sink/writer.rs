@@ -14,6 +14,7 @@ use super::apply::{Limit, Mode};
 use super::beside::{self, Put};
 use super::commit::{self, Context, Done};
 use super::earlier;
+use super::gone;
 use super::lane;
 use super::pool::{Lease, Pool};
 use super::quarantine::{self, Waiting};
@@ -163,6 +164,7 @@ impl Sink {
             limit: Limit { lasting, curable: self.config.quarantine_limit },
             put: overtakes.then(|| Put {
                 table: &self.config.table,
+                had: self.config.contract.as_deref(),
                 contracts: self.plans.iter().map(|(contract, _)| contract).collect(),
             }),
         };
@@ -239,7 +241,8 @@ impl hutong_core::Sink for Sink {
         }
         let mut lease = self.config.pool.lease().await?;
         lease.clean = false;
-        let plan = room::prepare(&mut lease.session, &self.table, contract).await?;
+        let had = self.config.contract.as_deref().filter(|_| self.table == self.config.table);
+        let plan = room::prepare(&mut lease.session, &self.table, contract, had).await?;
         lease.clean = true;
         self.plans.push((contract.clone(), Arc::new(plan)));
         Ok(())
@@ -259,7 +262,10 @@ impl hutong_core::Sink for Sink {
         if let Some(proof) = &proof {
             to.notes.insert(receipt::NOTE.into(), proof.head().to_string());
         }
-        let written = Box::pin(self.write(&open, (&to, proof.as_ref()), batch, overtakes)).await;
+        let mut written = Box::pin(self.write(&open, (&to, proof.as_ref()), batch, overtakes)).await;
+        if matches!(&written, Err(e) if e.kind == ErrorKind::SchemaConflict) {
+            written = self.whole().await.and(written);
+        }
         if self.given_way >= PATIENCE && matches!(&written, Err(e) if e.kind == ErrorKind::Unavailable) {
             // No commit goes through that would try again what waits, and only that makes room.
             self.try_again(&open.lane).await;
@@ -330,6 +336,12 @@ impl Sink {
             hutong_core::Sink::prepare(self, &contract).await?;
         }
         Ok(())
+    }
+
+    /// `Err(Unavailable)` when somebody has dropped what the lane writes into: its next opening fills that anew.
+    async fn whole(&self) -> Result<()> {
+        let lease = self.config.pool.lease().await?;
+        gone::check(&lease.session, &self.config.table, self.config.contract.as_deref()).await
     }
 
     /// Gives up to be filled beside, since the table does not take the whole at once; returns the error that says so.
