@@ -263,9 +263,10 @@ impl Sink {
 
     /// `Err(Unavailable)` when somebody has dropped what the lane writes into: its next opening fills that anew.
     async fn whole(&mut self) -> Result<()> {
+        let Some(own) = &self.own else { return Ok(()) };
         let (table, had) = (self.config.table.clone(), self.config.contract.clone());
         let work = move |connection: &Connection| gone::check(connection, &table, had.as_deref()).map(Some);
-        self.config.store.write(work).await
+        self.config.store.write(&own.file, work).await
     }
 
     /// Writes into the table that is served from now on. The batch is durable already; after `Err` an opening goes on.

@@ -10,7 +10,7 @@ use super::{Lane, Office, lane, position, row, stands};
 type Rows = Vec<(i64, Option<String>, Option<String>)>;
 
 fn all() -> Rows {
-    let two = |id| [stands(id + 1, "a", Some("x")), stands(id + 2, "b", Some("y"))];
+    let two = |id: i64| [stands(id + 1, "a", Some("x")), stands(id + 2, "b", Some("y"))];
     [two(0), two(10)].concat()
 }
 
