@@ -14,6 +14,9 @@ use crate::exit::Exit;
 const RULES: &str = include_str!("../../../../deploy/prometheus/hutong.rules.yml");
 const BOARD: &str = include_str!("../../../../deploy/grafana/hutong.json");
 
+/// What stands before how long ago a condition looks.
+const OFFSET: &str = " offset ";
+
 /// Where the shipped rules say that the runbook is.
 const RUNBOOK: &str = "RUNBOOK.md";
 
@@ -77,7 +80,7 @@ fn rules(wait: Option<&str>, over: Option<&str>, runbook: Option<&str>) -> Resul
     Ok(text)
 }
 
-/// Puts another time into each range, as `[10m]`.
+/// Puts another time into each range and each offset, as `[10m] offset 10m`.
 fn ranges(line: &str, over: &str) -> String {
     let mut pieces = line.split('[');
     let mut text = pieces.next().unwrap_or_default().to_owned();
@@ -90,7 +93,14 @@ fn ranges(line: &str, over: &str) -> String {
             _ => text.push_str(piece),
         }
     }
-    text
+    let mut pieces = text.split(OFFSET);
+    let mut moved = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let end = piece.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(piece.len());
+        let (time, rest) = piece.split_at(end);
+        let _ = write!(moved, "{OFFSET}{}{rest}", if is_time(time) { over } else { time });
+    }
+    moved
 }
 
 fn is_time(text: &str) -> bool {
@@ -206,6 +216,7 @@ mod tests {
         assert_eq!(rules(None, None, None).unwrap(), RULES);
         let other = rules(Some("5s"), Some("20s"), Some("https://wiki/RUNBOOK.md")).unwrap();
         assert!(other.contains("[20s]") && !other.contains("[10m]") && !other.contains("for: 1m"), "{other}");
+        assert!(other.contains(" offset 20s))") && !other.contains("offset 10m"), "{other}");
         assert_eq!(
             other.matches("runbook_url: https://wiki/RUNBOOK.md#").count(),
             RULES.matches("- alert: ").count()
