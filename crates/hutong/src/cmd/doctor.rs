@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use hutong_core::Result;
-use hutong_engine::{LaneStatus, State, Verdict};
+use hutong_engine::{State, Verdict};
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::arguments::Output;
-use super::{check, looking, pace, status, unwell};
+use super::unwell::{self, Finding};
+use super::{check, looking, status};
 use crate::exit::Exit;
 use crate::http::status::Status;
 use crate::lang::Lang;
-use crate::share::Unlike;
 use crate::wire::probe;
 
 /// One thing that was looked at.
@@ -38,7 +39,7 @@ pub(super) async fn run(config: &Path, options: &looking::Doctor, lang: Lang) ->
     }));
     let answered = status::ask(&plan).await;
     found.extend(match &answered {
-        Ok(status) => of_lanes(status, said),
+        Ok(status) => of_lanes(status, &plan.bus.zone, said),
         Err(error) => vec![Diagnosis {
             ok: false,
             what: error.to_string(),
@@ -53,13 +54,12 @@ pub(super) async fn run(config: &Path, options: &looking::Doctor, lang: Lang) ->
     Ok(if found.iter().all(|one| one.ok) { Exit::Done } else { Exit::Broken })
 }
 
-fn of_lanes(status: &Status, lang: Lang) -> Vec<Diagnosis> {
-    let bad = |what, hint: Option<String>, code: Option<String>| Diagnosis { ok: false, what, hint, code };
-    let mut found: Vec<Diagnosis> =
-        unwell::paragraphs(status, lang).into_iter().map(|what| bad(what, None, None)).collect();
-    if let Some(unlike) = status.share.as_ref().and_then(|share| share.unlike.as_ref()) {
-        found.push(bad(unlike.said(lang), Some(Unlike::hint(lang).to_owned()), None));
-    }
+fn of_lanes(status: &Status, zone: &TimeZone, lang: Lang) -> Vec<Diagnosis> {
+    let bad = |what, hint, code| Diagnosis { ok: false, what, hint, code };
+    let mut found: Vec<Diagnosis> = unwell::findings(status, zone, lang)
+        .into_iter()
+        .map(|Finding { what, hint, code }| bad(what, hint, code))
+        .collect();
     for lane in &status.lanes {
         if let Some(pause) = lane.pause.as_ref().filter(|_| lane.state == State::Paused) {
             let name = lane.pipeline.split_once('.').map_or(lane.pipeline.as_str(), |(_, name)| name);
@@ -76,19 +76,6 @@ fn of_lanes(status: &Status, lang: Lang) -> Vec<Diagnosis> {
                 format!("{} 未获准流动：{error}", lane.lane),
             );
             found.push(Diagnosis { ok: true, what, hint: lane.hint.clone(), code: None });
-        } else if let Some(error) = &lane.error {
-            let is = lang.pick(" is ", "：");
-            let what = format!("{}{is}{}: {error}", lane.lane, pace::state(lane.state, lang));
-            found.push(bad(what, lane.hint.clone(), lane.kind.clone().filter(|_| is_halted(lane))));
-        }
-        for table in &lane.suspended {
-            let hint = lang.pick(
-                "mend that, and start again; the table is then read anew",
-                "排除原因后重新启动，该表会从头再读一遍",
-            );
-            let suspended = lang.pick("is suspended", "已挂起");
-            let what = format!("{}: {} {suspended}: {}", lane.lane, table.table, table.reason);
-            found.push(bad(what, Some(hint.to_owned()), None));
         }
         // What was replayed or discarded waits no more; a capture's quarantine is a topic, which keeps all for good.
         if lane.waiting.unwrap_or(lane.quarantined) > 0 {
@@ -116,10 +103,6 @@ fn of_lanes(status: &Status, lang: Lang) -> Vec<Diagnosis> {
         lang.pick(format!("{well} of {all} lanes are well"), format!("{all} 条通道中 {well} 条正常")),
     ));
     found
-}
-
-fn is_halted(lane: &LaneStatus) -> bool {
-    lane.state == State::Halted
 }
 
 fn good(what: String) -> Diagnosis {

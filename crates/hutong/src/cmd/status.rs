@@ -10,14 +10,12 @@ use hutong_engine::{LaneStatus, State};
 use jiff::tz::TimeZone;
 
 use super::arguments::Output;
-use super::{explain, looking, pace, progress, table, unwell};
+use super::{looking, pace, progress, table, unwell};
 use crate::config::Plan;
 use crate::exit::Exit;
 use crate::http;
 use crate::http::status::Status;
 use crate::lang::Lang;
-use crate::moment;
-use crate::share::Unlike;
 
 pub(super) async fn run(config: &Path, options: &looking::Status, lang: Lang) -> Result<Exit> {
     let plan = super::check::load(config)?;
@@ -117,7 +115,7 @@ fn behind(lane: &LaneStatus) -> String {
 
 fn print(status: &Status, zone: &TimeZone, lang: Lang) {
     // Who is woken reads the first lines.
-    wrong(status, zone, lang).iter().for_each(|said| println!("{said}\n"));
+    unwell::findings(status, zone, lang).iter().for_each(|found| println!("{}\n", found.paragraph(lang)));
     lanes(status, lang);
     share(status, lang).iter().for_each(|said| println!("\n{said}"));
     for lane in &status.lanes {
@@ -125,46 +123,6 @@ fn print(status: &Status, zone: &TimeZone, lang: Lang) {
     }
     unwell::paused(status, zone, lang).iter().for_each(|said| println!("\n{said}"));
     unwell::held(status, zone, lang).iter().for_each(|said| println!("\n{said}"));
-}
-
-/// Returns a paragraph for each thing that is wrong: since when, why, and what to do.
-fn wrong(status: &Status, zone: &TimeZone, lang: Lang) -> Vec<String> {
-    let mut said = Vec::new();
-    for lane in status.lanes.iter().filter(|lane| lane.error.is_some() && lane.state != State::Held) {
-        let (name, state) = (&lane.lane, pace::state(lane.state, lang));
-        let (since, error) = (moment::text(lane.since_us, zone), lane.error.as_deref().unwrap_or_default());
-        let mut text = lang.pick(
-            format!("{name} is {state} since {since}: {error}"),
-            format!("{name}：自 {since} 起{state}：{error}"),
-        );
-        let mut line = |line: String| text.push_str(&format!("\n  {line}"));
-        if let Some(hint) = &lane.hint {
-            line(format!("{}{hint}", unwell::to_do(lang)));
-        }
-        if let (State::Halted, Some(kind)) = (lane.state, &lane.kind) {
-            if let Some(cure) = explain::cure(kind, lang).filter(|_| lang == Lang::Zh) {
-                line(format!("{}{cure}", unwell::to_do(lang)));
-            }
-            line(format!("{}: hutong explain {kind}", lang.pick("more", "详见")));
-        }
-        said.push(text);
-    }
-    said.extend(unwell::paragraphs(status, lang));
-    for (lane, table) in
-        status.lanes.iter().flat_map(|lane| lane.suspended.iter().map(move |table| (lane, table)))
-    {
-        let suspended = lang.pick("is suspended", "已挂起");
-        let mend = lang.pick(
-            "mend that, and start again; the table is then read anew",
-            "排除原因后重新启动，该表会从头再读一遍",
-        );
-        let (what, to_do) = (format!("{}: {} {suspended}", lane.lane, table.table), unwell::to_do(lang));
-        said.push(format!("{what}: {}\n  {to_do}{mend}", table.reason));
-    }
-    if let Some(unlike) = status.share.as_ref().and_then(|share| share.unlike.as_ref()) {
-        said.push(format!("{}\n  {}{}", unlike.said(lang), unwell::to_do(lang), Unlike::hint(lang)));
-    }
-    said
 }
 
 fn lanes(status: &Status, lang: Lang) {
