@@ -109,6 +109,10 @@ into = {{ store = "share", table = "people" }}
         counts.map(|lane| lane["waiting"].as_u64()).sum()
     };
     until("status tells that nine wait", async || counted().filter(|count| *count == 9)).await;
+    let status = installation.ask(&["status"]).expect(0);
+    let told = "replicate.names: 9 changes wait in the quarantine, the oldest since ";
+    let to_do = "\n  what to do: `hutong quarantine list names`";
+    assert!(status.contains(told) && status.contains(to_do), "{status}");
     replica.batch_execute("ALTER TABLE people DROP CONSTRAINT short").await.unwrap();
     installation.ask(&["quarantine", "replay", "names"]).expect(0);
     whole.reached(&client, &people).await;

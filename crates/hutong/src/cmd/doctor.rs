@@ -55,10 +55,9 @@ pub(super) async fn run(config: &Path, options: &looking::Doctor, lang: Lang) ->
 }
 
 fn of_lanes(status: &Status, zone: &TimeZone, lang: Lang) -> Vec<Diagnosis> {
-    let bad = |what, hint, code| Diagnosis { ok: false, what, hint, code };
     let mut found: Vec<Diagnosis> = unwell::findings(status, zone, lang)
         .into_iter()
-        .map(|Finding { what, hint, code }| bad(what, hint, code))
+        .map(|Finding { what, hint, code }| Diagnosis { ok: false, what, hint, code })
         .collect();
     for lane in &status.lanes {
         if let Some(pause) = lane.pause.as_ref().filter(|_| lane.state == State::Paused) {
@@ -76,25 +75,6 @@ fn of_lanes(status: &Status, zone: &TimeZone, lang: Lang) -> Vec<Diagnosis> {
                 format!("{} 未获准流动：{error}", lane.lane),
             );
             found.push(Diagnosis { ok: true, what, hint: lane.hint.clone(), code: None });
-        }
-        // What was replayed or discarded waits no more; a capture's quarantine is a topic, which keeps all for good.
-        if lane.waiting.unwrap_or(lane.quarantined) > 0 {
-            let own =
-                ["replicate.", "deliver."].into_iter().find_map(|kind| lane.pipeline.strip_prefix(kind));
-            let name = own.unwrap_or(&lane.pipeline);
-            let name_of_lane = &lane.lane;
-            let what = match lane.waiting {
-                Some(count) => lang.pick(
-                    format!("{count} changes of {name_of_lane} wait in the quarantine"),
-                    format!("{name_of_lane} 有 {count} 条变更在隔离区等待"),
-                ),
-                None => lang.pick(
-                    format!("{name_of_lane} has set {} changes aside since it started", lane.quarantined),
-                    format!("{name_of_lane} 自启动以来隔离了 {} 条变更", lane.quarantined),
-                ),
-            };
-            let hint = format!("`hutong quarantine list {name}`");
-            found.push(bad(what, Some(hint), Some("HutongQuarantineGrew".into())));
         }
     }
     let well = status.lanes.iter().filter(|lane| lane.verdict == Verdict::Ok && lane.error.is_none()).count();

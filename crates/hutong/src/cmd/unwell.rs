@@ -51,6 +51,7 @@ pub(super) fn findings(status: &Status, zone: &TimeZone, lang: Lang) -> Vec<Find
     found.extend(verdicts(status, lang));
     found.extend(late(status, lang));
     found.extend(suspended(status, lang));
+    found.extend(quarantined(status, zone, lang));
     if let Some(unlike) = status.share.as_ref().and_then(|share| share.unlike.as_ref()) {
         found.push(Finding::new(unlike.said(lang), Some(Unlike::hint(lang)), None, lang));
     }
@@ -228,6 +229,44 @@ fn suspended(status: &Status, lang: Lang) -> Vec<Finding> {
     .collect()
 }
 
+/// Returns the pipelines of which something is set aside.
+///
+/// What was replayed or discarded waits no more; the quarantine of a capture and of a delivery is a topic, which keeps
+/// all for good, so of these is told what they have set aside since they started.
+fn quarantined(status: &Status, zone: &TimeZone, lang: Lang) -> Vec<Finding> {
+    let sets_aside = |lane: &&LaneStatus| lane.waiting.unwrap_or(lane.quarantined) > 0;
+    let of_group = |lanes: &Vec<&LaneStatus>| {
+        let pipeline = lanes.first()?.pipeline.as_str();
+        let own = ["replicate.", "deliver."].into_iter().find_map(|kind| pipeline.strip_prefix(kind));
+        let name = own.unwrap_or(pipeline);
+        let what = if lanes.iter().any(|lane| lane.waiting.is_some()) {
+            let count: u64 = lanes.iter().filter_map(|lane| lane.waiting).sum();
+            let oldest = lanes.iter().filter_map(|lane| lane.oldest_us).min();
+            let since = oldest.map(|us| moment::text(us, zone));
+            let en = since.as_ref().map(|since| format!(", the oldest since {since}")).unwrap_or_default();
+            let zh = since.as_ref().map(|since| format!("，最早的自 {since} 起")).unwrap_or_default();
+            let wait = if count == 1 { "change waits" } else { "changes wait" };
+            lang.pick(
+                format!("{pipeline}: {count} {wait} in the quarantine{en}"),
+                format!("{pipeline}：隔离区有 {count} 条变更在等待{zh}"),
+            )
+        } else {
+            let count: u64 = lanes.iter().map(|lane| lane.quarantined).sum();
+            let changes = if count == 1 { "change was" } else { "changes were" };
+            lang.pick(
+                format!("{pipeline}: {count} {changes} set aside since it started"),
+                format!("{pipeline}：自启动以来有 {count} 条变更被隔离"),
+            )
+        };
+        let hint = lang.pick(
+            format!("`hutong quarantine list {name}` names each with its reason"),
+            format!("`hutong quarantine list {name}` 列出每一条及其原因"),
+        );
+        Some(Finding::new(what, Some(&hint), Some("HutongQuarantineGrew"), lang))
+    };
+    alike(status.lanes.iter().filter(sets_aside), |_, _| true).iter().filter_map(of_group).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use hutong_core::{Kind, LaneId, Pause, PipelineId};
@@ -389,5 +428,46 @@ mod tests {
                 assert_eq!(said.matches(to_do(lang)).count(), 1, "one cure: {said}");
             }
         }
+    }
+
+    #[test]
+    fn i3_what_waits_in_a_quarantine_is_told_once_a_pipeline() {
+        let mut names = lanes("names", 3);
+        (names[0].waiting, names[0].oldest_us, names[0].quarantined) = (Some(2), Some(7_000_000), 9);
+        (names[1].waiting, names[1].quarantined) = (Some(0), 5);
+        (names[2].waiting, names[2].oldest_us) = (Some(1), Some(3_000_000));
+        let mut one = lanes("one", 1);
+        one[0].waiting = Some(1);
+        let mut capture = lanes("x", 1);
+        (capture[0].pipeline, capture[0].quarantined) = ("capture.gongan".into(), 4);
+        // What was settled waits no more.
+        let mut settled = lanes("settled", 1);
+        (settled[0].waiting, settled[0].quarantined) = (Some(0), 3);
+        let status = of([names, one, capture, settled].concat());
+        let more = "\n  more: hutong explain HutongQuarantineGrew";
+        assert_eq!(
+            said(&status, Lang::En),
+            [
+                format!(
+                    "replicate.names: 3 changes wait in the quarantine, the oldest since 1970-01-01 00:00:03 +00:00\n  what \
+                     to do: `hutong quarantine list names` names each with its reason{more}"
+                ),
+                format!(
+                    "replicate.one: 1 change waits in the quarantine\n  what to do: `hutong quarantine list one` names each \
+                     with its reason{more}"
+                ),
+                format!(
+                    "capture.gongan: 4 changes were set aside since it started\n  what to do: `hutong quarantine list \
+                     capture.gongan` names each with its reason{more}"
+                ),
+            ]
+        );
+        let chinese = said(&status, Lang::Zh);
+        assert_eq!(
+            chinese[0],
+            "replicate.names：隔离区有 3 条变更在等待，最早的自 1970-01-01 00:00:03 +00:00 起\n  处理办法：`hutong quarantine \
+             list names` 列出每一条及其原因\n  详见: hutong explain HutongQuarantineGrew"
+        );
+        assert_eq!(chinese.len(), 3);
     }
 }
