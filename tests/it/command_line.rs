@@ -174,6 +174,20 @@ fn tap_and_status_say_that_nothing_runs() {
 }
 
 #[test]
+fn a_process_that_hangs_is_told_from_none() {
+    let folder = folder();
+    let config = std::fs::read_to_string(folder.path().join("hutong.toml")).unwrap();
+    let address = config.split("address = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    // Connections are taken by the system, and nobody answers.
+    let hangs = std::net::TcpListener::bind(address).unwrap();
+    let silent = ask(folder.path(), &["status"]);
+    assert_eq!((silent.code, silent.out.as_str()), (3, ""), "{}", silent.err);
+    assert!(silent.err.contains("no answer within 5 s"), "{}", silent.err);
+    assert!(silent.err.contains("hint: something is there and does not answer"), "{}", silent.err);
+    drop(hangs);
+}
+
+#[test]
 fn problems_of_the_configuration_end_with_4_wherever_they_are_met() {
     let folder = folder();
     let path = folder.path().join("hutong.toml");

@@ -101,6 +101,8 @@ async fn i5_a_process_with_a_token_answers_nobody_else_and_the_commands_show_it(
         assert_eq!(refused.code, 5, "{command:?}: {}{}", refused.out, refused.err);
         assert!(refused.err.contains("hint: set token_file of [http]"), "{}", refused.err);
     }
+    let doctor = installation.ask(&["-c", "open.toml", "doctor", "-o", "json"]).expect(1);
+    assert!(doctor.contains("\"code\": \"denied\"") && !doctor.contains("HutongGone"), "{doctor}");
     // The file has changed under the process.
     write_token(&installation, &TOKEN.replace('0', "f"), 0o600);
     let other = installation.ask(&["status"]);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hutong_core::Result;
+use hutong_core::{ErrorKind, Result};
 use hutong_engine::{State, Verdict};
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -44,7 +44,11 @@ pub(super) async fn run(config: &Path, options: &looking::Doctor, lang: Lang) ->
             ok: false,
             what: error.to_string(),
             hint: error.hint.clone(),
-            code: Some("HutongGone".into()),
+            // Who refuses to answer is there.
+            code: Some(match error.kind {
+                ErrorKind::Unavailable => "HutongGone".into(),
+                kind => kind.name().into(),
+            }),
         }],
     });
     match options.output {

@@ -48,11 +48,29 @@ pub(super) async fn running(plan: &Plan, pipeline: &str) -> Result<bool> {
 
 /// Asks the running process how everything is.
 pub(super) async fn ask(plan: &Plan) -> Result<Status> {
-    send(plan, "/status", None)
-        .await?
-        .json()
-        .await
-        .or_kind(ErrorKind::Unavailable, || "read the status".into())
+    let answer = send(plan, "/status", None).await?;
+    answer.json().await.map_err(|e| match e.is_timeout() {
+        true => silent("read the status".into(), e),
+        false => Error::caused(ErrorKind::Unavailable, "read the status", e).hint(
+            "another program answers there, or another version of this one: set [http] address as the running one has it",
+        ),
+    })
+}
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Tells a process that does not answer from none: nothing is won by starting a second one beside one that hangs.
+fn silent(doing: String, error: reqwest::Error) -> Error {
+    if error.is_timeout() {
+        let why = format!("no answer within {} s", PATIENCE.as_secs());
+        return Error::new(ErrorKind::Unavailable, doing, why).hint(
+            "something is there and does not answer: if it is `hutong run`, it hangs or is stopped; take a copy of its \
+             log, then restart it",
+        );
+    }
+    Error::caused(ErrorKind::Unavailable, doing, error)
+        .hint("nothing runs there: start it with `hutong run`, or set [http] address")
 }
 
 /// Asks the running process for a path, or puts a text there.
@@ -69,7 +87,7 @@ pub(super) async fn send(plan: &Plan, path: &str, text: Option<String>) -> Resul
     let url = format!("http://{address}{path}");
     let doing = || format!("ask {url}");
     let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(5))
+        .timeout(PATIENCE)
         // The process is this machine's own: a proxy in the environment is not for it.
         .no_proxy()
         .build()
@@ -81,10 +99,7 @@ pub(super) async fn send(plan: &Plan, path: &str, text: Option<String>) -> Resul
     if let Some(token) = http::token::read(&plan.http)? {
         request = request.bearer_auth(token.reveal());
     }
-    let answer = request.send().await.map_err(|e| {
-        Error::caused(ErrorKind::Unavailable, doing(), e)
-            .hint("nothing runs there: start it with `hutong run`, or set [http] address")
-    })?;
+    let answer = request.send().await.map_err(|e| silent(doing(), e))?;
     if answer.status() == reqwest::StatusCode::UNAUTHORIZED {
         let (why, hint) = match &plan.http.token_file {
             Some(path) => (
