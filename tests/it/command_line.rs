@@ -174,6 +174,18 @@ fn tap_and_status_say_that_nothing_runs() {
 }
 
 #[test]
+fn a_quarantine_that_cannot_be_read_is_told_beside_those_that_can() {
+    let folder = folder();
+    // The replica's store holds nothing yet; the bus, where a capture's items are, is not there.
+    let all = ask(folder.path(), &["quarantine", "list"]);
+    assert_eq!((all.code, all.out.as_str()), (3, "nothing waits in what could be read\n"), "{}", all.err);
+    assert!(all.err.starts_with("error: capture.gongan: "), "{}", all.err);
+    assert!(!all.err.contains("renshe_population"), "{}", all.err);
+    let all = ask(folder.path(), &["quarantine", "list", "-o", "json"]);
+    assert_eq!((all.code, all.out.as_str()), (3, "[]\n"), "{}", all.err);
+}
+
+#[test]
 fn a_process_that_hangs_is_told_from_none() {
     let folder = folder();
     let config = std::fs::read_to_string(folder.path().join("hutong.toml")).unwrap();

@@ -85,6 +85,14 @@ into = {{ store = "share", table = "people" }}
     let list = installation.ask(&["quarantine", "list", "names"]).expect(0);
     assert!(list.contains("short") && !list.contains("990101"), "a list shows no value:\n{list}");
 
+    // Of all pipelines, without a name.
+    let all = installation.ask(&["quarantine", "list"]).expect(0);
+    assert_eq!(all.lines().filter(|line| line.starts_with("names ")).count(), 11, "{all}");
+    assert!(all.contains("short") && !all.contains("990101"), "a list shows no value:\n{all}");
+    let all = installation.ask(&["quarantine", "list", "-o", "json"]).expect(0);
+    let all: Vec<Json> = serde_json::from_str(&all).unwrap();
+    assert_eq!(all.iter().filter(|item| item["pipeline"] == "names").count(), 11, "{all:#?}");
+
     // Nothing is mended yet.
     let first = items[0]["id"].to_string();
     let refused = installation.ask(&["quarantine", "replay", "names", &first]);

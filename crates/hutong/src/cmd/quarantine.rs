@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 use hutong_core::{Error, ErrorKind, Result, Verb};
+use serde::Serialize;
 
 use super::arguments::Output;
 use super::{check, status, steer, table};
@@ -17,8 +18,8 @@ use crate::wire::{self, items, items::Item};
 pub(super) enum Quarantine {
     /// Lists what waits, with its reason.
     List {
-        /// A subscription or a capture.
-        pipeline: String,
+        /// A subscription or a capture; all of them when none is named.
+        pipeline: Option<String>,
         /// How to print.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
@@ -59,10 +60,29 @@ enum Pipeline<'a> {
     Subscription(&'a SubscriptionPlan),
 }
 
+impl<'a> Pipeline<'a> {
+    /// Returns the store in which its items wait; `None` where that is a topic of the bus.
+    fn store(&self) -> Option<&'a str> {
+        match self {
+            Self::Capture(_) => None,
+            Self::Subscription(subscription) => subscription.into.store().map(|store| store.name.as_str()),
+        }
+    }
+}
+
+/// An item that waits, and the name by which `show`, `replay` and `discard` take its pipeline.
+#[derive(Debug, Serialize)]
+struct Waiting {
+    pipeline: String,
+    #[serde(flatten)]
+    item: Item,
+}
+
 pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
     let plan = check::load(config)?;
     match action {
-        Quarantine::List { pipeline, output } => {
+        Quarantine::List { pipeline: None, output } => list_all(&plan, output).await,
+        Quarantine::List { pipeline: Some(pipeline), output } => {
             let items = items_of(&plan, find(&plan, &pipeline)?).await?;
             match output {
                 Output::Json => super::print_json(&items)?,
@@ -92,6 +112,44 @@ pub(super) async fn run(config: &Path, action: Quarantine) -> Result<Exit> {
             Ok(Exit::Done)
         }
     }
+}
+
+/// Lists what waits in every pipeline. What cannot be read is told beside it, and hides nothing of the others.
+async fn list_all(plan: &Plan, output: Output) -> Result<Exit> {
+    let captures = plan.captures.iter().map(|c| (c.pipeline().to_string(), Pipeline::Capture(c)));
+    let subscriptions = plan.subscriptions.iter().map(|s| (s.name.clone(), Pipeline::Subscription(s)));
+    let (mut found, mut away, mut exit) = (Vec::new(), Vec::new(), Exit::Done);
+    for (pipeline, whose) in captures.chain(subscriptions) {
+        let store = whose.store();
+        // Who does not answer is waited for once.
+        if away.contains(&store) {
+            eprintln!("error: {pipeline}: not listed either, for the same reason");
+            continue;
+        }
+        match items_of(plan, whose).await {
+            Ok(items) => {
+                let waiting = items.into_iter().filter(|item| item.state == "waiting");
+                found.extend(waiting.map(|item| Waiting { pipeline: pipeline.clone(), item }));
+            }
+            Err(error) => {
+                eprintln!("error: {pipeline}: {error}");
+                error.hint.iter().for_each(|hint| eprintln!("  hint: {hint}"));
+                if error.kind == ErrorKind::Unavailable {
+                    away.push(store);
+                }
+                if exit == Exit::Done {
+                    exit = error.kind.into();
+                }
+            }
+        }
+    }
+    match output {
+        Output::Json => super::print_json(&found)?,
+        Output::Text if found.is_empty() && exit == Exit::Done => println!("nothing waits in any quarantine"),
+        Output::Text if found.is_empty() => println!("nothing waits in what could be read"),
+        Output::Text => print_all(&found),
+    }
+    Ok(exit)
 }
 
 /// Applies what waits again: a change as it was kept; of a record that could not be read, the lane goes back to it.
@@ -266,6 +324,22 @@ fn one<'a>(items: &'a [Item], id: &str, pipeline: &str) -> Result<&'a Item> {
 fn no_item(id: impl std::fmt::Display, pipeline: &str) -> Error {
     Error::new(ErrorKind::Config, format!("find item {id} of {pipeline}"), "no such item waits there")
         .hint(format!("hutong quarantine list {pipeline}"))
+}
+
+fn print_all(found: &[Waiting]) {
+    let head = ["pipeline", "id", "rule", "since", "lane", "reason"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for Waiting { pipeline, item } in found {
+        rows.push(vec![
+            pipeline.clone(),
+            item.name(),
+            item.rule.clone(),
+            item.first_seen.clone(),
+            item.lane.clone(),
+            item.reason.clone(),
+        ]);
+    }
+    table::lines(&rows).iter().for_each(|line| println!("{line}"));
 }
 
 /// How many places of bytes a list names.
