@@ -1,7 +1,7 @@
 //! What whoever carries the pager looks at: the picture of what flows where, the screen, and that both tell what is true.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
@@ -238,6 +238,32 @@ async fn the_screen_shows_what_is_true_obeys_keys_and_gives_the_terminal_back() 
         (&counted["committed"], &counted["lanes"], &counted["word"]),
         (&wanted, &json!(2), &json!("ok"))
     );
+    run.stop().await;
+}
+
+#[tokio::test]
+async fn a_lag_that_is_watched_outlives_a_restart() {
+    let installation = installed("watched").await;
+    let nobody = installation.ask(&["lag", "--watch"]);
+    assert_eq!((nobody.code, nobody.out.as_str()), (3, ""), "{}", nobody.err);
+
+    let run = installation.run();
+    caught_up(&installation).await;
+    let mut command = hutong(&installation.path("."), &["lag", "--watch"]);
+    let mut watch = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut comes = |begin: &str| {
+        lines.find(|line| line.starts_with(begin)).unwrap_or_else(|| panic!("it ended before `{begin}` came"))
+    };
+    comes("pipeline ");
+    run.stop().await;
+    let silent = comes("no answer at ");
+    assert!(silent.contains(": failed to "), "{silent}");
+    let run = installation.run();
+    comes("pipeline ");
+    comes("replicate.filed ");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
     run.stop().await;
 }
 

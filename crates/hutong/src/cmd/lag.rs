@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hutong_core::{ErrorKind, Result, ResultExt};
+use hutong_engine::status::now_us;
 use hutong_engine::{LaneStatus, Verdict};
 use serde::Serialize;
 
@@ -12,6 +13,7 @@ use super::arguments::Output;
 use super::{check, looking, pace, status, table};
 use crate::exit::Exit;
 use crate::lang::Lang;
+use crate::moment;
 
 /// How often it is asked again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -31,26 +33,45 @@ struct Row {
 
 pub(super) async fn run(config: &Path, options: &looking::Lag, lang: Lang) -> Result<Exit> {
     let plan = check::load(config)?;
-    let terminal = std::io::stdout().is_terminal();
+    let mut answered = false;
     loop {
-        let rows = rows(&status::ask(&plan).await?.lanes);
-        let missed = rows.iter().any(Row::missed);
-        let text = match options.output {
-            // One document a look, so that a program can read them line by line.
-            Output::Json => serde_json::to_string(&rows).or_kind(ErrorKind::Broken, || "print lag".into())?,
-            Output::Text => table::lines(&written(&rows, lang)).join("\n"),
-        };
-        let before = if options.watch && terminal { "\x1b[2J\x1b[H" } else { "" };
-        println!("{before}{text}");
-        if !options.watch {
-            return Ok(if missed { Exit::Broken } else { Exit::Done });
-        }
-        if options.output == Output::Text && !terminal {
-            println!();
+        match status::ask(&plan).await {
+            Ok(status) => {
+                let rows = rows(&status.lanes);
+                print(&rows, options, lang)?;
+                if !options.watch {
+                    return Ok(if rows.iter().any(Row::missed) { Exit::Broken } else { Exit::Done });
+                }
+                answered = true;
+            }
+            // Who watches sees a restart pass; who never had an answer asks in the wrong place.
+            Err(error) if options.watch && answered => {
+                let at = moment::text(now_us(), &plan.bus.zone);
+                let said =
+                    lang.pick(format!("no answer at {at}: {error}"), format!("{at} 没有应答：{error}"));
+                match options.output {
+                    Output::Json => eprintln!("{said}"),
+                    Output::Text => println!("{said}"),
+                }
+            }
+            Err(error) => return Err(error),
         }
         std::io::stdout().flush().or_kind(ErrorKind::Unavailable, || "print lag".into())?;
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+fn print(rows: &[Row], options: &looking::Lag, lang: Lang) -> Result<()> {
+    let terminal = std::io::stdout().is_terminal();
+    let text = match options.output {
+        // One document a look, so that a program can read them line by line.
+        Output::Json => serde_json::to_string(rows).or_kind(ErrorKind::Broken, || "print lag".into())?,
+        Output::Text => table::lines(&written(rows, lang)).join("\n"),
+    };
+    let before = if options.watch && terminal { "\x1b[2J\x1b[H" } else { "" };
+    let behind = if options.watch && options.output == Output::Text && !terminal { "\n" } else { "" };
+    println!("{before}{text}{behind}");
+    Ok(())
 }
 
 impl Row {
@@ -122,7 +143,7 @@ fn written(rows: &[Row], lang: Lang) -> Vec<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use hutong_core::{Kind, LaneId, PipelineId};
-    use hutong_engine::{Board, status::now_us};
+    use hutong_engine::Board;
 
     use super::*;
 
