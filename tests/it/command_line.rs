@@ -113,6 +113,33 @@ fn ends_quietly_with_the_reader_of_its_output() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_written_ends_with_1_and_one_line() {
+    let folder = TempDir::new().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = hutong(folder.path(), &["version"]);
+    let output = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: failed to print the answer: No space left on device"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn a_complaint_that_nobody_reads_ends_with_the_same_code() {
+    let folder = TempDir::new().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    // There is no configuration.
+    let mut command = hutong(folder.path(), &["status"]);
+    let gone = command.stdout(Stdio::null()).stderr(writer).status().unwrap();
+    assert_eq!(gone.code(), Some(4));
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = hutong(folder.path(), &["status"]);
+    let untold = command.stdout(Stdio::null()).stderr(full).status().unwrap();
+    assert_eq!(untold.code(), Some(4));
+}
+
+#[test]
 fn a_wrong_command_line_ends_with_2_and_says_what_is_wrong() {
     let folder = folder();
     let rows: [(&[&str], &str); 5] = [

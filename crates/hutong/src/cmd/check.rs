@@ -7,6 +7,7 @@ use hutong_core::{Error, ErrorKind, Result};
 use super::arguments;
 use crate::config::{self, Plan};
 use crate::exit::Exit;
+use crate::program::aside;
 use crate::wire::probe;
 
 /// Reads the configuration for a command that needs it; prints its problems and warnings.
@@ -14,12 +15,12 @@ pub(super) fn load(path: &Path) -> Result<Plan> {
     match config::load(path) {
         Ok(loaded) => {
             if !loaded.warnings.problems.is_empty() {
-                eprint!("{}", loaded.warnings);
+                aside(&loaded.warnings);
             }
             Ok(loaded.plan)
         }
         Err(report) => {
-            eprint!("{report}");
+            aside(&report);
             Err(Error::new(ErrorKind::Config, format!("use {}", path.display()), "it has problems"))
         }
     }

@@ -11,13 +11,14 @@ use super::{arguments, check};
 use crate::config::plan::StreamPlan;
 use crate::config::{self, Plan};
 use crate::exit::Exit;
+use crate::program::aside;
 use crate::wire;
 
 pub(super) async fn run(config_path: &Path, action: arguments::Contract) -> Result<Exit> {
     match action {
         arguments::Contract::Draft { store, table } => {
             let stores = config::stores(config_path).map_err(|report| {
-                eprint!("{report}");
+                aside(&report);
                 let doing = format!("read the stores of {}", config_path.display());
                 Error::new(ErrorKind::Config, doing, "they have problems")
             })?;

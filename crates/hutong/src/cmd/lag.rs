@@ -14,6 +14,7 @@ use super::{check, looking, pace, status, table};
 use crate::exit::Exit;
 use crate::lang::Lang;
 use crate::moment;
+use crate::program::aside;
 
 /// How often it is asked again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -50,7 +51,7 @@ pub(super) async fn run(config: &Path, options: &looking::Lag, lang: Lang) -> Re
                 let said =
                     lang.pick(format!("no answer at {at}: {error}"), format!("{at} 没有应答：{error}"));
                 match options.output {
-                    Output::Json => eprintln!("{said}"),
+                    Output::Json => aside(format_args!("{said}\n")),
                     Output::Text => println!("{said}"),
                 }
             }

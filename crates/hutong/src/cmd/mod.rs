@@ -43,15 +43,16 @@ use hutong_core::{ErrorKind, Result, ResultExt as _};
 
 use crate::exit::Exit;
 use crate::lang::Lang;
+use crate::program::aside;
 
 /// Runs the command, prints its error when it has one, and returns the process's exit code.
 pub async fn execute(arguments: Arguments) -> ExitCode {
     match dispatch(arguments).await {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("error: {error}");
+            aside(format_args!("error: {error}\n"));
             if let Some(hint) = &error.hint {
-                eprintln!("  hint: {hint}");
+                aside(format_args!("  hint: {hint}\n"));
             }
             Exit::from(error.kind).into()
         }

@@ -12,6 +12,7 @@ use crate::config::Plan;
 use crate::config::plan::{CapturePlan, StorePlan, SubscriptionPlan};
 use crate::exit::Exit;
 use crate::ledger::permitted;
+use crate::program::aside;
 use crate::wire::{self, items, items::Item};
 
 #[derive(Debug, Subcommand)]
@@ -123,7 +124,7 @@ async fn list_all(plan: &Plan, output: Output) -> Result<Exit> {
         let store = whose.store();
         // Who does not answer is waited for once.
         if away.contains(&store) {
-            eprintln!("error: {pipeline}: not listed either, for the same reason");
+            aside(format_args!("error: {pipeline}: not listed either, for the same reason\n"));
             continue;
         }
         match items_of(plan, whose).await {
@@ -132,8 +133,8 @@ async fn list_all(plan: &Plan, output: Output) -> Result<Exit> {
                 found.extend(waiting.map(|item| Waiting { pipeline: pipeline.clone(), item }));
             }
             Err(error) => {
-                eprintln!("error: {pipeline}: {error}");
-                error.hint.iter().for_each(|hint| eprintln!("  hint: {hint}"));
+                aside(format_args!("error: {pipeline}: {error}\n"));
+                error.hint.iter().for_each(|hint| aside(format_args!("  hint: {hint}\n")));
                 if error.kind == ErrorKind::Unavailable {
                     away.push(store);
                 }
