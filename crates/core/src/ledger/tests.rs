@@ -1,5 +1,7 @@
 //! Forged, reordered, dropped, replayed, rewritten, cut, by the wrong department, and rubbish.
 
+mod answers;
+
 use jiff::civil::date;
 
 use super::*;
@@ -215,21 +217,6 @@ fn i5_what_two_grants_give_away_together_is_found_whichever_was_first() {
 }
 
 #[test]
-fn i5_an_answer_that_grants_more_than_was_asked_for_is_refused() {
-    let mut scene = Scene::new();
-    let asked = scene.request("population");
-    let wider = Act::Approved { request: asked, narrower: Some(terms(&["id", "name", "phone", "state"])) };
-    assert_eq!(scene.skipped("gongan", wider).0, "refused");
-    let narrower = Act::Approved { request: asked, narrower: Some(terms(&["id"])) };
-    scene.taken("gongan", narrower);
-    assert_eq!(scene.granted().terms.columns, ["id"]);
-    let wider = Act::Widened { grant: asked, terms: terms(&["id", "state"]) };
-    assert_eq!(scene.skipped("gongan", wider).0, "refused");
-    let wider = Act::Narrowed { grant: asked, terms: terms(&["id", "name"]) };
-    assert_eq!(scene.skipped("gongan", wider).0, "refused");
-}
-
-#[test]
 fn i5_an_unconditional_stream_is_granted_at_once_but_not_around_its_owner() {
     let mut scene = Scene::new();
     let asked = scene.request("notices");
@@ -325,52 +312,6 @@ fn i5_only_the_owner_answers_and_only_the_governing_department_names_members() {
     let over = Act::Revoked { grant: asked, recall: true, reason: "x".into() };
     assert_eq!(scene.skipped("renshe", over).0, "wrong_department");
     assert_eq!(scene.granted().state, State::Active);
-}
-
-#[test]
-fn i5_an_old_approval_is_void_after_a_revocation() {
-    let mut scene = Scene::new();
-    let asked = scene.request("population");
-    let approval = scene.signed("gongan", approve(asked));
-    scene.append(approval.clone());
-    scene.taken("gongan", Act::Revoked { grant: asked, recall: false, reason: "x".into() });
-    assert_eq!(scene.skips(approval).0, "replay");
-    // Nor is it of use for the next request.
-    let again = scene.request("population");
-    assert!(scene.book.request(&again).unwrap().answer.is_none());
-    assert!(matches!(scene.granted().state, State::Revoked { .. }));
-}
-
-#[test]
-fn i5_what_was_asked_before_is_not_granted_in_the_place_of_what_is_asked_now() {
-    let mut scene = Scene::new();
-    let before = scene.request("population");
-    let other = scene.request("notices");
-    let now = scene.request("population");
-    assert!(matches!(scene.book.request(&before).unwrap().answer, Some(Answer::Replaced { .. })));
-    let (rule, why) = scene.skipped("gongan", approve(before));
-    assert!(rule == "refused" && why.contains("asked for again"), "{why}");
-    scene.taken("gongan", approve(now));
-    assert_eq!(scene.granted().request, now);
-    assert_eq!(scene.granted_of("notices").request, other, "another stream's is another one");
-    let (_, why) = scene.skipped("gongan", approve(before));
-    assert!(why.contains("asked for again"), "{why}");
-}
-
-#[test]
-fn an_answer_is_no_older_than_what_it_answers() {
-    let mut scene = Scene::new();
-    for act in [approve, |request| Act::Rejected { request, reason: "x".into() }] {
-        scene.at_us = 1_000;
-        let asked = scene.request("population");
-        scene.at_us = 10;
-        scene.taken("gongan", act(asked));
-        let answer = scene.book.request(&asked).unwrap().answer.clone();
-        let (Some(Answer::Approved { at_us }) | Some(Answer::Rejected { at_us, .. })) = answer else {
-            panic!("{answer:?}");
-        };
-        assert_eq!(at_us, 1_001);
-    }
 }
 
 #[test]
