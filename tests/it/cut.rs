@@ -1,6 +1,6 @@
 //! A history from which somebody has cut the last word does not make flow what that word had stopped.
 
-use hutong_core::ledger::Book;
+use hutong_core::ledger::{Book, PrivateKey};
 use rusqlite::Connection;
 
 use crate::installation::until;
@@ -62,12 +62,19 @@ async fn i5_a_word_that_is_cut_off_stops_what_it_had_stopped_all_the_same() {
         town.stands("halted", "the history was cut").await;
         assert_eq!(town.replica().await, rows);
         run.stop().await;
+        let key = PrivateKey::new([7; 32]).public().to_string();
         // By itself it looks whole; who looks at it or signs asks what the lanes remember.
         let verified = town.asks(&["ledger", "verify"]).expect(1);
         let told = "the history was cut: replicate.pension.0 in the store renshe has verified";
         assert!(verified.contains(&format!("FAIL {told}")), "{verified}");
         assert!(town.asks(&["subscription", "list"]).err.contains(&format!("warning: {told}")));
-        for signed in [suspend, &["ledger", "offer", "entry"]] {
+        let signed: [&[&str]; 3] = [
+            &["ledger", "offer", "entry"],
+            &["ledger", "join", "renshe", &key, "--again"],
+            // Narrower than what the shorter history grants may be wider than what was taken back.
+            &["subscription", "narrow", "pension", "--without", "phone"],
+        ];
+        for signed in signed {
             let refused = town.asks(signed);
             assert!(refused.code == 1 && refused.err.contains(told), "{signed:?}: {}", refused.err);
         }

@@ -60,13 +60,13 @@ async fn what_no_lane_could_deliver_or_the_ledger_would_refuse_is_not_signed_and
             (["--rows", "id > 1) OR (id > 0"], "id > 1) OR (id > 0"),
             (["--mask", "id=id"], "needs the subscription's `key`"),
             (["--without", "id"], "needs the subscription's `key`"),
-            (["--until", "2020-12-31"], "that day is over"),
         ] {
             refused(&["subscription", act, "pension", less[0], less[1]], 4, why);
         }
     };
     town.says(&["subscription", "request", "pension"]);
     impossible("approve");
+    refused(&["subscription", "approve", "pension", "--until", "2020-12-31"], 4, "that day is over");
     let listed = town.says(&["subscription", "list"]);
     assert!(listed.contains("waits"), "{listed}");
     town.says(&["subscription", "approve", "pension", "--rows", "id > 1 OR id = 0"]);

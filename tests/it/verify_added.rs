@@ -113,7 +113,7 @@ watermark_interval = "200ms"
         assert!(told.out.contains("2 rows of the table are not Hutong's"), "{}{}", told.out, told.err);
     }
     for subscription in ["shared", "copied"] {
-        let (answer, ended) = verified(&installation, subscription, &["--repair"]);
+        let (answer, _) = verified(&installation, subscription, &[]);
         let differing = answer["differing"].as_array().unwrap();
         let mut found: Vec<(i64, &str)> = differing
             .iter()
@@ -123,13 +123,12 @@ watermark_interval = "200ms"
         // Also the row that looks right: a recall, which goes by the lane, would leave it.
         assert_eq!(found, [(8, "altered"), (9000, "surplus")], "{subscription}: {answer:#}");
         assert_eq!(answer["foreign_rows"], json!(0), "{answer:#}");
-        assert_eq!(
-            (ended.code, &answer["mended"]),
-            (0, &json!(2)),
-            "{subscription}: {answer:#}\n{}",
-            ended.err
-        );
     }
+    // What is sent again for the one, the other reads too.
+    let (answer, ended) = verified(&installation, "shared", &["--repair"]);
+    assert_eq!((ended.code, &answer["mended"]), (0, &json!(2)), "{answer:#}\n{}", ended.err);
+    let (answer, ended) = verified(&installation, "copied", &["--repair"]);
+    assert_eq!(ended.code, 0, "{answer:#}\n{}", ended.err);
 
     let sql = |table: &str| {
         format!(

@@ -164,7 +164,11 @@ impl TopicSource {
             self.tail = kept.and_then(|(first, end)| (first <= tail.offset && offset <= end).then_some(tail));
         }
         let mut reader = self.log.reader(topic, partition, self.config.pipeline.as_ref()).await?;
-        if let Err(error) = reader.seek(self.tail.map_or(offset, |tail| tail.offset)).await {
+        let mut sought = reader.seek(self.tail.map_or(offset, |tail| tail.offset)).await;
+        if sought.as_ref().is_err_and(|e| e.kind == ErrorKind::PositionLost) && self.tail.take().is_some() {
+            sought = reader.seek(offset).await;
+        }
+        if let Err(error) = sought {
             return Err(self.explained(error, offset).await);
         }
         self.reader = Some(reader);
@@ -312,7 +316,7 @@ impl TopicSource {
         (self.next, self.written_in) = (fetched.next, written_in);
         let mut batch = self.step(batch);
         if let Some(tail) = Tail::of(&fetched.records) {
-            batch.delta.set_note(tail::note(&self.key), tail.text());
+            batch.delta.set_note(tail::note(&self.key), tail.text(self.next));
         }
         Ok(Some(batch))
     }
@@ -444,16 +448,20 @@ impl Source for TopicSource {
             let limits = &self.config.limits;
             tokio::select! {
                 fetched = reader.next(limits.batch_limit, limits.batch_limit_bytes) => match fetched {
+                    Ok(fetched) if self.tail.is_some_and(|tail| tail.is_behind(&fetched)) => {}
                     Ok(fetched) => {
-                        self.fetched = Some(match self.tail.take() {
-                            Some(tail) => tail.proves(fetched, self.next, (&self.key, self.name()))?,
+                        let thins = self.config.checkpoint_topic.is_none();
+                        self.fetched = Some(match self.tail {
+                            Some(tail) => tail.proves(fetched, self.next, thins, (&self.key, self.name()))?,
                             None => fetched,
                         });
+                        self.tail = None;
                     }
                     // What would prove it was removed meanwhile.
-                    Err(error) if error.kind == ErrorKind::PositionLost && self.tail.is_some() => {
-                        reader.seek(self.next).await?;
-                        self.tail = None;
+                    Err(error) if error.kind == ErrorKind::PositionLost && self.tail.take().is_some() => {
+                        if let Err(error) = reader.seek(self.next).await {
+                            return Err(self.explained(error, self.next).await);
+                        }
                     }
                     Err(error) => return Err(self.explained(error, self.next).await),
                 },

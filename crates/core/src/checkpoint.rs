@@ -36,6 +36,9 @@ pub const LASTING: [&str; 4] = ["ledger.", "seal.", "grant.", steer::NAMES];
 /// What the name of a note begins with by which a source knows a topic that was begun anew.
 pub const INCARNATION: &str = "incarnation.";
 
+/// What the notes begin with that hold the record which a lane has read last.
+pub const TAIL: &str = "tail.";
+
 fn lasts(name: &str) -> bool {
     LASTING.iter().any(|begin| name.starts_with(begin))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use crate::change::{Change, Rejected};
-use crate::checkpoint::{Checkpoint, Delta};
+use crate::checkpoint::{Checkpoint, Delta, TAIL};
 use crate::contract::Contract;
 use crate::error::Result;
 use crate::lane::LaneId;
@@ -21,6 +21,9 @@ pub struct Batch {
     pub rejected: Vec<Rejected>,
     /// How many changes each named rule dropped. I3: what is dropped is counted.
     pub dropped: BTreeMap<&'static str, u64>,
+    /// How many of `changes` only make sure that a row is not there which a snapshot read and nobody is granted: they are
+    /// executed, and counted among `dropped`.
+    pub outside: u64,
     /// The step that the commit makes. It may move although there is no change (a filtered stretch, an idle source).
     pub delta: Delta,
     /// How far behind its origin the source is after this batch.
@@ -53,9 +56,11 @@ impl Refused {
 }
 
 impl Batch {
-    /// States whether it writes nothing but how far the lane is: no change, no reject, no note.
+    /// States whether it writes nothing but how far the lane is: no change, no reject, no note of anything else.
     pub fn is_silent(&self) -> bool {
-        self.changes.is_empty() && self.rejected.is_empty() && self.delta.notes.is_empty()
+        self.changes.is_empty()
+            && self.rejected.is_empty()
+            && self.delta.notes.keys().all(|name| name.starts_with(TAIL))
     }
 
     /// Makes one batch of two that follow each other. `Err` when they do not; then it must not be committed.
@@ -66,6 +71,7 @@ impl Batch {
         for (rule, count) in next.dropped {
             *self.dropped.entry(rule).or_default() += count;
         }
+        self.outside += next.outside;
         self.behind = next.behind;
         self.trail.append(next.trail);
         Ok(())

@@ -139,10 +139,11 @@ pub struct Aside {
 }
 
 impl Aside {
-    /// Begins anew if a person has acted on the lane since it was opened last. `checkpoint`: where it stands now.
+    /// Begins anew if a person has acted on the lane since it was opened last, or if it begins at the base, where nothing
+    /// is set aside yet. `checkpoint`: where it stands now.
     pub fn opened(&mut self, checkpoint: &Checkpoint) {
         let act = checkpoint.acts().pop();
-        if act != self.act {
+        if act != self.act || checkpoint.is_empty() {
             *self = Self { count: 0, act };
         }
     }

@@ -1,5 +1,6 @@
 //! All lanes of a process, for whoever shows them or knows something of them that they do not know themselves.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hutong_core::LaneId;
@@ -9,7 +10,11 @@ use crate::status::{Entry, LaneStatus};
 
 /// All lanes of the process.
 #[derive(Debug, Clone, Default)]
-pub struct Board(Arc<Mutex<Vec<Entry>>>);
+pub struct Board {
+    entries: Arc<Mutex<Vec<Entry>>>,
+    /// Lanes by name to the time, microseconds since 1970 UTC, up to which an earlier process had passed everything.
+    before: Arc<BTreeMap<String, i64>>,
+}
 
 impl Board {
     /// Makes an empty board.
@@ -17,11 +22,29 @@ impl Board {
         Self::default()
     }
 
+    /// Makes an empty board of lanes that had passed everything up to these times before, microseconds since 1970 UTC: a
+    /// lane whose store is away is as old as it was, whoever starts it again.
+    pub fn after(before: BTreeMap<String, i64>) -> Self {
+        Self { before: Arc::new(before), ..Self::default() }
+    }
+
+    /// Returns up to when each lane has passed everything, with what is known of the others from before.
+    pub fn passed(&self) -> BTreeMap<String, i64> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut passed = self.before.as_ref().clone();
+        passed.extend(entries.iter().map(|entry| (entry.id().to_string(), entry.passed_to_us())));
+        passed
+    }
+
     /// Adds a lane, in the place of one of the same name. Its freshness is judged by `interval_us`, how often its capture
     /// says that it is complete.
     pub fn add(&self, id: LaneId, interval_us: i64, now_us: i64) -> Entry {
         let entry = Entry::new(id.clone(), interval_us, now_us);
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        // The one that it replaces knows it better than the process before.
+        let replaced = entries.iter().find(|other| other.id() == id).map(Entry::passed_to_us);
+        let known = replaced.or_else(|| self.before.get(&id.to_string()).copied());
+        known.into_iter().for_each(|us| entry.began_before(us));
         entries.retain(|other| other.id() != id);
         entries.push(entry.clone());
         entry
@@ -29,7 +52,7 @@ impl Board {
 
     /// Removes a lane that another process runs from now on.
     pub fn remove(&self, id: &LaneId) {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|entry| entry.id() != *id);
     }
 
@@ -71,19 +94,19 @@ impl Board {
     }
 
     fn entry(&self, id: &LaneId) -> Option<Entry> {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.iter().find(|entry| entry.id() == *id).cloned()
     }
 
     /// Takes a look at every lane for its verdict: once a second, or as often as watermarks come.
     pub fn look(&self, now_us: i64) {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
         entries.iter().for_each(|entry| entry.look(now_us));
     }
 
     /// Returns every lane as it is shown, by name.
     pub fn status(&self, now_us: i64) -> Vec<LaneStatus> {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut lanes: Vec<_> = entries.iter().map(|e| e.status(now_us)).collect();
         lanes.sort_by(|a, b| a.lane.cmp(&b.lane));
         lanes

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hutong_core::trail::TARGET;
 use hutong_core::{
-    Aside, Batch, Change, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Refused, Result, Sink,
+    Aside, Batch, Change, Checkpoint, Class, Contract, Error, ErrorKind, LaneId, Op, Refused, Result, Sink,
     Source, Step, Verdict,
 };
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,8 @@ struct Held {
     /// When the first of it was read, and how long the steps took with all of it.
     since: tokio::time::Instant,
     decided: Duration,
+    /// When the first change that is written was read.
+    writes: tokio::time::Instant,
 }
 
 impl Held {
@@ -242,7 +244,7 @@ impl Lane {
             };
             self.permitted_now()?;
             // The share is given back when the commit is over.
-            let Some(Held { mut batch, newest_us, share: _share, since, decided }) =
+            let Some(Held { mut batch, newest_us, share: _share, since, decided, writes }) =
                 held.take_if(|held| end.is_some() || held.is_due())
             else {
                 match end {
@@ -275,7 +277,7 @@ impl Lane {
             // I3: counted before anything else can fail.
             self.note(&batch, refused, newest_us, checkpoint, started.elapsed());
             let begun_us = self.entry.begun_us();
-            self.metrics.latency().committed(&self.id, &batch, since.elapsed(), begun_us, now_us());
+            self.metrics.latency().committed(&self.id, &batch, writes.elapsed(), begun_us, now_us());
             // I1: only now may the origin forget.
             self.source.ack(checkpoint).await?;
             if let Some(end) = end {
@@ -344,7 +346,8 @@ impl Lane {
         checkpoint: &Checkpoint,
         took: Duration,
     ) {
-        let committed = (batch.changes.len() as u64).saturating_sub(refused.count());
+        let written = (batch.changes.len() as u64).saturating_sub(batch.outside);
+        let committed = written.saturating_sub(refused.count());
         let quarantined = batch.rejected.len() as u64 + refused.count();
         for (rule, count) in &batch.dropped {
             self.metrics.dropped(&self.id, rule, *count);
@@ -425,9 +428,12 @@ fn gather(steps: &mut [Box<dyn Step>], batch: Batch, held: &mut Option<Held>, ah
             let since = tokio::time::Instant::now();
             let mut share = ahead.share();
             share.grow(bytes);
-            *held = Some(Held { batch: decided, share, newest_us, since, decided: took });
+            *held = Some(Held { batch: decided, share, newest_us, since, decided: took, writes: since });
         }
         Some(held) => {
+            if held.batch.changes.is_empty() {
+                held.writes = tokio::time::Instant::now();
+            }
             held.batch.append(decided)?;
             held.share.grow(bytes);
             held.decided += took;
@@ -444,6 +450,7 @@ fn decide(steps: &mut [Box<dyn Step>], mut batch: Batch) -> Batch {
     }
     let mut passed = Vec::with_capacity(batch.changes.len());
     'changes: for mut change in std::mem::take(&mut batch.changes) {
+        let read = change.op == Op::Read;
         for step in steps.iter_mut() {
             match step.apply(change) {
                 Verdict::Pass(next) => change = next,
@@ -456,6 +463,11 @@ fn decide(steps: &mut [Box<dyn Step>], mut batch: Batch) -> Batch {
                     continue 'changes;
                 }
             }
+        }
+        if read && change.op == Op::Delete {
+            // Nobody is told of the row: it is kept from the replica, in which an earlier grant may have left it.
+            batch.outside += 1;
+            *batch.dropped.entry("filtered").or_default() += 1;
         }
         passed.push(change);
     }

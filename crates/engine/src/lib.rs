@@ -15,6 +15,7 @@ pub mod ledgered;
 pub mod metrics;
 pub mod parts;
 mod produced;
+mod promise;
 mod rate;
 pub mod reason;
 mod runtime;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use hutong_core::snapshot::{Progress, Suspended};
 use hutong_core::{Behind, Checkpoint, Class, Error, LaneId, Loss, Pause, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::lag::{self, Standing};
+pub use crate::promise::Promise;
 use crate::rate::Window;
 use crate::reason::{Left, Reason};
 use crate::verdict::{Sample, Verdict, Window as Looks};
@@ -167,17 +167,6 @@ struct Inner {
     applied_us: Option<i64>,
 }
 
-/// What is promised of a lane.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Promise {
-    /// How fresh it is to be.
-    pub freshness: Option<Duration>,
-    /// How long its topic keeps what is older than the base, where Hutong trims it.
-    pub history: Option<Duration>,
-    /// Whether no capture says of its topic up to when it is complete: another program writes it, or another bus.
-    pub unmarked: bool,
-}
-
 impl Inner {
     fn lag_seconds(&self, now_us: i64) -> f64 {
         let Standing { waiting_us, count, .. } = self.standing;
@@ -241,6 +230,18 @@ impl Entry {
         })))
     }
 
+    /// Notes up to when everything had been passed before this process.
+    pub(crate) fn began_before(&self, us: i64) {
+        let started_us = &mut self.lock().standing.started_us;
+        *started_us = us.min(*started_us);
+    }
+
+    /// Returns up to when everything has been passed, as far as anybody knows.
+    pub(crate) fn passed_to_us(&self) -> i64 {
+        let Standing { passed_us, complete_to_us, started_us, .. } = self.lock().standing;
+        passed_us.max(complete_to_us).unwrap_or(started_us)
+    }
+
     /// Returns the lane's name.
     pub(crate) fn id(&self) -> LaneId {
         self.lock().id.clone()
@@ -293,8 +294,8 @@ impl Entry {
             inner.looks.rewound(now_us);
             inner.standing = Standing { started_us: now_us, ..Standing::default() };
         }
-        if checkpoint.is_empty() {
-            inner.begun_us = Some(now_us);
+        if checkpoint.is_empty() && inner.begun_us.replace(now_us).is_none() {
+            inner.standing.started_us = now_us;
         }
         // A capture told it with its last commit: after a restart it is as far behind as it was before.
         let told = checkpoint.note("complete_to_us").and_then(|us| us.parse().ok());
@@ -451,8 +452,7 @@ impl Entry {
             reason_zh: reason.zh(),
             kind: inner.kind.map(str::to_owned),
             freshness_seconds: inner.promise.freshness.map(|target| target.as_secs_f64()),
-            // What is unread is no older than the lag, and nothing younger than `history` is ever trimmed, nor the base,
-            // which a lane reads that fills.
+            // What is unread is no older than the lag; nothing younger than `history` is trimmed, nor the base that fills it.
             headroom_seconds: inner.promise.history.map(|history| {
                 let old = if caught_up || inner.fills() { 0.0 } else { lag_seconds };
                 (history.as_secs_f64() - old).max(0.0)

@@ -1,5 +1,7 @@
 //! What the board tells of a lane.
 
+use std::time::Duration;
+
 use hutong_core::{Delta, ErrorKind, Kind, PipelineId};
 
 use super::*;
@@ -174,4 +176,38 @@ fn a_source_whose_clock_is_ahead_hides_no_lag() {
     pass(&entry, 9, now);
     entry.reading(Some(now + 90 * SECOND), now);
     assert_eq!(entry.status(now + 60 * SECOND).lag_seconds, 60.0);
+}
+
+#[test]
+fn a_lane_whose_store_is_away_is_as_old_as_it_was_before_the_process() {
+    let now = 1_000 * SECOND;
+    let id = LaneId::new(PipelineId::new(Kind::Replicate, "pension"), 0);
+    let first = Board::new();
+    let lane = first.add(id.clone(), 2 * SECOND, now - 100 * SECOND);
+    pass(&lane, 9, now - 70 * SECOND);
+    let mut known = first.passed();
+    known.insert("replicate.other.0".into(), 7);
+
+    let board = Board::after(known);
+    let lane = board.add(id, 2 * SECOND, now);
+    lane.promise(Promise { history: Some(Duration::from_secs(100)), ..Promise::default() });
+    let away = Error::new(ErrorKind::Unavailable, "open", "refused");
+    lane.failed(&away, 1, now);
+    let told = lane.status(now);
+    assert_eq!((told.lag_seconds, told.headroom_seconds), (70.0, Some(30.0)));
+    // And so again, with what this process knows nothing of.
+    let passed = board.passed();
+    assert_eq!((passed["replicate.pension.0"], passed["replicate.other.0"]), (now - 70 * SECOND, 7));
+    pass(&lane, 10, now);
+    assert_eq!(lane.status(now).lag_seconds, 0.0);
+
+    // A lane that is added again, for it was held meanwhile, is as old as it was here.
+    let lane = board.add(LaneId::new(PipelineId::new(Kind::Replicate, "pension"), 0), 2 * SECOND, now);
+    lane.failed(&away, 1, now);
+    assert_eq!(lane.status(now + 5 * SECOND).lag_seconds, 5.0);
+
+    // One that begins at the base has nothing behind it.
+    let lane = board.add(LaneId::new(PipelineId::new(Kind::Replicate, "other"), 0), 2 * SECOND, now);
+    lane.opened(&Checkpoint::default(), now);
+    assert_eq!(lane.status(now).lag_seconds, 0.0);
 }

@@ -65,6 +65,14 @@ impl Gone {
     }
 }
 
+/// Says that a department's own table is gone: Hutong makes none in its place, which would lack all that the department
+/// has made of it.
+pub(crate) fn own(table: &str) -> Error {
+    let why = "the department's own table is not there any more";
+    Error::new(ErrorKind::SchemaConflict, format!("open a lane of {table}"), why)
+        .hint("make it again, then restart: its lanes fill it from the base")
+}
+
 #[cfg(test)]
 mod tests {
     use hutong_core::Position;

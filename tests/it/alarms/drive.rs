@@ -252,7 +252,7 @@ async fn faults_are_alarms_that_fire_and_clear_and_metrics_are_true() {
     pager.comes(waits, |waits| waits == 2.0).await;
     let said = installation.ask(&["status"]).expect(3);
     assert!(
-        said.contains("store share does not answer for") && said.contains("the subscription promises 6.0 s"),
+        said.contains("store share has not answered for") && said.contains("the subscription promises 6.0 s"),
         "{said}"
     );
     let ready = reqwest::get(format!("http://{address}/readyz?verbose")).await.unwrap();

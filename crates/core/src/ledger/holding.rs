@@ -13,6 +13,8 @@ pub struct Stretch {
     pub grant: u64,
     /// The first offset that it covers; `None` when the lane began anew with it, and its rows were removed before.
     pub from: Option<u64>,
+    /// Where the base begins that such a lane has read: what stands before is of an earlier one, and nobody was given it.
+    pub base: u64,
     /// The first offset that it does not cover.
     pub to: u64,
     /// The number of the receipt; `None` while it is not published.
@@ -24,8 +26,9 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    fn covers(&self, offset: u64) -> bool {
-        self.from.unwrap_or(0) <= offset && offset < self.to
+    /// States whether a version that stands at an offset came with it.
+    pub fn covers(&self, offset: u64) -> bool {
+        self.from.unwrap_or(self.base) <= offset && offset < self.to
     }
 }
 
@@ -217,7 +220,7 @@ mod tests {
     }
 
     fn stretch(grant: u64, from: Option<u64>, to: u64) -> Stretch {
-        Stretch { grant, from, to, receipt: Some(to), at_us: to.cast_signed(), recalled: false }
+        Stretch { grant, from, base: 0, to, receipt: Some(to), at_us: to.cast_signed(), recalled: false }
     }
 
     /// Says in short when it was held: `GRANTS since-last` and by what it ended.
@@ -245,8 +248,10 @@ mod tests {
         ];
         let narrow = |number: u64| permit((number != 4).then_some("state = '正常'"));
         let recalled = |grant| Stretch { recalled: true, ..stretch(grant, None, 0) };
-        let rows: [(&[Stretch], &[&str]); 11] = [
+        let rows: [(&[Stretch], &[&str]); 12] = [
             (&[], &[]),
+            // What stands before the base that the lane has begun at was never its.
+            (&[Stretch { base: 5, ..stretch(4, None, 8) }], &["[4] 5-7 holds"]),
             (&[stretch(4, None, 3)], &["[4] 2-2 holds"]),
             (&[stretch(4, None, 3), stretch(4, Some(3), 8)], &["[4] 2-7 holds"]),
             (&[stretch(4, None, 8), stretch(4, Some(8), 10)], &["[4] 2-7 left 9"]),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hutong_core::{Error, ErrorKind, LaneId, Result};
-use hutong_engine::{Board, Metrics, Supervisor, supervisor::OnError};
+use hutong_engine::{Metrics, Supervisor, supervisor::OnError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
@@ -30,7 +30,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     let plan = super::check::load(config)?;
     only_known(&plan, &options.only)?;
     let guard = http::token::Guard::of(&plan.http)?;
-    let (board, metrics) = (Board::new(), Metrics::new()?);
+    let (board, metrics) = (wire::before::board(&plan), Metrics::new()?);
     let wire = Arc::new(Wire::connect(&plan, board.clone(), metrics.clone())?);
     let named = |pipeline: String| options.only.is_empty() || options.only.contains(&pipeline);
     let captures: Vec<_> = plan.captures.iter().filter(|c| named(c.pipeline().to_string())).collect();
@@ -46,6 +46,7 @@ pub(super) async fn run(config: &Path, options: &arguments::Run) -> Result<Exit>
     let pulse = http::health::Pulse::default();
     supervisor.spawn("pulse", OnError::Continue, pulse.clone().beat(supervisor.token()));
     wire::watch::start(&mut supervisor, &plan, &wire, board.clone(), &metrics, |p| named(p.to_owned()));
+    wire::before::keep(&mut supervisor, &plan, board.clone());
     let verifying = metrics.clone();
     let watched = http::status::Watched {
         board: board.clone(),

@@ -62,7 +62,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Tells a process that does not answer from none: nothing is won by starting a second one beside one that hangs.
 fn silent(doing: String, error: reqwest::Error) -> Error {
-    if error.is_timeout() {
+    if error.is_timeout() && !error.is_connect() {
         let why = format!("no answer within {} s", PATIENCE.as_secs());
         return Error::new(ErrorKind::Unavailable, doing, why).hint(
             "something is there and does not answer: if it is `hutong run`, it hangs or is stopped; take a copy of its \

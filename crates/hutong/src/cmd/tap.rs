@@ -14,7 +14,7 @@ use super::{check, ledger, raw};
 use crate::config::Plan;
 use crate::config::plan::{StreamPlan, SubscriptionPlan, Target};
 use crate::exit::Exit;
-use crate::ledger::{Ledger, granted, in_time};
+use crate::ledger::{Ledger, Remembered, granted, in_time};
 use crate::wire;
 
 /// How long one partition is waited for before the next one is asked.
@@ -34,8 +34,9 @@ pub(super) async fn run(config: &Path, options: &Tap) -> Result<Exit> {
     let bus = wire::Bus::look(&plan.bus)?;
     if subscriptions.is_some() && plan.ledger.is_some() {
         // I5: what a cut ledger seems to grant is shown to nobody.
+        let remembered = Remembered::of(&plan).await;
         let book = ledger::read(&plan, false).await?.book;
-        ledger::trusted(&plan, &book, &format!("tap {}", stream.name)).await?;
+        ledger::trusted(&remembered, &book, &format!("tap {}", stream.name), false)?;
     }
     let mut sight = Sight::new(&plan, subscriptions, &bus);
     sight.look().await?;

@@ -156,7 +156,7 @@ fn of_part(part: &PartStatus, now_us: i64, lang: Lang) -> Option<Finding> {
     let since = table::seconds(now_us.saturating_sub(part.since_us).max(0) as f64 / 1e6);
     let name = &part.name;
     let what = lang.pick(
-        format!("{name} does not answer for {since}: {error}"),
+        format!("{name} has not answered for {since}: {error}"),
         format!("{name} 已有 {since} 没有应答：{error}"),
     );
     let code = if name == "bus" { "HutongBusDown" } else { "HutongStoreDown" };
@@ -335,7 +335,7 @@ mod tests {
             (
                 Lang::En,
                 [
-                    "store renshe does not answer for 30 s: failed to connect\n  what to do: Call the department.",
+                    "store renshe has not answered for 30 s: failed to connect\n  what to do: Call the department.",
                     "replicate.b.0 is stalled: 7 changes wait\n  what to do: If its capture is silent, go to",
                     "replicate.b.0 is 75 s behind, and the subscription promises 60 s\n  what to do: If `hutong status`",
                 ],

@@ -8,14 +8,14 @@ use std::time::Duration;
 use hutong_core::grant::HIDDEN_KEY;
 use hutong_core::verify::{Difference, KeyDigest};
 use hutong_core::{Contract, Error, ErrorKind, Result};
-use hutong_engine::Supervisor;
+use hutong_engine::{State, Supervisor};
 use hutong_stores::keep::key_shown;
 use serde_json::{Value as Json, json};
 
 use super::arguments::{self, Output, Verify};
-use super::{check, subscription};
+use super::{check, status, subscription};
 use crate::config::Plan;
-use crate::config::plan::SubscriptionPlan;
+use crate::config::plan::{CapturePlan, SubscriptionPlan};
 use crate::exit::Exit;
 use crate::ledger::granted;
 use crate::verify::{Replica, Report, Settings, Source, Suspect, columns, exchange, source_half};
@@ -41,6 +41,7 @@ pub(super) async fn run(config: &Path, options: &Verify) -> Result<Exit> {
         return serve(&plan, &subscription, patience).await;
     }
     let apart = options.half == Some(arguments::Half::Replica);
+    stands_still(&plan, &subscription).await?;
     let mut source = source_half(&plan, &bus, &subscription, apart, patience)?;
     let mut replica = Replica::new(&bus, &subscription, patience)?;
     let contract = Arc::clone(replica.projected());
@@ -59,6 +60,27 @@ pub(super) async fn run(config: &Path, options: &Verify) -> Result<Exit> {
     let after = crate::verify::check(source.as_mut(), &mut replica, settings).await?;
     Mended { before: told, after: &after, hidden }.print(options)?;
     Ok(if after.is_equal() { Exit::Done } else { Exit::Differs })
+}
+
+/// `Err(Unavailable)` when the running process says that the stream's capture has halted: nothing comes past what is
+/// read of the source until that is mended, and waiting for it tells nobody why.
+async fn stands_still(plan: &Plan, subscription: &SubscriptionPlan) -> Result<()> {
+    let Ok(status) = status::ask(plan).await else { return Ok(()) };
+    let fills = |capture: &&CapturePlan| {
+        capture.tables.iter().any(|(_, stream)| stream.name == subscription.stream.name)
+    };
+    let captures: Vec<String> =
+        plan.captures.iter().filter(fills).map(|capture| format!("capture.{}", capture.name)).collect();
+    let mut lanes = status.lanes.iter();
+    match lanes.find(|lane| lane.state == State::Halted && captures.contains(&lane.pipeline)) {
+        None => Ok(()),
+        Some(lane) => {
+            let why =
+                format!("{} is halted: {}", lane.lane, lane.error.as_deref().unwrap_or("no reason is told"));
+            let hint = lane.hint.clone().unwrap_or_else(|| "`hutong status` says what to do".into());
+            Err(Error::new(ErrorKind::Unavailable, format!("verify {}", subscription.name), why).hint(hint))
+        }
+    }
 }
 
 /// Answers the other half until it is stopped.

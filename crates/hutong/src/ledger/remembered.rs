@@ -37,8 +37,11 @@ impl Remembered {
             let name = &store.name;
             match told {
                 Ok(Ok(stands)) => {
+                    // Of the lanes that there are: a store is its department's, who may write any other into it.
                     let own = |lane: &str| {
-                        plan.subscriptions.iter().any(|own| own.pipeline().partition(lane).is_some())
+                        plan.subscriptions.iter().any(|own| {
+                            own.pipeline().partition(lane).is_some_and(|p| p < own.stream.partitions)
+                        })
                     };
                     let heads = stands.iter().filter(|(lane, _)| own(lane)).filter_map(|(lane, stand)| {
                         let head = stand.checkpoint.note(NOTE).and_then(Head::parse)?;

@@ -14,7 +14,7 @@ use hutong_core::{Error, ErrorKind, Kind, PipelineId, Position, Result};
 use super::Bus;
 use super::steer::Stand;
 use crate::config::Plan;
-use crate::config::plan::SubscriptionPlan;
+use crate::config::plan::{StreamPlan, SubscriptionPlan};
 
 /// So much earlier than asked: the clocks of departments differ, and what is read twice does no harm.
 const MARGIN_US: i64 = 60_000_000;
@@ -35,6 +35,20 @@ pub struct Base {
 pub async fn bases(plan: &Plan, bus: &Bus, subscription: &SubscriptionPlan) -> Result<BTreeMap<u32, Base>> {
     let (found, last) = look(plan, bus, subscription).await?;
     Ok(of(&subscription.stream.topic(), &found, last.as_ref()))
+}
+
+/// Returns every place at which a base of a partition has begun, as far as the capture notes them; none of a topic that
+/// another program writes.
+pub async fn begun(plan: &Plan, bus: &Bus, stream: &StreamPlan, partition: u32) -> Result<Vec<u64>> {
+    let Some(capture) = &stream.capture else { return Ok(Vec::new()) };
+    let capture = PipelineId::new(Kind::Capture, capture);
+    let Some(last) = latest(bus.log().as_ref(), &plan.bus.name, &capture).await? else {
+        return Ok(Vec::new());
+    };
+    let (topic, losses) = (stream.topic(), last.checkpoint.losses());
+    let key = partition_key(&topic, partition);
+    let given_up = losses.iter().flat_map(|loss| [loss.bases.get(&key), loss.begins.get(&key)]);
+    Ok(last.base(&topic, partition).into_iter().chain(given_up.flatten().copied()).collect())
 }
 
 /// Returns what the topic holds, and its capture's last word.

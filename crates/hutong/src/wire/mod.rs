@@ -5,6 +5,7 @@
 mod about;
 mod anew;
 mod back;
+pub mod before;
 mod bus;
 pub mod bytes;
 mod certificates;
@@ -44,7 +45,7 @@ use tracing::error;
 
 pub use self::about::{About, about};
 pub use self::anew::{Standing, Topic, losses, reread, reset, standing};
-pub use self::back::{Base, back, bases};
+pub use self::back::{Base, back, bases, begun};
 pub use self::bus::Bus;
 pub use self::count::{Counted, count, sample};
 pub use self::deliver::{begin_anew, generations};

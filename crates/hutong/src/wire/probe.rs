@@ -16,6 +16,7 @@ use crate::config::Plan;
 use crate::config::plan::{
     BusSystem, CapturePlan, LedgerPlan, StorePlan, StoreSystem, SubscriptionPlan, Target,
 };
+use crate::http::token::Guard;
 use crate::ledger::private_key;
 
 /// How long one probe may take before it counts as no answer.
@@ -38,6 +39,9 @@ pub async fn all(plan: &Plan) -> Vec<Finding> {
         findings.extend(within(&format!("subscription {}", subscription.name), target).await);
     }
     findings.extend(plan.ledger.iter().flat_map(keys));
+    if let Err(problem) = Guard::of(&plan.http) {
+        findings.push(problem.into());
+    }
     for (department, principal) in &plan.principals {
         findings
             .extend(within(&format!("department {department}"), rights(plan, department, principal)).await);
@@ -49,7 +53,7 @@ pub async fn all(plan: &Plan) -> Vec<Finding> {
 fn keys(ledger: &LedgerPlan) -> Vec<Finding> {
     let one = |(department, path): (&String, &PathBuf)| match private_key(ledger, department) {
         Ok(_) => good(format!("ledger: the key of {department} is in {}", path.display())),
-        Err(problem) => Finding::bad(problem.to_string(), problem.hint.unwrap_or_default()),
+        Err(problem) => problem.into(),
     };
     ledger.keys.iter().map(one).collect()
 }

@@ -27,12 +27,25 @@ pub(super) fn check(connection: &Connection, table: &str, had: Option<&Contract>
     look(connection, table, had)?.refused(table)
 }
 
+/// Has every lane begin anew whose table is not there any more, in a transaction of its own: what an opening then cannot do
+/// must not undo it (I3). States whether it was a department's own table, of which the side table tells.
+pub(super) fn begin(connection: &Connection, table: &str, contract: Option<&Contract>) -> Result<bool> {
+    if look(connection, table, contract)? != Gone::Table {
+        return Ok(false);
+    }
+    strike(connection, table, "", &Gone::Table)?;
+    let sql = "SELECT EXISTS (SELECT 1 FROM hutong_row WHERE table_name = ?1 COLLATE NOCASE)";
+    connection
+        .query_row(sql, [table], |row| row.get(0))
+        .doing(|| format!("find what was written into {table}"))
+}
+
 /// Has the other lanes begin anew that have lost something, in the transaction that makes it again (I2, I3). Whoever runs
 /// them is shut out and opens them again.
 pub(super) fn strike(connection: &Connection, table: &str, lane: &str, gone: &Gone) -> Result<()> {
     let doing = || format!("have the other lanes of {table} begin anew");
     let sql = "SELECT lane, checkpoint, epoch, \"grant\" FROM hutong_lane \
-               WHERE table_name = ?1 AND lane <> ?2 ORDER BY lane";
+               WHERE table_name = ?1 COLLATE NOCASE AND lane <> ?2 ORDER BY lane";
     let mut statement = connection.prepare(sql).doing(doing)?;
     let others: Vec<(String, String, i64, String)> = statement
         .query_map([table, lane], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
@@ -40,7 +53,11 @@ pub(super) fn strike(connection: &Connection, table: &str, lane: &str, gone: &Go
         .collect::<rusqlite::Result<Vec<_>>>()
         .doing(doing)?;
     for (other, text, before, mark) in others {
-        let mut checkpoint = lane::read_checkpoint(&text)?;
+        // One that cannot be read is its own lane's fault to tell, and keeps no other from its rows.
+        let Ok(mut checkpoint) = lane::read_checkpoint(&text) else {
+            tracing::warn!(lane = other, table, "its checkpoint cannot be read: it is left");
+            continue;
+        };
         let Some(why) = gone.strikes(&checkpoint, &mark) else { continue };
         let epoch = checkpoint.turn(before);
         let sql = "UPDATE hutong_lane SET epoch = ?2, checkpoint = ?3, \"grant\" = ?4 WHERE lane = ?1";

@@ -12,6 +12,7 @@ use super::install::now_us;
 use super::narrow::Narrowed;
 use super::sink::SinkConfig;
 use super::{beside, connect, gone, narrow, receipts, room, row, target};
+use crate::gone::Gone;
 use crate::receipt;
 use crate::steered::{NOBODYS, RECALLED};
 
@@ -162,7 +163,8 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         && before.as_ref().is_some_and(|(mark, held)| mark == grant && held == table);
     let before = before.filter(|_| !known);
     let same = content.as_ref().zip(before.as_ref().filter(|(_, held)| held == table));
-    let served = same.is_some_and(|(content, (mark, _))| {
+    let dropped = gone == Gone::Table;
+    let served = same.filter(|_| !dropped).is_some_and(|(content, (mark, _))| {
         !strayed && content.covers(&checkpoint, (mark != NOBODYS).then_some(&**mark))
     });
     let narrower = same.filter(|_| !checkpoint.serves() && lost.is_none());
@@ -195,7 +197,8 @@ pub(super) fn open(connection: &Connection, config: &SinkConfig) -> Result<(i64,
         } else {
             removed = row::remove_rows(connection, &name, &held).doing(doing)?;
             checkpoint = checkpoint.anew();
-            let says = if lost.is_some() { "starts anew" } else { "starts anew under another grant" };
+            let says =
+                if dropped || lost.is_some() { "starts anew" } else { "starts anew under another grant" };
             tracing::info!(lane = %lane, "{says}");
         }
         connection.execute("DELETE FROM hutong_quarantine WHERE lane = ?1", [&name]).doing(doing)?;

@@ -1,7 +1,7 @@
 //! Remembers which file was opened. A path may name another one later, or none, and SQLite goes on with the one that
 //! it has open: what is written there nobody reads, and what is written into the other nobody captures.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,15 @@ use rusqlite::Connection;
 
 const DOING: &str = "use a SQLite file";
 
-const HINT: &str = "put it back with its -wal beside it, or move another one there, whole and without the old one's -wal \
-                    and -shm; it is opened again by itself";
+const GONE: &str = "put it back with its -wal beside it: it is opened again by itself; for another file, stop `hutong run` first";
+
+const ANOTHER: &str = "put the one back that was opened, with its -wal; or stop `hutong run`, see that no -wal, -shm or \
+                       -journal of the old one is left beside the new one, and start it again";
 
 /// The files that lanes of this process have opened. One of these is never made anew: an empty one in its place would
-/// hide that it is gone.
-static OPENED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// hide that it is gone. Nor is another one opened in its place: SQLite would read the -wal that the old one has left
+/// there into it, whose pages are none of its.
+static OPENED: Mutex<BTreeMap<PathBuf, Identity>> = Mutex::new(BTreeMap::new());
 
 /// Device and inode; outside Unix every file that is there is taken for the one that was opened.
 type Identity = (u64, u64);
@@ -30,26 +33,27 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Opens a file by `connect`, which is told whether a lane of this process has opened it before. Then a missing one
-    /// is waited for.
+    /// is waited for, and so is that one where another stands (I2, I3).
     pub(super) fn open(
         path: &Path,
         connect: impl FnOnce(bool) -> Result<Connection>,
     ) -> Result<(Connection, Self)> {
-        let known = was_opened(path);
-        let before = match stands_at(path) {
-            Err(error) if known => return Err(error),
-            found => found.ok(),
+        let known = opened().get(path).copied();
+        let before = match (stands_at(path), known) {
+            (Err(error), Some(_)) => return Err(error),
+            (Ok(found), Some(known)) if found != known => return Err(another(path)),
+            (found, _) => found.ok(),
         };
-        let connection = connect(known).map_err(|error| match stands_at(path) {
+        let connection = connect(known.is_some()).map_err(|error| match stands_at(path) {
             // It went meanwhile.
-            Err(gone) if known => gone,
+            Err(gone) if known.is_some() => gone,
             _ => error,
         })?;
         let identity = stands_at(path)?;
         if before.is_some_and(|before| before != identity) {
             return Err(another(path));
         }
-        opened().insert(path.to_owned());
+        opened().insert(path.to_owned(), identity);
         Ok((connection, Self { path: path.to_owned(), identity }))
     }
 
@@ -61,20 +65,20 @@ impl Opened {
 
 /// States whether a lane of this process has opened the file.
 pub(super) fn was_opened(path: &Path) -> bool {
-    opened().contains(path)
+    opened().contains_key(path)
 }
 
 /// Returns the error of a file that is there no more.
 pub(super) fn gone(path: &Path) -> Error {
-    unavailable(format!("the file {} is gone", path.display()))
+    unavailable(format!("the file {} is gone", path.display()), GONE)
 }
 
 fn another(path: &Path) -> Error {
-    unavailable(format!("another file stands at {} than the one that was opened", path.display()))
+    unavailable(format!("another file stands at {} than the one that was opened", path.display()), ANOTHER)
 }
 
-fn unavailable(why: String) -> Error {
-    Error::new(ErrorKind::Unavailable, DOING, why).hint(HINT)
+fn unavailable(why: String, hint: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, DOING, why).hint(hint)
 }
 
 fn stands_at(path: &Path) -> Result<Identity> {
@@ -98,6 +102,6 @@ fn identity(_: &Metadata) -> Identity {
     (0, 0)
 }
 
-fn opened() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+fn opened() -> MutexGuard<'static, BTreeMap<PathBuf, Identity>> {
     OPENED.lock().unwrap_or_else(PoisonError::into_inner)
 }

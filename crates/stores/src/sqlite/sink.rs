@@ -116,6 +116,12 @@ impl hutong_core::Sink for Sink {
         self.stand = None;
         self.waiting = Waiting::default();
         self.config.lane = lane.clone();
+        let (table, contract) = (self.config.table.clone(), self.config.contract.clone());
+        let begin =
+            move |connection: &Connection| gone::begin(connection, &table, contract.as_deref()).map(Some);
+        if self.config.store.open(begin).await?.0 {
+            return Err(crate::gone::own(&self.config.table));
+        }
         let config = self.config.clone();
         let work = move |connection: &Connection| lane::open(connection, &config).map(Some);
         let ((epoch, checkpoint), file) = self.config.store.open(work).await?;

@@ -323,7 +323,8 @@ impl State {
             }
             delta.set_note(note_name(&self.reader.tables[table].captured.name), text(progress));
         }
-        at_end &= !self.reader.tables.iter().zip(&stand.snapshots).any(pending);
+        let filled = !self.reader.tables.iter().zip(&stand.snapshots).any(pending);
+        at_end &= filled;
         let (head, _) = self.reader.ends(&tx)?;
         drop(tx);
         self.schema = Some(schema);
@@ -342,7 +343,7 @@ impl State {
         }
         delta.ranges.insert(PARTITION.into(), (stand.position, to));
         stand.position = to;
-        let count = at_end.then(|| head.saturating_sub(stand.cursor.seq));
+        let count = filled.then(|| head.saturating_sub(stand.cursor.seq));
         let behind = Behind { count, bytes: None, complete_to_us };
         let (changes, rejected) = (found.changes, found.rejected);
         Ok(Some((Batch { changes, rejected, dropped, delta, behind, ..Batch::default() }, stand)))
@@ -358,7 +359,9 @@ fn stand_by(reader: &mut Reader, verified: Vec<Result<(i64, Table)>>) -> Result<
             Err(error) => {
                 table.standing = None;
                 tracing::warn!(table = table.captured.name, error = %error, "suspended a table");
-                fault = Some(error);
+                let cure = "bring the table back to its contract, or `hutong contract draft` makes one of what it is \
+                            now; then start it again";
+                fault = Some(if error.hint.is_none() { error.hint(cure) } else { error });
             }
         }
     }

@@ -40,7 +40,7 @@ async fn i3_i7_no_watermark_vouches_for_a_file_that_is_gone_and_it_is_read_on_wh
 }
 
 #[tokio::test]
-async fn i3_i7_a_file_that_is_put_in_the_place_of_another_is_opened_and_followed() {
+async fn i3_i7_a_file_that_is_put_in_the_place_of_another_is_not_read_by_the_process_that_has_opened_that() {
     let office = Office::installed(TABLES[0]);
     office.run("INSERT INTO people (id, code) VALUES (1, 'x')").unwrap();
     let mut source = office.open(&Checkpoint::default()).await;
@@ -54,14 +54,22 @@ async fn i3_i7_a_file_that_is_put_in_the_place_of_another_is_opened_and_followed
     let restored = Connection::open(office.path()).unwrap();
     restored.execute_batch("INSERT INTO people (id, code) VALUES (2, 'y')").unwrap();
 
-    let error = source.next().await.unwrap_err();
+    drop(restored);
+    let told = source.next().await.unwrap_err();
+    let opened = source.open(&replica.at).await.unwrap_err();
 
-    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-    assert!(error.to_string().contains("another file stands at") && error.hint.is_some(), "{error}");
+    for error in [told, opened] {
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("another file stands at"), "{error}");
+        assert!(error.hint.unwrap().contains("stop `hutong run`"));
+    }
+    put(&office.path(), &copy);
+    put(&folder.join("away.db"), &office.path());
+    office.run("INSERT INTO people (id, code) VALUES (3, 'z')").unwrap();
     source.open(&replica.at).await.unwrap();
     replica.catch_up(&mut source).await;
     let ids: Vec<i64> = replica.rows.into_keys().collect();
-    assert_eq!(ids, [1, 2]);
+    assert_eq!(ids, [1, 3]);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Where a source continues: what was not read meanwhile, and files that are not the ones of before.
 
+use std::path::Path;
+
 use super::*;
 
 const TWO: &str = "CREATE TABLE people (id INTEGER PRIMARY KEY, code TEXT UNIQUE, note TEXT, secret TEXT); \
@@ -72,22 +74,23 @@ async fn i3_an_older_copy_of_the_file_is_recognised_also_when_it_was_written_on(
     read_all(&office.config(), &mut at).await;
     assert_eq!(read_all(&office.config(), &mut at).await.len(), 0, "the file itself goes on");
 
-    let config = SourceConfig { path: older.clone(), ..office.config() };
-    let lost = async |at: &Checkpoint, says: &str| {
-        let error = sqlite::Source::new(config.clone()).open(at).await.unwrap_err();
+    let lost = async |older: &Path, at: &Checkpoint, says: &str| {
+        let config = SourceConfig { path: older.to_owned(), ..office.config() };
+        let error = sqlite::Source::new(config).open(at).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::PositionLost);
         assert!(error.to_string().contains(says), "{error}");
         assert!(error.hint.unwrap().contains("hutong source reset office"));
     };
-    lost(&at, "the file is older than it").await;
+    lost(&older, &at, "the file is older than it").await;
     // Also when nothing of it would be continued.
     let restored = Connection::open(&older).unwrap();
     restored.execute_batch("DROP TRIGGER \"hutong:office:people:insert\"").unwrap();
-    sqlite::install(&older, "office", &config.tables).unwrap();
-    lost(&at, "the file is older than it").await;
+    sqlite::install(&older, "office", &office.config().tables).unwrap();
+    lost(&older, &at, "the file is older than it").await;
     drop(restored);
 
-    std::fs::remove_file(&older).unwrap();
+    // Under a name of its own: this process opens no other file where it has opened one.
+    let older = office.folder.path().join("written.on.db");
     office.run("DELETE FROM people WHERE id = 2").unwrap();
     read_all(&office.config(), &mut at).await;
     office.run(&format!("VACUUM INTO '{}'", older.display())).unwrap();
@@ -95,5 +98,5 @@ async fn i3_an_older_copy_of_the_file_is_recognised_also_when_it_was_written_on(
     read_all(&office.config(), &mut at).await;
     let restored = Connection::open(&older).unwrap();
     restored.execute_batch("INSERT INTO people (id, code) VALUES (4, 'u'), (5, 'v')").unwrap();
-    lost(&at, "the row there is another one").await;
+    lost(&older, &at, "the row there is another one").await;
 }

@@ -70,11 +70,6 @@ pub enum Answer {
         /// Why, and by which law.
         reason: String,
     },
-    /// It was not: the same subscription was asked for again, and that is what its owner answers.
-    Replaced {
-        /// When, by the asking department's clock.
-        at_us: i64,
-    },
 }
 
 /// Whether a grant lets anything through.
@@ -218,6 +213,8 @@ pub struct Book {
     /// Owner and stream to the offer.
     offers: BTreeMap<(String, String), Offered>,
     requests: HashMap<Digest, Asked>,
+    /// Department, subscription, owner and stream to the record of the last request.
+    last: BTreeMap<[String; 4], u64>,
     grants: HashMap<Digest, Granted>,
     /// Department, subscription, owner and stream to the last grant: a subscriber who uses the name again for another
     /// stream takes nothing back that this one's owner has said.
@@ -246,6 +243,7 @@ impl Book {
             charter,
             offers: BTreeMap::new(),
             requests: HashMap::new(),
+            last: BTreeMap::new(),
             grants: HashMap::new(),
             current: BTreeMap::new(),
             numbers: BTreeMap::new(),
@@ -418,6 +416,16 @@ impl Book {
         let mut all: Vec<_> = self.requests.iter().map(|(digest, asked)| (*digest, asked)).collect();
         all.sort_by_key(|(_, asked)| asked.sequence);
         all
+    }
+
+    /// States whether a request waits for no answer any more because the same subscription was asked for again: then its
+    /// owner answers that.
+    ///
+    /// No rule of the ledger, by which an old history would read otherwise: what its owner signs all the same counts.
+    pub fn is_asked_again(&self, asked: &Asked) -> bool {
+        let Request { subscription, owner, stream, .. } = &asked.request;
+        let name = [&asked.department, subscription, owner, stream].map(Clone::clone);
+        asked.answer.is_none() && self.last.get(&name).is_some_and(|last| *last > asked.sequence)
     }
 
     /// Returns a request by its digest.

@@ -174,7 +174,8 @@ impl Book {
         }
         // What is granted at once is recorded all the same. Asking again is no way around the owner's own word.
         let open = open && !self.held_back(&entry.department, request);
-        self.replaces(entry, request);
+        let name = [&entry.department, &request.subscription, &request.owner, &request.stream];
+        self.last.insert(name.map(Clone::clone), sequence);
         let answer = open.then_some(Answer::Approved { at_us: entry.at_us });
         let asked = Asked {
             department: entry.department.clone(),
@@ -188,20 +189,6 @@ impl Book {
             self.grant(digest, request.terms.clone(), entry, sequence);
         }
         Ok(())
-    }
-
-    /// Ends what waits of the same subscription: an approval of what was asked before, and perhaps was more, may not
-    /// take the place of what is asked now.
-    fn replaces(&mut self, entry: &Entry, request: &Request) {
-        let name = |request: &Request| {
-            [&request.subscription, &request.owner, &request.stream].map(|name| name.to_owned())
-        };
-        for asked in self.requests.values_mut() {
-            let same = asked.department == entry.department && name(&asked.request) == name(request);
-            if same && asked.answer.is_none() {
-                asked.answer = Some(Answer::Replaced { at_us: entry.at_us });
-            }
-        }
     }
 
     /// States whether the owner has suspended, narrowed or revoked what this department holds of a stream.
@@ -263,9 +250,6 @@ impl Book {
         owns(by, &asked.request.owner)?;
         match asked.answer {
             None => Ok(asked),
-            Some(Answer::Replaced { .. }) => {
-                refuse(format!("the subscription was asked for again after request {request}"))
-            }
             Some(_) => refuse(format!("request {request} was answered already")),
         }
     }

@@ -4,12 +4,14 @@
 //! in hexadecimal digits, or `-` for one without a value. Behind them stand the receipts of each department that has
 //! some: a line `receipts DEPARTMENT`, and its records as they stand in its topic.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
 use bytes::Bytes;
 use hutong_core::ledger::{Audit, Charter, Digest, Head, PublicKey, Taken};
 use hutong_core::{Error, ErrorKind, Result, ResultExt, hexadecimal};
+use hutong_engine::status::now_us;
 use serde::{Deserialize, Serialize};
 
 use super::receipts;
@@ -140,9 +142,9 @@ pub(super) async fn verify(
     Ok(match file {
         None => {
             let plan = check::load(config)?;
-            let reading = super::read(&plan, true).await?;
-            // A cut ledger looks whole by itself.
+            // A cut ledger looks whole by itself. First, for a lane that runs may learn of what is written meanwhile.
             let remembered = Remembered::of(&plan).await;
+            let reading = super::read(&plan, true).await?;
             let heads = heads.iter().map(|head| ("--head".to_owned(), *head));
             let judged = judge(&reading, &heads.chain(remembered.heads.iter().cloned()).collect::<Vec<_>>());
             println!("compared with {} heads that lanes remember in their stores", remembered.heads.len());
@@ -184,25 +186,36 @@ const SKEW_US: i64 = 3_600_000_000;
 
 /// Says which entries are dated before what their signers had seen: a clock was wrong, or somebody dates back.
 fn dated_back(reading: &Reading) {
+    let ahead = now_us().saturating_add(SKEW_US);
+    // Behind each record, the newest of those before it, and its time.
     let mut newest: Vec<(usize, i64)> = vec![(0, i64::MIN)];
+    // What was seen, to the first that is dated before it, and how many are.
+    let mut found: BTreeMap<usize, (String, u64)> = BTreeMap::new();
     for (at, (_, taken)) in reading.kept.iter().flatten().enumerate() {
         let mut last = newest[at];
         if let Taken::Entry { entry, .. } = taken {
+            let (number, by, dated) = (at + 1, &entry.department, super::moment(entry.at_us));
             let seen = usize::try_from(entry.seen.sequence).unwrap_or(usize::MAX).min(at);
             let (record, at_us) = newest[seen];
-            if entry.at_us < at_us.saturating_sub(SKEW_US) {
-                let (dated, than) = (super::moment(entry.at_us), super::moment(at_us));
-                println!(
-                    "note: record {} of {} is dated {dated}, and its signer had seen record {record} of {than}",
-                    at + 1,
-                    entry.department
-                );
+            if entry.at_us > ahead {
+                println!("note: record {number} of {by} is dated {dated}, which is still to come");
+            } else if entry.at_us > last.1 {
+                last = (number, entry.at_us);
             }
-            if entry.at_us > last.1 {
-                last = (at + 1, entry.at_us);
+            if entry.at_us < at_us.saturating_sub(SKEW_US) {
+                let than = super::moment(at_us);
+                let one = || {
+                    let seen = format!("its signer had seen record {record} of {than}");
+                    (format!("record {number} of {by} is dated {dated}, and {seen}"), 0)
+                };
+                found.entry(record).or_insert_with(one).1 += 1;
             }
         }
         newest.push(last);
+    }
+    for (told, count) in found.values() {
+        let more = if *count > 1 { format!("; so are {} more", count - 1) } else { String::new() };
+        println!("note: {told}{more}");
     }
 }
 

@@ -106,7 +106,11 @@ async fn sign(
     preview::print(plan, book, &asked.department, &asked.request, &terms);
     let grants = matches!(act, Act::Approved { .. } | Act::Narrowed { .. } | Act::Widened { .. });
     if grants {
-        possible(plan, &asked.department, &asked.request, &terms)?;
+        compiled(plan, &asked.department, &asked.request, &terms)?;
+    }
+    // A narrowing to a day that is over ends the grant, as its owner says; it may be widened again.
+    if grants && !matches!(act, Act::Narrowed { .. }) {
+        lasting(plan, &asked.request, &terms)?;
     }
     let sample = grants && is_owner(plan, &asked.request);
     let look = Look { count: which.count, sample };
@@ -132,9 +136,8 @@ async fn sign(
     Ok(Exit::Done)
 }
 
-/// Refuses terms under which nothing could be delivered.
-fn possible(plan: &Plan, department: &str, request: &Request, terms: &Terms) -> Result<()> {
-    compiled(plan, department, request, terms)?;
+/// Refuses a grant that would be over as it begins.
+fn lasting(plan: &Plan, request: &Request, terms: &Terms) -> Result<()> {
     let today = Timestamp::now().to_zoned_datetime(plan.bus.zone.clone()).date();
     match terms.until {
         Some(until) if until < today => {
@@ -172,7 +175,8 @@ async fn request(plan: &Plan, reading: &Reading, which: &Which) -> Result<Exit> 
     };
     let (department, request) = (&subscription.department, asked(subscription));
     preview::print(plan, book, department, &request, &request.terms);
-    possible(plan, department, &request, &request.terms)?;
+    compiled(plan, department, &request, &request.terms)?;
+    lasting(plan, &request, &request.terms)?;
     let look = Look { count: which.count, sample: false };
     preview::rows(plan, (department, &request), &request.terms, look).await?;
     let hint = "ask for less, or mask one of them otherwise: `mask = { COLUMN = \"id_short\" }`";
@@ -212,6 +216,7 @@ async fn show(plan: &Plan, book: &Book, which: &Which) -> Result<Exit> {
                     println!("  not as asked {less}");
                 }
             }
+            None if book.is_asked_again(asked) => println!("  answer       none: it was asked for again"),
             None => println!("  answer       {}", answer(asked)),
         }
     }
@@ -234,9 +239,6 @@ fn answer(asked: &Asked) -> String {
         None => format!("waits for `{}`", asked.request.owner),
         Some(Answer::Approved { at_us }) => format!("approved {}", super::moment(*at_us)),
         Some(Answer::Rejected { at_us, reason }) => format!("rejected {}: {reason}", super::moment(*at_us)),
-        Some(Answer::Replaced { at_us }) => {
-            format!("none: it was asked for again {}", super::moment(*at_us))
-        }
     }
 }
 
@@ -258,8 +260,8 @@ fn is(asked: &Asked, which: &Which) -> bool {
 /// Finds the request that waits for an answer: the last of that name.
 fn waiting<'a>(book: &'a Book, which: &Which) -> Result<(Digest, &'a Asked)> {
     let requests = book.requests();
-    let all: Vec<_> =
-        requests.into_iter().filter(|(_, asked)| is(asked, which) && asked.answer.is_none()).collect();
+    let waits = |asked: &Asked| asked.answer.is_none() && !book.is_asked_again(asked);
+    let all: Vec<_> = requests.into_iter().filter(|(_, asked)| is(asked, which) && waits(asked)).collect();
     one(which, all.iter().map(|(_, asked)| asked.department.as_str()))?;
     all.last().copied().ok_or_else(|| nothing(&which.name, "no request of that name waits for an answer"))
 }

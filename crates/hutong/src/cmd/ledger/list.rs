@@ -40,8 +40,13 @@ struct Row {
 }
 
 /// Returns by when a request must be answered, and whether that day is over.
-pub(super) fn due(plan: &Plan, ledger: &LedgerPlan, asked: &Asked, today: Date) -> Option<(Date, bool)> {
-    if asked.answer.is_some() {
+pub(super) fn due(
+    (plan, ledger): (&Plan, &LedgerPlan),
+    book: &Book,
+    asked: &Asked,
+    today: Date,
+) -> Option<(Date, bool)> {
+    if asked.answer.is_some() || book.is_asked_again(asked) {
         return None;
     }
     let from = Timestamp::from_microsecond(asked.at_us).ok()?.to_zoned_datetime(plan.bus.zone.clone()).date();
@@ -52,12 +57,12 @@ pub(super) fn due(plan: &Plan, ledger: &LedgerPlan, asked: &Asked, today: Date) 
 fn row(plan: &Plan, ledger: &LedgerPlan, book: &Book, today: Date, digest: Digest, asked: &Asked) -> Row {
     let granted = book.grants().into_iter().find(|granted| granted.request == digest);
     let state = match (&asked.answer, granted.map(|granted| &granted.state)) {
+        (None, _) if book.is_asked_again(asked) => "asked again".to_owned(),
         (None, _) => "waits".to_owned(),
         (Some(Answer::Rejected { .. }), _) => "rejected".to_owned(),
-        (Some(Answer::Replaced { .. }), _) => "asked again".to_owned(),
         (Some(Answer::Approved { .. }), state) => state.map_or("approved", word).to_owned(),
     };
-    let due = due(plan, ledger, asked, today);
+    let due = due((plan, ledger), book, asked, today);
     let until = granted.map_or(asked.request.terms.until, |granted| granted.terms.until);
     let ended = until.is_some_and(|until| today > until) && state == "active";
     let state = if ended { "ended".to_owned() } else { state };

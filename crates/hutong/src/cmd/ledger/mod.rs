@@ -9,7 +9,7 @@ pub(super) mod words;
 
 use std::path::Path;
 
-use hutong_core::ledger::{Act, Book, Charter, Digest, Offer, PublicKey, Taken};
+use hutong_core::ledger::{Act, Book, Charter, Contradiction, Digest, Offer, PublicKey, Taken};
 use hutong_core::{Error, ErrorKind, Result};
 use serde_json::json;
 
@@ -20,6 +20,7 @@ use crate::config::Plan;
 use crate::config::plan::LedgerPlan;
 use crate::exit::Exit;
 use crate::ledger::{self, Reading, Remembered};
+use crate::program::aside;
 use crate::wire::Bus;
 
 pub(super) use grants::{is_suspended, run as permission};
@@ -80,12 +81,14 @@ pub(super) async fn read(plan: &Plan, keep: bool) -> Result<Reading> {
 
 /// Reads the whole ledger for somebody who looks at it, and says what speaks against it.
 pub(super) async fn look(plan: &Plan, keep: bool) -> Result<Reading> {
+    // First, for a lane that runs may learn of what is written meanwhile.
+    let remembered = Remembered::of(plan).await;
     let reading = read(plan, keep).await?;
     if let Some(why) = foreign(&reading.book) {
-        eprintln!("warning: {why}");
+        aside(format_args!("warning: {why}\n"));
     }
-    for contradiction in Remembered::of(plan).await.contradictions(&reading.book) {
-        eprintln!("warning: {contradiction}; `hutong ledger verify` tells more");
+    for contradiction in remembered.contradictions(&reading.book) {
+        warned(&contradiction);
     }
     Ok(reading)
 }
@@ -102,11 +105,22 @@ fn foreign(book: &Book) -> Option<String> {
     })
 }
 
+fn warned(contradiction: &Contradiction) {
+    aside(format_args!("warning: {contradiction}; `hutong ledger verify` tells more\n"));
+}
+
 /// Refuses a history that lanes know otherwise. I5: what is signed pins the history before it, and a cut one must not
 /// become the true one.
-pub(super) async fn trusted(plan: &Plan, book: &Book, doing: &str) -> Result<()> {
-    match Remembered::of(plan).await.contradictions(book).into_iter().next() {
+///
+/// What only takes away is signed all the same, if it says no terms: a store is its department's, whose word must not keep a
+/// right alive. Terms that are narrower than those of a cut history may be wider than the true ones.
+pub(super) fn trusted(remembered: &Remembered, book: &Book, doing: &str, takes: bool) -> Result<()> {
+    match remembered.contradictions(book).into_iter().next() {
         None => Ok(()),
+        Some(contradiction) if takes => {
+            warned(&contradiction);
+            Ok(())
+        }
         Some(contradiction) => {
             let hint =
                 "`hutong ledger verify` tells more; find out who changed the topic before anybody signs";
@@ -142,10 +156,19 @@ async fn member(plan: &Plan, department: &str, key: &PublicKey, again: bool) -> 
 pub(super) async fn say(plan: &Plan, department: &str, act: Act) -> Result<Digest> {
     let ledger = self::plan(plan)?;
     let key = ledger::private_key(ledger, department)?;
+    let takes = matches!(
+        act,
+        Act::Suspended { .. }
+            | Act::Revoked { .. }
+            | Act::Rejected { .. }
+            | Act::Withdrawn { .. }
+            | Act::Expired { .. }
+    );
+    let remembered = Remembered::of(plan).await;
     let (log, append) = Bus::beside(&plan.bus)?;
     let mut reading = Reading::new(&plan.bus.name, ledger.charter.clone(), false);
     reading.catch_up(log.as_ref()).await?;
-    trusted(plan, &reading.book, &format!("sign for {department}")).await?;
+    trusted(&remembered, &reading.book, &format!("sign for {department}"), takes)?;
     reading.append((log.as_ref(), append.as_ref()), department, &key, act).await
 }
 

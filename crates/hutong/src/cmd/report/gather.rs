@@ -308,7 +308,7 @@ impl<'a> Report<'a> {
         for (_, asked) in book.requests() {
             let concerned = self.concerns(&[&asked.request.owner, &asked.department]);
             if concerned && self.span.holds(self.day(asked.at_us)) {
-                let row = self.asked(asked);
+                let row = self.asked(book, asked);
                 requests.rows.push(row);
             }
         }
@@ -351,14 +351,14 @@ impl<'a> Report<'a> {
         Done { sums, sheets: vec![self.offers, requests, self.words, delivered, self.roots] }
     }
 
-    fn asked(&mut self, asked: &Asked) -> Vec<Json> {
+    fn asked(&mut self, book: &Book, asked: &Asked) -> Vec<Json> {
         let day = self.day(asked.at_us);
         let due = self.ledger.calendar.due(day, self.ledger.answer_days);
         let (word, answered, reason) = match &asked.answer {
+            None if book.is_asked_again(asked) => ("asked again", None, None),
             None => ("waits", None, None),
             Some(Answer::Approved { at_us }) => ("granted", Some(self.day(*at_us)), None),
             Some(Answer::Rejected { at_us, reason }) => ("refused", Some(self.day(*at_us)), Some(reason)),
-            Some(Answer::Replaced { .. }) => ("asked again", None, None),
         };
         let today = self.day(hutong_engine::status::now_us());
         let in_time = answered.map(|answered| answered <= due);

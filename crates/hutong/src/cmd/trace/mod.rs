@@ -42,11 +42,15 @@ pub(super) async fn run(config: &Path, options: &Trace) -> Result<Exit> {
     let unseal = wire::Seals::of(&plan).look(&bus, &plan.bus.name, stream).await?;
     let versions = wire::versions(&bus, stream, &key, unseal).await?;
     let published = published(&bus, &plan.bus.name, stream).await?;
+    let begun = match versions.partition {
+        Some(partition) => wire::begun(&plan, &bus, stream, partition).await?,
+        None => Vec::new(),
+    };
     let mut told = Told { ends: ends(stream, &versions, &published), subscriptions: Vec::new() };
     for (department, subscription) in subscribers(&book, stream) {
         let who = Who { department: &department, subscription: &subscription };
         if let Some(partition) = versions.partition {
-            let one = one(&plan, &book, stream, &who, partition, &versions, &published).await;
+            let one = one(&plan, &book, stream, &who, partition, (&versions, &begun), &published).await;
             told.subscriptions.push(one);
         }
     }
@@ -160,7 +164,7 @@ async fn one(
     stream: &StreamPlan,
     who: &Who<'_>,
     partition: u32,
-    versions: &Versions,
+    (versions, begun): (&Versions, &[u64]),
     published: &Published,
 ) -> Subscriber {
     let own = plan.subscriptions.iter().find(|own| {
@@ -197,6 +201,10 @@ async fn one(
             Err(problem) => ends.push(format!("its store was not asked: {problem}")),
         },
     }
+    for stretch in &mut stretches {
+        // The last base that it can have begun at: behind each stands a truncate, and what has a receipt has something.
+        stretch.base = begun.iter().copied().filter(|base| *base < stretch.to).max().unwrap_or(0);
+    }
     let permit = |number: u64| permit(stream, book.numbers().get(&number)?);
     let known = held(&versions.changes, &stretches, versions.first.0, permit);
     if known.before > 0 {
@@ -225,9 +233,7 @@ async fn one(
         && holds != Some(true)
         && let Some(mut permit) = permit(number)
     {
-        let covered = |offset: u64| {
-            stretches.iter().filter(|s| !s.recalled).any(|s| s.from.unwrap_or(0) <= offset && offset < s.to)
-        };
+        let covered = |offset: u64| stretches.iter().filter(|s| !s.recalled).any(|s| s.covers(offset));
         let bare = row().filter(|(offset, _)| *offset < reached && !covered(*offset));
         let passes = bare.filter(|(_, change)| {
             matches!(permit.apply(change.clone()), Verdict::Pass(passed) if passed.op != Op::Delete)
@@ -244,11 +250,11 @@ async fn one(
 fn stretch(proof: &Proof, place: &str, receipt: Option<u64>, at_us: i64) -> Option<Stretch> {
     let grant = proof.grant;
     if proof.is_of_recall() {
-        return Some(Stretch { grant, from: None, to: 0, receipt, at_us, recalled: true });
+        return Some(Stretch { grant, from: None, base: 0, to: 0, receipt, at_us, recalled: true });
     }
     let (from, to) = proof.ranges.get(place)?;
     let from = if from.is_start() { None } else { from.as_offset() };
-    Some(Stretch { grant, from, to: to.as_offset()?, receipt, at_us, recalled: false })
+    Some(Stretch { grant, from, base: 0, to: to.as_offset()?, receipt, at_us, recalled: false })
 }
 
 /// Asks a store where a lane stands, and for its receipts that are not published yet.

@@ -12,6 +12,7 @@ use super::narrow::Narrowed;
 use super::pool::UNHURRIED;
 use super::writer::SinkConfig;
 use super::{beside, gone, narrow, room};
+use crate::gone::Gone;
 use crate::postgres::error;
 use crate::postgres::ident::{TableName, literal, quote};
 use crate::receipt;
@@ -168,6 +169,7 @@ pub(super) async fn take_over(
     let narrower = narrower.filter(|_| lost.is_none());
     let mark = (before != NOBODYS).then_some(&*before);
     let served = content.as_ref().filter(|_| other && held == table.to_string());
+    let served = served.filter(|_| gone != Gone::Table);
     let served = served.is_some_and(|content| !strayed && content.covers(&checkpoint, mark));
     let narrowed = match narrower.and_then(|content| content.narrows_from(&checkpoint, &before)) {
         Some(narrowing) => narrow::in_place(tx.client(), &name, config, &narrowing).await?,
@@ -195,6 +197,8 @@ pub(super) async fn take_over(
         let (mut removed, mut says) = (0, "starts anew under another grant");
         if let Some(why) = &lost {
             tracing::warn!(lane = %lane, table = %table.plain(), why, "somebody has dropped it: it begins anew");
+        }
+        if lost.is_some() || gone == Gone::Table {
             says = "starts anew";
         }
         if served && beside::can(tx.client(), &held, &name).await? {
@@ -279,6 +283,9 @@ pub(super) async fn clear(client: &Client, table: &TableName, lane: &str) -> Res
     let failed = |e| error::of(e, || format!("remove the rows of {lane} from {}", table.plain()));
     let Some(found) = catalog::read(client, table).await? else { return Ok(0) };
     if found.created_by_hutong() {
+        // Of a department's own table that stood there before: nothing may be found by it in the next one.
+        let stale = "DELETE FROM hutong.hutong_row WHERE table_name = $1 AND lane = $2";
+        client.execute(stale, &[&table.to_string(), &lane]).await.map_err(failed)?;
         let sql = format!("DELETE FROM {table} WHERE {LANE} = $1");
         return client.execute(&sql, &[&lane]).await.map_err(failed);
     }

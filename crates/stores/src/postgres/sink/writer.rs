@@ -219,6 +219,7 @@ impl hutong_core::Sink for Sink {
         lease.clean = false;
         schema::create(&mut lease.session).await?;
         earlier::end(&lease.session, lane).await?;
+        gone::begin(&mut lease.session, &self.config.table, self.config.contract.as_deref()).await?;
         let (epoch, checkpoint) = lane::take_over(&mut lease.session, lane, &self.config).await?;
         let lane = lane.to_string();
         let waiting = quarantine::waiting(&lease.session, &lane).await?;
