@@ -156,7 +156,7 @@ impl Installation {
 
     /// Returns what was logged as WARN or ERROR and not announced.
     fn unannounced(&self) -> Vec<String> {
-        let log = fs::read_to_string(self.path("hutong.log")).unwrap_or_default();
+        let log = text(&self.path("hutong.log"));
         let announced = self.announced.lock().unwrap();
         // A line that a kill has cut says nothing.
         let lines = log.lines().filter_map(|line| Some((line, serde_json::from_str::<Json>(line).ok()?)));
@@ -177,7 +177,7 @@ impl Installation {
 
     /// Returns how often a text has been logged, by all runs together.
     pub(crate) fn times_logged(&self, text: &str) -> usize {
-        fs::read_to_string(self.path("hutong.log")).map_or(0, |log| log.matches(text).count())
+        self::text(&self.path("hutong.log")).matches(text).count()
     }
 
     /// Makes a key file for each department, and pins that of the first, which governs; returns the public keys.
@@ -228,15 +228,16 @@ impl Installation {
         command.stdout(File::create(&out).unwrap()).stderr(File::create(self.path("tap.log")).unwrap());
         let tap = Run { child: command.spawn().unwrap(), log: self.path("tap.log") };
         let mut read = BufReader::new(File::open(&out).unwrap());
-        let (mut changes, mut line) = (Vec::new(), String::new());
+        // Bytes: what is written so far may end within a character.
+        let (mut changes, mut line) = (Vec::new(), Vec::new());
         loop {
             // However long a stream is: it goes on.
             let more = format!("tap {stream} tells more");
             let told = until(&more, async || {
                 let known = changes.len();
                 // The last line may not be whole yet.
-                while read.read_line(&mut line).unwrap() > 0 && line.ends_with('\n') {
-                    changes.push(serde_json::from_str(&line).unwrap());
+                while read.read_until(b'\n', &mut line).unwrap() > 0 && line.ends_with(b"\n") {
+                    changes.push(serde_json::from_slice(&line).unwrap());
                     line.clear();
                 }
                 (changes.len() > known).then(|| enough(&changes))
@@ -304,7 +305,7 @@ impl Drop for Run {
 }
 
 fn tail(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
+    let text = text(log);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
@@ -324,6 +325,11 @@ pub(crate) async fn answered<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> Opti
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     None
+}
+
+/// Reads what a program has written so far, which may end within a character; empty when there is no such file.
+fn text(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
 /// Returns the seed of what a test does by chance, printed so that a failure can be had again.
