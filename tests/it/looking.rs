@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hutong_testkit::moved::put;
 use rusqlite::Connection;
 use serde_json::{Value as Json, json};
 
@@ -293,12 +294,9 @@ async fn a_replica_is_no_younger_after_a_restart_while_its_store_is_away() {
     assert_eq!((applied["replicate.filed"], applied["replicate.counted"]), (100, 400));
     run.stop().await;
     let stopped = Instant::now();
-    let away = |name: &str| installation.path(&format!("away.{name}"));
-    let files = ["renshe.db", "renshe.db-wal", "renshe.db-shm"];
-    let there = files.into_iter().filter(|file| installation.path(file).exists());
-    let there: Vec<&str> =
-        there.inspect(|file| std::fs::rename(installation.path(file), away(file)).unwrap()).collect();
-    std::fs::create_dir(installation.path("renshe.db")).unwrap();
+    let (store, away) = (installation.path("renshe.db"), installation.path("away.db"));
+    put(&store, &away);
+    std::fs::create_dir(&store).unwrap();
     // So long nothing runs.
     tokio::time::sleep(Duration::from_secs(3)).await;
 
@@ -315,8 +313,8 @@ async fn a_replica_is_no_younger_after_a_restart_while_its_store_is_away() {
         assert!((known..known + 10.0).contains(&lag), "stopped for {known} s: {lane}");
     }
 
-    std::fs::remove_dir(installation.path("renshe.db")).unwrap();
-    there.iter().for_each(|file| std::fs::rename(away(file), installation.path(file)).unwrap());
+    std::fs::remove_dir(&store).unwrap();
+    put(&away, &store);
     caught_up(&installation).await;
     run.stop().await;
 }

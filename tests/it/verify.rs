@@ -301,11 +301,9 @@ const ENTRY: &str = r#"{"type":"record","name":"entry","sharing":"unconditional"
     {"name":"at","type":["null",{"type":"long","logicalType":"local-timestamp-micros"}]},
     {"name":"span","type":["null",{"type":"string","connect.name":"io.debezium.time.Interval"}]}]}"#;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn i3_a_register_in_sqlite_is_verified_and_mended_in_postgres_and_in_sqlite() {
-    let share = Postgres::shared().await.unwrap();
-    let owner = &share.name;
-    let configuration = format!(
+/// Of a register in SQLite, with a store in PostgreSQL and one in SQLite; the subscriptions follow.
+pub(crate) fn office_and_stores(owner: &str, share: &str) -> String {
+    format!(
         r#"
 [department.{owner}]
 name = "街道办"
@@ -314,7 +312,7 @@ name = "市人社局"
 [store.office.sqlite]
 path = "office.db"
 [store.share.postgres]
-url = "{}"
+url = "{share}"
 [store.copy.sqlite]
 path = "copy.db"
 [stream.entry]
@@ -324,22 +322,30 @@ contract = "entry.avsc"
 from = "office"
 tables = {{ "entry" = "entry" }}
 watermark_interval = "200ms"
+"#
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i3_a_register_in_sqlite_is_verified_and_mended_in_postgres_and_in_sqlite() {
+    let share = Postgres::shared().await.unwrap();
+    let owner = &share.name;
+    let configuration = office_and_stores(owner, &share.url)
+        + r#"
 [subscription.shared]
 department = "renshe"
 stream = "entry"
 purpose = "核验"
 columns = ["id", "note", "at", "span"]
-into = {{ store = "share", table = "share.entry" }}
+into = { store = "share", table = "share.entry" }
 [subscription.copied]
 department = "renshe"
 stream = "entry"
 purpose = "核验"
 columns = ["id", "note"]
 rows = "note <> '内部'"
-into = {{ store = "copy", table = "entry" }}
-"#,
-        share.url
-    );
+into = { store = "copy", table = "entry" }
+"#;
     let installation = Installation::new(Bus::Embedded, owner, &configuration).await;
     installation.announce(&["quarantined"]);
     installation.write("entry.avsc", ENTRY);

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use crate::cli::Ended;
 use crate::installation::{Bus, Installation, until};
+use crate::verify::office_and_stores;
 
 const CONTRACT: &str = r#"{"type":"record","name":"entry","sharing":"unconditional","key":["id"],"fields":[
     {"name":"id","type":"long"},{"name":"note","type":["null","string"]}]}"#;
@@ -32,28 +33,7 @@ fn verified(installation: &Installation, subscription: &str, more: &[&str]) -> (
 async fn i3_i5_rows_that_somebody_added_are_named_and_removed_and_a_departments_own_are_counted() {
     let share = Postgres::shared().await.unwrap();
     let owner = &share.name;
-    let mut configuration = format!(
-        r#"
-[department.{owner}]
-name = "街道办"
-[department.renshe]
-name = "市人社局"
-[store.office.sqlite]
-path = "office.db"
-[store.share.postgres]
-url = "{}"
-[store.copy.sqlite]
-path = "copy.db"
-[stream.entry]
-owner = "{owner}"
-contract = "entry.avsc"
-[capture.{owner}]
-from = "office"
-tables = {{ "entry" = "entry" }}
-watermark_interval = "200ms"
-"#,
-        share.url
-    );
+    let mut configuration = office_and_stores(owner, &share.url);
     for (name, store, table) in [
         ("shared", "share", "share.entry"),
         ("own_shared", "share", "own_entry"),

@@ -1,7 +1,7 @@
 //! Times as people write and read them.
 
 use hutong_core::{Error, ErrorKind, Result};
-use jiff::civil::DateTime;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
@@ -9,6 +9,11 @@ use jiff::{Span, Timestamp};
 pub fn text(us: i64, zone: &TimeZone) -> String {
     let moment = Timestamp::from_microsecond(us).map(|moment| moment.to_zoned_datetime(zone.clone()));
     moment.map(|moment| moment.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()).unwrap_or_default()
+}
+
+/// Returns the day that it is in a zone.
+pub fn today(zone: &TimeZone) -> Date {
+    Timestamp::now().to_zoned_datetime(zone.clone()).date()
 }
 
 /// Reads a time: with its zone (`2026-11-26T08:00:00+08:00`), in `zone` without one, or so long before `now` (`2h`,

@@ -8,5 +8,6 @@ pub mod faulty;
 pub mod hostile;
 pub mod launch;
 pub mod memory;
+pub mod moved;
 pub mod proxy;
 pub mod seed;

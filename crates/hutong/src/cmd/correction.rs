@@ -13,6 +13,7 @@ use super::ledger::words::reason;
 use super::{check, ledger, table};
 use crate::config::Plan;
 use crate::exit::Exit;
+use crate::moment::today;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Correction {
@@ -128,7 +129,7 @@ fn list(plan: &Plan, book: &Book, output: Output) -> Result<Exit> {
         let at = Timestamp::from_microsecond(us).unwrap_or_default();
         at.to_zoned_datetime(plan.bus.zone.clone()).date()
     };
-    let today = Timestamp::now().to_zoned_datetime(plan.bus.zone.clone()).date();
+    let today = today(&plan.bus.zone);
     let mut all = Vec::new();
     let head =
         ["CORRECTION", "SUBSCRIPTION", "DEPARTMENT", "STREAM", "COLUMNS", "AT", "STATE", "DUE", "REASON"];

@@ -23,4 +23,4 @@ pub(crate) use pinned::{Permitted, Remembering};
 pub use publish::{Ends, Publisher};
 pub use reading::Reading;
 pub use remembered::Remembered;
-pub use terms::{Contracts, INTO_TOPIC, asked, compiled, configured, contracts, linked, under};
+pub use terms::{Contracts, INTO_TOPIC, asked, compiled, configured, contracts, linked, step, under};

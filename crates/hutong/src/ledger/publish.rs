@@ -14,9 +14,9 @@ use hutong_bus::receipts;
 use hutong_core::ledger::{Act, Head, Kept, Receipt};
 use hutong_core::{Error, ErrorKind, Kind, LaneId, PipelineId, Result};
 use hutong_engine::status::now_us;
+use jiff::Span;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -25,6 +25,7 @@ use super::custody::private_key;
 use super::follow::Ledger;
 use super::reading::Reading;
 use crate::config::plan::{LedgerPlan, SubscriptionPlan};
+use crate::moment::today;
 use crate::wire::Receipts;
 
 /// How often the stores are looked at.
@@ -246,7 +247,7 @@ impl Publisher {
     }
 
     fn today(&self) -> Date {
-        Timestamp::now().to_zoned_datetime(self.zone.clone()).date()
+        today(&self.zone)
     }
 
     /// Publishes what the lanes of a store have left since. A store that is away is `Ok` with its error: it keeps no

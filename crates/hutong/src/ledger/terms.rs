@@ -98,19 +98,24 @@ pub fn compiled(plan: &Plan, department: &str, request: &Request, terms: &Terms)
     }
     let stream = plan.streams.get(&request.stream).filter(|stream| stream.owner == request.owner);
     let Some(stream) = stream else { return Ok(()) };
+    step(stream, &request.subscription, terms).map(drop)
+}
+
+/// Returns the step that lets through what terms grant of a stream; `of`: the subscription that is told of. Masks alter what
+/// is seen of a row and not whether it is held, so that no subscription's key is needed.
+pub fn step(stream: &StreamPlan, of: &str, terms: &Terms) -> Result<Permit> {
     let grant = Grant {
-        subscription: request.subscription.clone(),
-        stream: request.stream.clone(),
+        subscription: of.to_owned(),
+        stream: stream.contract.stream.clone(),
         columns: terms.columns.clone(),
         rows: terms.condition(&stream.contract)?,
         masks: terms.masks()?,
         until: terms.until,
-        // By which key pseudonyms are made is the lane's concern.
         key: Secret::new(""),
     };
-    Permit::new(Arc::clone(&stream.contract), &grant).map(drop).map_err(|problems| {
+    Permit::new(Arc::clone(&stream.contract), &grant).map_err(|problems| {
         let why = problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ");
-        Error::new(ErrorKind::Config, format!("compile the grant of {}", request.subscription), why)
+        Error::new(ErrorKind::Config, format!("compile the grant of {of}"), why)
     })
 }
 

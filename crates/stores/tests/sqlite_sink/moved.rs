@@ -1,20 +1,9 @@
 //! A file that is moved away, or replaced, under a store whose lanes have it open.
 
-use std::path::Path;
-
 use hutong_core::{Error, Hold};
+use hutong_testkit::moved::put;
 
 use super::*;
-
-/// Moves a file, with what SQLite keeps beside it.
-fn put(from: &Path, to: &Path) {
-    for end in ["", "-wal", "-shm"] {
-        let part = |path: &Path| PathBuf::from(format!("{}{end}", path.display()));
-        if part(from).exists() {
-            std::fs::rename(part(from), part(to)).unwrap();
-        }
-    }
-}
 
 fn says(error: &Error, why: &str) {
     assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");

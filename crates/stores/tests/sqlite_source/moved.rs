@@ -1,18 +1,8 @@
 //! A file that is moved away, or replaced, under a source that has it open.
 
-use std::path::Path;
+use hutong_testkit::moved::put;
 
 use super::*;
-
-/// Moves a file, with what SQLite keeps beside it.
-fn put(from: &Path, to: &Path) {
-    for end in ["", "-wal", "-shm"] {
-        let part = |path: &Path| PathBuf::from(format!("{}{end}", path.display()));
-        if part(from).exists() {
-            std::fs::rename(part(from), part(to)).unwrap();
-        }
-    }
-}
 
 #[tokio::test]
 async fn i3_i7_no_watermark_vouches_for_a_file_that_is_gone_and_it_is_read_on_when_it_is_back() {

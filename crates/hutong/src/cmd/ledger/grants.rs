@@ -4,7 +4,6 @@ use std::path::Path;
 
 use hutong_core::ledger::{Act, Answer, Asked, Book, Digest, Granted, Request, State, Terms};
 use hutong_core::{Error, ErrorKind, Result};
-use jiff::Timestamp;
 
 use super::preview::Look;
 use super::words::{Less, Permission, Which};
@@ -13,6 +12,7 @@ use crate::cmd::check;
 use crate::config::Plan;
 use crate::exit::Exit;
 use crate::ledger::{Reading, asked, compiled, contracts, linked, private_key};
+use crate::moment::today;
 
 pub(in crate::cmd) async fn run(config: &Path, action: Permission) -> Result<Exit> {
     let plan = check::load(config)?;
@@ -138,7 +138,7 @@ async fn sign(
 
 /// Refuses a grant that would be over as it begins.
 fn lasting(plan: &Plan, request: &Request, terms: &Terms) -> Result<()> {
-    let today = Timestamp::now().to_zoned_datetime(plan.bus.zone.clone()).date();
+    let today = today(&plan.bus.zone);
     match terms.until {
         Some(until) if until < today => {
             let doing = format!("grant {} until {until}", request.subscription);

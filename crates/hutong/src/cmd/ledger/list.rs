@@ -11,10 +11,11 @@ use crate::cmd::table;
 use crate::config::Plan;
 use crate::config::plan::LedgerPlan;
 use crate::exit::Exit;
+use crate::moment::today;
 
 /// Prints every request, with what became of it.
 pub(super) fn print(plan: &Plan, ledger: &LedgerPlan, book: &Book, output: Output) -> Result<Exit> {
-    let today = Timestamp::now().to_zoned_datetime(plan.bus.zone.clone()).date();
+    let today = today(&plan.bus.zone);
     let rows: Vec<Row> = book
         .requests()
         .into_iter()

@@ -8,7 +8,10 @@ mod receipts;
 pub(super) mod words;
 
 use std::path::Path;
+use std::sync::Arc;
 
+use hutong_bus::ledger::Append;
+use hutong_bus::log::Log;
 use hutong_core::ledger::{Act, Book, Charter, Contradiction, Digest, Offer, PublicKey, Taken};
 use hutong_core::{Error, ErrorKind, Result};
 use serde_json::json;
@@ -79,6 +82,14 @@ pub(super) async fn read(plan: &Plan, keep: bool) -> Result<Reading> {
     Ok(reading)
 }
 
+/// Reads the whole ledger for somebody who writes into it: who has never done so finds no folder to look into.
+async fn beside(plan: &Plan) -> Result<(Arc<dyn Log>, Arc<dyn Append>, Reading)> {
+    let (log, append) = Bus::beside(&plan.bus)?;
+    let mut reading = Reading::new(&plan.bus.name, self::plan(plan)?.charter.clone(), false);
+    reading.catch_up(log.as_ref()).await?;
+    Ok((log, append, reading))
+}
+
 /// Reads the whole ledger for somebody who looks at it, and says what speaks against it.
 pub(super) async fn look(plan: &Plan, keep: bool) -> Result<Reading> {
     // First, for a lane that runs may learn of what is written meanwhile.
@@ -137,9 +148,7 @@ async fn member(plan: &Plan, department: &str, key: &PublicKey, again: bool) -> 
         return Err(Error::new(ErrorKind::Config, doing(), "the configuration knows no such department")
             .hint(format!("[department.{department}] makes it known; there are: {}", known.join(", "))));
     }
-    let (log, _) = Bus::beside(&plan.bus)?;
-    let mut reading = Reading::new(&plan.bus.name, self::plan(plan)?.charter.clone(), false);
-    reading.catch_up(log.as_ref()).await?;
+    let reading = beside(plan).await?.2;
     let members = reading.book.members();
     if members.contains_key(department) && !again {
         return Err(Error::new(ErrorKind::Denied, doing(), "it has joined already")
@@ -165,9 +174,7 @@ pub(super) async fn say(plan: &Plan, department: &str, act: Act) -> Result<Diges
             | Act::Expired { .. }
     );
     let remembered = Remembered::of(plan).await;
-    let (log, append) = Bus::beside(&plan.bus)?;
-    let mut reading = Reading::new(&plan.bus.name, ledger.charter.clone(), false);
-    reading.catch_up(log.as_ref()).await?;
+    let (log, append, mut reading) = beside(plan).await?;
     trusted(&remembered, &reading.book, &format!("sign for {department}"), takes)?;
     reading.append((log.as_ref(), append.as_ref()), department, &key, act).await
 }
@@ -192,10 +199,7 @@ async fn offer(plan: &Plan, name: &str, withdraw: bool) -> Result<Exit> {
         stream.contract.fields.iter().filter(shared).map(|field| field.name.clone()).collect();
     let count = columns.len();
     let offer = Offer { stream: name.to_owned(), sharing: (&stream.sharing).into(), columns };
-    // Whoever has never written finds no folder to look into.
-    let (log, _) = Bus::beside(&plan.bus)?;
-    let mut reading = Reading::new(&plan.bus.name, self::plan(plan)?.charter.clone(), false);
-    reading.catch_up(log.as_ref()).await?;
+    let reading = beside(plan).await?.2;
     let stands = reading.book.offers().get(&(owner.to_owned(), name.to_owned()));
     let again = stands.is_some_and(|offered| !offered.withdrawn);
     say(plan, owner, if again { Act::Changed(offer) } else { Act::Offered(offer) }).await?;

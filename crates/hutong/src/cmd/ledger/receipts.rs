@@ -6,12 +6,10 @@ use hutong_bus::log::Log;
 use hutong_bus::receipts;
 use hutong_core::ledger::{Act, Audit, Audited, Book};
 use hutong_core::{Error, ErrorKind, Result};
-use jiff::Timestamp;
 
-use super::Reading;
 use crate::config::Plan;
 use crate::exit::Exit;
-use crate::wire::Bus;
+use crate::moment::today;
 
 /// Returns the departments that may have receipts: who offers streams, and who has rooted some.
 pub(in crate::cmd) fn departments(book: &Book) -> BTreeSet<String> {
@@ -73,9 +71,7 @@ pub(super) fn print(department: &str, audited: &Audited) -> Exit {
 /// Signs the root of a department's receipts as they stand now.
 pub(super) async fn root(plan: &Plan, department: &str) -> Result<Exit> {
     let doing = || format!("root the receipts of {department}");
-    let (log, _) = Bus::beside(&plan.bus)?;
-    let mut reading = Reading::new(&plan.bus.name, super::plan(plan)?.charter.clone(), false);
-    reading.catch_up(log.as_ref()).await?;
+    let (log, _, reading) = super::beside(plan).await?;
     let known = departments(&reading.book);
     if !known.contains(department) {
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -94,7 +90,7 @@ pub(super) async fn root(plan: &Plan, department: &str) -> Result<Exit> {
         println!("every receipt of {department} is rooted already");
         return Ok(Exit::Done);
     };
-    let day = Timestamp::now().to_zoned_datetime(plan.bus.zone.clone()).date();
+    let day = today(&plan.bus.zone);
     super::say(plan, department, Act::Rooted { day, receipts: head }).await?;
     println!("the first {} receipts of {department} are rooted", head.sequence);
     Ok(Exit::Done)

@@ -11,11 +11,8 @@ use std::path::Path;
 use hutong_bus::receipts::{topic as receipt_topic, walk};
 use hutong_bus::watermark::partition_key;
 use hutong_core::ledger::holding::{Held, Stretch, held};
-use hutong_core::ledger::{Book, Numbered, Proof, Receipt, State};
-use hutong_core::{
-    Contract, Error, ErrorKind, Grant, Kind, LaneId, Op, Permit, PipelineId, Result, Secret, Step as _,
-    Verdict,
-};
+use hutong_core::ledger::{Book, Proof, Receipt, State};
+use hutong_core::{Contract, Error, ErrorKind, Kind, LaneId, Op, PipelineId, Result, Step as _, Verdict};
 use hutong_stores::NOBODYS;
 use hutong_stores::keep::{key_text, written_value};
 use serde_json::Value as Json;
@@ -27,7 +24,7 @@ use super::{check, ledger, print_json};
 use crate::config::Plan;
 use crate::config::plan::{StreamPlan, SubscriptionPlan};
 use crate::exit::Exit;
-use crate::ledger::{INTO_TOPIC, under};
+use crate::ledger::{INTO_TOPIC, step, under};
 use crate::wire::{self, Bus, Receipts, Stand, Versions};
 
 /// How many receipts that are not published yet are read of one lane.
@@ -205,7 +202,7 @@ async fn one(
         // The last base that it can have begun at: behind each stands a truncate, and what has a receipt has something.
         stretch.base = begun.iter().copied().filter(|base| *base < stretch.to).max().unwrap_or(0);
     }
-    let permit = |number: u64| permit(stream, book.numbers().get(&number)?);
+    let permit = |number: u64| step(stream, who.subscription, &book.numbers().get(&number)?.terms).ok();
     let known = held(&versions.changes, &stretches, versions.first.0, permit);
     if known.before > 0 {
         let count = known.before;
@@ -272,22 +269,6 @@ async fn store(
         _ => Vec::new(),
     };
     Ok((wire::stands(store).await?.remove(lane), rest))
-}
-
-/// Returns the step of a grant as it was. Masks alter what is seen of a row and not whether it is held, so that no
-/// subscription's key is needed.
-fn permit(stream: &StreamPlan, numbered: &Numbered) -> Option<Permit> {
-    let Numbered { terms, .. } = numbered;
-    let grant = Grant {
-        subscription: String::new(),
-        stream: stream.contract.stream.clone(),
-        columns: terms.columns.clone(),
-        rows: terms.condition(&stream.contract).ok()?,
-        masks: terms.masks().ok()?,
-        until: None,
-        key: Secret::new(""),
-    };
-    Permit::new(std::sync::Arc::clone(&stream.contract), &grant).ok()
 }
 
 /// States whether a subscription was last granted into a delivery topic.
